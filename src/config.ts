@@ -1,0 +1,129 @@
+import { readFileSync } from 'node:fs';
+import * as z from 'zod';
+
+/** Where a database is, and how to sign in to it. */
+export interface DatabaseAddress {
+  readonly host?: string;
+  readonly port?: number;
+  /** A Unix socket, instead of host and port. */
+  readonly socketPath?: string;
+  readonly user: string;
+  readonly password?: string;
+  readonly database: string;
+  /** TLS to the server: on with the certificate checked, on without a check, or off. */
+  readonly ssl?: 'verify' | 'no-verify';
+}
+
+/** What is wrong with the environment: one message that lists every problem, a line each. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+const flag = z.enum(['true', 'false', '1', '0', 'on', 'off']).transform((word) => ['true', '1', 'on'].includes(word));
+const integer = (least: number, most: number) =>
+  z
+    .string()
+    .regex(/^\d{1,10}$/, `must be a whole number from ${least} to ${most}`)
+    .transform(Number)
+    .refine((value) => value >= least && value <= most, `must be a whole number from ${least} to ${most}`);
+const list = z.string().transform((text) =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== ''),
+);
+const key = z
+  .string()
+  .regex(/^[0-9a-fA-F]{64,}$/, 'must be at least 32 bytes in hexadecimal')
+  .transform((text) => Buffer.from(text, 'hex'));
+
+const environment = z.object({
+  DATABASE_URL: z.string().transform(parseDatabaseUrl).optional(),
+  STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
+  DATABASE_POOL_SIZE: integer(1, 1000).default(10),
+  MIGRATE_ON_START: flag.default(false),
+  MIGRATE_TRIGGERS: flag.default(true),
+  PROJECTOR: flag.default(true),
+  DATA_DIR: z.string().default('.data'),
+  CACHE_DIR: z.string().default('.cache'),
+  HOST: z.string().optional(),
+  GRPC_PORT: integer(0, 65535).default(50051),
+  WEB_PORT: integer(0, 65535).default(8080),
+  OPS_PORT: integer(0, 65535).default(9090),
+  WEB_ORIGINS: list.default([]),
+  REFLECTION: flag.optional(),
+  AUTH_CACHE_SECONDS: integer(0, 3600).default(5),
+  AGENT_INACTIVE_SECONDS: integer(2, 86_400).default(30),
+  PAGE_TOKEN_KEY: key.optional(),
+  PAGE_TOKEN_KEY_OLD: key.optional(),
+  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+});
+
+/** Variables whose value is a secret: each can be given as a file's path in a variable of the same name with `_FILE` behind it. */
+const secrets = ['DATABASE_URL', 'PAGE_TOKEN_KEY', 'PAGE_TOKEN_KEY_OLD'] as const;
+
+/** Every variable the service reads, in the order of the documentation. */
+export const variables: readonly string[] = Object.keys(environment.shape);
+
+/** The service's settings, read once at the start. docs/configuration.md has the table. */
+export type Config = Readonly<z.output<typeof environment>>;
+
+/**
+ * Reads the settings from the environment. An empty variable counts as absent.
+ *
+ * @throws {ConfigError} that names every variable that is wrong, and why; never its value.
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = [];
+  const given: Record<string, string> = {};
+  for (const name of variables) {
+    const value = env[name];
+    if (value !== undefined && value !== '') given[name] = value;
+  }
+  for (const name of secrets) {
+    const path = env[`${name}_FILE`];
+    if (path === undefined || path === '') continue;
+    if (given[name] !== undefined) problems.push(`${name} and ${name}_FILE: only one of them may be set`);
+    try {
+      given[name] = readFileSync(path, 'utf8').trim();
+    } catch {
+      problems.push(`${name}_FILE: the file cannot be read`);
+    }
+  }
+  const parsed = environment.safeParse(given);
+  for (const issue of parsed.error?.issues ?? []) problems.push(`${issue.path.join('.')}: ${issue.message}`);
+  if (problems.length > 0 || parsed.data === undefined) {
+    throw new ConfigError(
+      `the environment has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`,
+    );
+  }
+  return parsed.data;
+}
+
+/**
+ * Parses `mysql://user:password@host:3306/database`, with `?ssl=true` for TLS, `?ssl=no-verify` for TLS that accepts any
+ * certificate, or `?socket=/path` for a Unix socket.
+ */
+function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddress {
+  const fail = (message: string): never => {
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  };
+  const url = URL.parse(text);
+  if (url === null || url.protocol !== 'mysql:') return fail('must look like mysql://user:password@host:3306/database');
+  const database = decodeURIComponent(url.pathname.slice(1));
+  if (database === '') return fail('must name a database: mysql://user:password@host:3306/database');
+  const ssl = url.searchParams.get('ssl');
+  if (ssl !== null && !['true', 'false', 'no-verify'].includes(ssl)) return fail('ssl must be true, false or no-verify');
+  for (const name of url.searchParams.keys()) {
+    if (name !== 'ssl' && name !== 'socket') return fail(`has an unknown parameter "${name}"; known are ssl and socket`);
+  }
+  const socketPath = url.searchParams.get('socket');
+  return {
+    ...(socketPath === null ? { host: url.hostname || '127.0.0.1', port: Number(url.port || 3306) } : { socketPath }),
+    user: decodeURIComponent(url.username) || 'root',
+    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+    database,
+    ...(ssl === 'true' ? { ssl: 'verify' as const } : ssl === 'no-verify' ? { ssl: 'no-verify' as const } : {}),
+  };
+}

@@ -1,0 +1,83 @@
+import knex, { type Knex } from 'knex';
+import type { DatabaseAddress } from '../config.ts';
+
+/** A pool of connections to one database. */
+export type Database = Knex;
+
+/** How a pool behaves. */
+export interface PoolOptions {
+  /** Most connections. */
+  readonly size: number;
+  /** The server ends a statement after this many milliseconds; 0 means no limit. */
+  readonly statementTimeoutMs: number;
+  /** How long a caller waits for a connection, in milliseconds. */
+  readonly acquireTimeoutMs?: number;
+}
+
+/**
+ * Opens a pool; it connects on first use.
+ *
+ * Rows come back without loss: DATETIME(6) as text with its microseconds (a Date would drop them), big numbers as text. Each
+ * connection is in UTC, READ COMMITTED (a locking read of the default level would wait for writers), strict, and under the
+ * statement limit, whose name differs between MariaDB and MySQL.
+ */
+export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Database {
+  const server =
+    address.socketPath === undefined
+      ? { host: address.host ?? '127.0.0.1', port: address.port ?? 3306 }
+      : { socketPath: address.socketPath };
+  return knex({
+    client: 'mysql2',
+    version: '8.4', // saves knex a query of its own
+    connection: {
+      ...server,
+      user: address.user,
+      password: address.password ?? '',
+      database: address.database,
+      ...(address.ssl === undefined ? {} : { ssl: { rejectUnauthorized: address.ssl === 'verify' } }),
+      charset: 'utf8mb4_bin',
+      timezone: 'Z',
+      dateStrings: true,
+      supportBigNumbers: true,
+      connectTimeout: 2000,
+    },
+    pool: {
+      min: 0,
+      max: pool.size,
+      idleTimeoutMillis: 60_000,
+      afterCreate(connection: RawConnection, done: (error: unknown, connection: RawConnection) => void) {
+        prepare(connection, pool.statementTimeoutMs).then(
+          () => done(undefined, connection),
+          (error: unknown) => done(error, connection),
+        );
+      },
+    },
+    acquireConnectionTimeout: pool.acquireTimeoutMs ?? 2000,
+    compileSqlOnError: false, // an error's text keeps its `?`: values never reach a log
+    log: { warn: quiet, error: quiet, debug: quiet, deprecate: quiet },
+  });
+}
+
+/** The part of a mysql2 connection that is used on it directly. */
+export interface RawConnection {
+  query(sql: string, callback: (error: unknown, rows: unknown) => void): void;
+}
+
+async function prepare(connection: RawConnection, statementTimeoutMs: number): Promise<void> {
+  const run = (sql: string) =>
+    new Promise<unknown>((resolve, reject) => {
+      connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
+    });
+  const [row] = (await run('select version() as version')) as [{ version: string }];
+  const limit = /MariaDB/i.test(row.version)
+    ? `max_statement_time = ${statementTimeoutMs / 1000}`
+    : `max_execution_time = ${statementTimeoutMs}`;
+  await run('set session transaction isolation level read committed');
+  await run(
+    `set session time_zone = '+00:00', ${limit}, ` +
+      "sql_mode = 'STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+  );
+}
+
+/** Knex prints what it also throws; whoever catches it logs it. */
+function quiet(): void {}

@@ -1,0 +1,14 @@
+import type { Logger } from 'pino';
+import type { Caller } from '../tasks/caller.ts';
+
+/** What a handler knows of the call it answers, the same over every transport. */
+export interface Call {
+  /** Identifies the call in the log and in the header `x-request-id` of its answer. */
+  readonly requestId: string;
+  /** Who calls. */
+  readonly caller: Caller;
+  /** Aborted when the client cancels, its deadline passes, or the server stops. Every wait must listen to it. */
+  readonly signal: AbortSignal;
+  /** The call's own logger, which adds the request id. */
+  readonly log: Logger;
+}
