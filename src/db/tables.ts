@@ -1,0 +1,51 @@
+/**
+ * A task as `TaskRepository` reads it: columns of `workspace_tasks`, and names joined by primary key. Columns are spelled as in
+ * SQL. Times are text in UTC with microseconds; ids are 16 bytes.
+ */
+export interface TaskRow {
+  readonly id: Buffer;
+  readonly owner_id: Buffer;
+  readonly organization_id: Buffer;
+  readonly template_id: Buffer;
+  readonly template_version_id: Buffer;
+  readonly build_number: number;
+  readonly agent_id: Buffer | null;
+  /** AgentLifecycle, 0 without an agent. */
+  readonly agent_lifecycle: number;
+  readonly app_id: Buffer | null;
+  readonly name: string;
+  readonly name_fold: Buffer;
+  readonly display_name: string;
+  readonly prompt: string;
+  /** WorkspaceStatus. */
+  readonly status: number;
+  /** TaskPhase. */
+  readonly phase: number;
+  /** TaskState, 0 without a current state. */
+  readonly state: number;
+  readonly state_at: string | null;
+  readonly state_message: string;
+  readonly state_uri: string;
+  readonly favorite: 0 | 1;
+  readonly own_key: Buffer;
+  readonly run_key: Buffer;
+  readonly dormant_at: string | null;
+  readonly created_at: string;
+  readonly updated_at: string;
+  /** From `users`; null when the owner's row is gone. */
+  readonly owner_name: string | null;
+  readonly owner_avatar_url: string | null;
+  /** From `organizations`. */
+  readonly organization_name: string | null;
+  /** From `templates`. */
+  readonly template_name: string | null;
+  readonly template_display_name: string | null;
+  readonly template_icon: string | null;
+  /** From `workspaces`. */
+  readonly last_used_at: string | null;
+  /** From `workspace_agents`, judged by the database's clock; null without an agent. */
+  readonly agent_status: AgentStatus | null;
+}
+
+/** Whether an agent is connected (coderd/database/modelmethods.go, WorkspaceAgent.Status). */
+export type AgentStatus = 'connecting' | 'connected' | 'disconnected' | 'timeout';

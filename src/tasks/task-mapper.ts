@@ -1,0 +1,93 @@
+import { create } from '@bufbuild/protobuf';
+import { type Timestamp, TimestampSchema } from '@bufbuild/protobuf/wkt';
+import { parseDatetime } from '../db/datetime.ts';
+import type { AgentStatus, TaskRow } from '../db/tables.ts';
+import { formatUuid } from '../db/uuid.ts';
+import {
+  AgentLifecycle,
+  type Task,
+  type TaskPhase,
+  TaskSchema,
+  type TaskState,
+  type WorkspaceStatus,
+} from '../gen/tasks/v1/tasks_pb.ts';
+
+/** Turns a row into the message that a caller gets. Pure; `favorite` is told to the owner alone. */
+export function toTask(row: TaskRow, callerId: Buffer): Task {
+  const id = formatUuid(row.id);
+  return create(TaskSchema, {
+    id,
+    organizationId: formatUuid(row.organization_id),
+    ownerId: formatUuid(row.owner_id),
+    name: row.name,
+    templateId: formatUuid(row.template_id),
+    workspaceId: id,
+    initialPrompt: row.prompt,
+    status: row.status as WorkspaceStatus,
+    ...(row.state_at === null
+      ? {}
+      : {
+          currentState: {
+            timestamp: toTimestamp(row.state_at),
+            state: row.state as TaskState,
+            message: row.state_message,
+            uri: row.state_uri,
+          },
+        }),
+    createdAt: toTimestamp(row.created_at),
+    updatedAt: toTimestamp(row.updated_at),
+    ownerName: row.owner_name ?? '',
+    ownerAvatarUrl: row.owner_avatar_url ?? '',
+    displayName: row.display_name,
+    organizationName: row.organization_name ?? '',
+    templateName: row.template_name ?? '',
+    templateDisplayName: row.template_display_name ?? '',
+    templateIcon: row.template_icon ?? '',
+    templateVersionId: formatUuid(row.template_version_id),
+    workspaceName: row.name,
+    workspaceBuildNumber: row.build_number,
+    ...(row.agent_id === null
+      ? {}
+      : { workspaceAgentId: formatUuid(row.agent_id), workspaceAgentLifecycle: row.agent_lifecycle }),
+    ...(row.agent_status === null ? {} : { workspaceAgentHealth: toAgentHealth(row.agent_status, row.agent_lifecycle) }),
+    ...(row.app_id === null ? {} : { workspaceAppId: formatUuid(row.app_id) }),
+    phase: row.phase as TaskPhase,
+    favorite: row.favorite === 1 && row.owner_id.equals(callerId),
+    ...(row.last_used_at === null ? {} : { lastUsedAt: toTimestamp(row.last_used_at) }),
+    ...(row.dormant_at === null ? {} : { dormantAt: toTimestamp(row.dormant_at) }),
+  });
+}
+
+/** Whether an agent is well, and if not, why: the first reason that holds (coderd/database/db2sdk, WorkspaceAgent). */
+export function toAgentHealth(status: AgentStatus, lifecycle: number): { healthy: boolean; reason?: string } {
+  const reason = unhealthyReason(status, lifecycle);
+  return reason === undefined ? { healthy: true } : { healthy: false, reason };
+}
+
+function unhealthyReason(status: AgentStatus, lifecycle: number): string | undefined {
+  if (status !== 'connected' && lifecycle === AgentLifecycle.OFF) return 'agent is not running';
+  switch (status) {
+    case 'connecting':
+      return 'agent has not yet connected';
+    case 'timeout':
+      return 'agent is taking too long to connect';
+    case 'disconnected':
+      return 'agent has lost connection';
+    case 'connected':
+  }
+  switch (lifecycle) {
+    case AgentLifecycle.START_ERROR:
+      return 'agent startup script exited with an error';
+    case AgentLifecycle.SHUTTING_DOWN:
+    case AgentLifecycle.SHUTDOWN_TIMEOUT:
+    case AgentLifecycle.SHUTDOWN_ERROR:
+    case AgentLifecycle.OFF:
+      return 'agent is shutting down';
+    default:
+      return undefined;
+  }
+}
+
+function toTimestamp(datetime: string): Timestamp {
+  return create(TimestampSchema, parseDatetime(datetime));
+}

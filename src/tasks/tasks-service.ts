@@ -1,0 +1,166 @@
+import { create } from '@bufbuild/protobuf';
+import type { NameLookup } from '../db/name-lookup.ts';
+import type { TaskRow } from '../db/tables.ts';
+import { type ListOrder, type Position, positionOf, type TaskFilter, type TaskRepository } from '../db/task-repository.ts';
+import { parseUuid } from '../db/uuid.ts';
+import { echo, invalidArgument, taskNotFound, type Violation } from '../errors.ts';
+import {
+  type GetTaskRequest,
+  type GetTaskResponse,
+  GetTaskResponseSchema,
+  type ListTasksRequest,
+  type ListTasksResponse,
+  ListTasksResponseSchema,
+  type TaskName,
+} from '../gen/tasks/v1/tasks_pb.ts';
+import type { Call } from '../server/call.ts';
+import type { PageTokens, TokenScope } from './page-token.ts';
+import { decodePosition, encodePosition } from './position.ts';
+import { type Scope, scopeOf } from './scope.ts';
+import { toTask } from './task-mapper.ts';
+import { type OwnerTerm, type TaskQuery, toTaskQuery } from './task-query.ts';
+
+/** The methods of `tasks.v1.TasksService`. They do not know which transport called them. */
+export interface TasksHandlers {
+  listTasks(request: ListTasksRequest, call: Call): Promise<ListTasksResponse>;
+  getTask(request: GetTaskRequest, call: Call): Promise<GetTaskResponse>;
+}
+
+/** A total is counted up to here; beyond, `total_size_capped` is set. Counting further would cost what the list costs. */
+export const maxTotalSize = 10_000;
+
+/** A page ends before its encoding passes this: gRPC clients refuse messages over 4 MiB by default. */
+export const maxPageBytes = 3 * 1024 * 1024;
+
+/** Makes the handlers of the service out of the parts that read and name things. */
+export function createTasksService(parts: {
+  readonly tasks: TaskRepository;
+  readonly names: NameLookup;
+  readonly pageTokens: PageTokens;
+}): TasksHandlers {
+  const { tasks, names, pageTokens } = parts;
+
+  return {
+    async listTasks(request, call) {
+      const query = toTaskQuery(request);
+      const tokenScope: TokenScope = { callerId: call.caller.userId, query: request.query, orderBy: request.orderBy };
+      const scope = scopeOf(call.caller);
+      const ownerId = await ownerOf(query.owner, call);
+      const order = orderOf(query, ownerId, call.caller.userId);
+      const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
+      const filter = await filterOf(query, ownerId);
+      if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
+
+      // One row more than the page shows whether there is a next page, without an empty last one.
+      const question = { filter, order, limit: query.pageSize + 1, ...(after === undefined ? {} : { after }) };
+      const [rows, total] = await Promise.all([
+        tasks.list(scope, question),
+        request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1) : undefined,
+      ]);
+      const page = rows.slice(0, Math.min(query.pageSize, rowsWithin(rows, maxPageBytes)));
+      const last = page.at(-1);
+      return create(ListTasksResponseSchema, {
+        tasks: page.map((row) => toTask(row, call.caller.userId)),
+        count: page.length,
+        ...(last !== undefined && page.length < rows.length
+          ? { nextPageToken: pageTokens.encode(encodePosition(positionOf(last, order)), tokenScope) }
+          : {}),
+        ...(total === undefined ? {} : { totalSize: Math.min(total, maxTotalSize), totalSizeCapped: total > maxTotalSize }),
+      });
+    },
+
+    async getTask(request, call) {
+      const scope = scopeOf(call.caller);
+      const row = await rowOf(request, scope, call);
+      if (row === undefined) throw taskNotFound();
+      return create(GetTaskResponseSchema, { task: toTask(row, call.caller.userId) });
+    },
+  };
+
+  /** The owner a term means: an id, `everyone`, or nobody when there is no such user. */
+  async function ownerOf(owner: OwnerTerm, call: Call): Promise<Buffer | 'everyone' | undefined> {
+    switch (owner.kind) {
+      case 'me':
+        return call.caller.userId;
+      case 'everyone':
+        return 'everyone';
+      case 'id':
+        return owner.id;
+      case 'username':
+        return owner.username === call.caller.username.toLowerCase() ? call.caller.userId : names.userId(owner.username);
+    }
+  }
+
+  /** The filter in terms of columns, or undefined when a name in the query means nothing, so that nothing matches. */
+  async function filterOf(query: TaskQuery, ownerId: Buffer | 'everyone' | undefined): Promise<TaskFilter | undefined> {
+    if (ownerId === undefined) return undefined;
+    const templateIds = query.template === undefined ? undefined : await names.templateIds(query.template);
+    if (templateIds?.length === 0) return undefined;
+    return {
+      ...(ownerId === 'everyone' ? {} : { ownerId }),
+      ...(query.name === undefined ? {} : { name: query.name }),
+      ...(templateIds === undefined ? {} : { templateIds }),
+      ...(query.status === undefined ? {} : { status: query.status }),
+    };
+  }
+
+  function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
+    const bytes = pageTokens.decode(token, tokenScope);
+    const position = bytes === undefined ? undefined : decodePosition(bytes, order);
+    if (position !== undefined) return position;
+    const description = 'is not a token of this list: list again without one, and keep query and order_by from page to page';
+    throw invalidArgument([{ field: 'page_token', description }], 'PAGE_TOKEN_INVALID');
+  }
+
+  async function rowOf(request: GetTaskRequest, scope: Scope, call: Call): Promise<TaskRow | undefined> {
+    const { identifier } = request;
+    switch (identifier.case) {
+      case 'id': {
+        const id = parseUuid(identifier.value);
+        if (id === undefined) throw invalidArgument([{ field: 'id', description: `"${echo(identifier.value)}" is not a UUID` }]);
+        return tasks.getById(scope, id);
+      }
+      case 'name': {
+        const { owner, name } = checkName(identifier.value);
+        return tasks.getByName(scope, owner.toLowerCase() === 'me' ? call.caller.userId : (parseUuid(owner) ?? owner), name);
+      }
+      default:
+        throw invalidArgument([{ field: 'id', description: 'either id or name is required' }]);
+    }
+  }
+}
+
+/** The order a list is read in. For one's own tasks favorites come first; nobody sees another's favorites. */
+function orderOf({ orderBy }: TaskQuery, ownerId: Buffer | 'everyone' | undefined, callerId: Buffer): ListOrder {
+  if (orderBy !== 'default') return orderBy;
+  if (ownerId === 'everyone') return 'created_at desc';
+  return ownerId?.equals(callerId) === true ? 'key' : 'run';
+}
+
+function checkName(given: TaskName): TaskName {
+  const violations: Violation[] = [];
+  if (given.owner === '') violations.push({ field: 'name.owner', description: 'is required: a username, a user id, or me' });
+  if (given.name === '') violations.push({ field: 'name.name', description: 'is required' });
+  const [first, ...more] = violations;
+  if (first !== undefined) throw invalidArgument([first, ...more]);
+  return given;
+}
+
+/** Bytes of a task beside its long texts: ids, names, times and icons, at their longest, with their tags. */
+const otherBytes = 4096;
+
+/** How many rows fit into a page of so many bytes: at least one, so that every list ends. */
+function rowsWithin(rows: readonly TaskRow[], bytes: number): number {
+  let used = 0;
+  const fitting = rows.findIndex((row, index) => {
+    const { prompt, state_message: message, state_uri: uri, owner_avatar_url: avatar } = row;
+    used +=
+      otherBytes +
+      Buffer.byteLength(prompt) +
+      Buffer.byteLength(message) +
+      Buffer.byteLength(uri) +
+      Buffer.byteLength(avatar ?? '');
+    return used > bytes && index > 0;
+  });
+  return fitting === -1 ? rows.length : fitting;
+}
