@@ -48,7 +48,7 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
     workspaceBuildNumber: row.build_number,
     ...(row.agent_id === null
       ? {}
-      : { workspaceAgentId: formatUuid(row.agent_id), workspaceAgentLifecycle: row.agent_lifecycle }),
+      : { workspaceAgentId: formatUuid(row.agent_id), workspaceAgentLifecycle: row.agent_lifecycle as AgentLifecycle }),
     ...(row.agent_status === null ? {} : { workspaceAgentHealth: toAgentHealth(row.agent_status, row.agent_lifecycle) }),
     ...(row.app_id === null ? {} : { workspaceAppId: formatUuid(row.app_id) }),
     phase: row.phase as TaskPhase,

@@ -1,0 +1,139 @@
+import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { describe, expect, test } from 'vitest';
+import { maxViolations } from '../../src/errors.ts';
+import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
+import { ListTasksRequestSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { statusWords, toTaskQuery } from '../../src/tasks/task-query.ts';
+
+function read(request: { query?: string; pageSize?: number; orderBy?: string }) {
+  return toTaskQuery(create(ListTasksRequestSchema, request));
+}
+
+/** The violations of a refused request, as `[field, description]`. */
+function refused(request: { query?: string; pageSize?: number; orderBy?: string }): {
+  reason: string;
+  fields: [string, string][];
+} {
+  try {
+    read(request);
+  } catch (error) {
+    const refusal = ConnectError.from(error);
+    expect(refusal.code).toBe(Code.InvalidArgument);
+    const outgoing = refusal.details as { desc: { typeName: string }; value: never }[];
+    const info = outgoing.find(({ desc }) => desc.typeName === ErrorInfoSchema.typeName)?.value as { reason: string } | undefined;
+    const bad = outgoing.find(({ desc }) => desc.typeName === BadRequestSchema.typeName)?.value as
+      | { fieldViolations: { field: string; description: string }[] }
+      | undefined;
+    return {
+      reason: info?.reason ?? '',
+      fields: (bad?.fieldViolations ?? []).map(({ field, description }) => [field, description]),
+    };
+  }
+  throw new Error('was not refused');
+}
+
+test('an empty request means my tasks, 25 of them, in the default order', () => {
+  expect(read({})).toEqual({ owner: { kind: 'me' }, orderBy: 'default', pageSize: 25 });
+});
+
+describe('page_size', () => {
+  test.each([
+    [0, 25],
+    [1, 1],
+    [200, 200],
+    [201, 200],
+    [2 ** 31 - 1, 200],
+  ])('%d is read as %d', (pageSize, expected) => {
+    expect(read({ pageSize }).pageSize).toBe(expected);
+  });
+
+  test.each([-1, -(2 ** 31)])('%d is refused', (pageSize) => {
+    expect(refused({ pageSize })).toMatchObject({ reason: 'INVALID_ARGUMENT', fields: [['page_size', expect.any(String)]] });
+  });
+});
+
+describe('owner', () => {
+  test.each([
+    ['owner:me', { kind: 'me' }],
+    ['owner:ME', { kind: 'me' }],
+    ['owner:*', { kind: 'everyone' }],
+    ['owner:Alice', { kind: 'username', username: 'alice' }],
+    ['Alice/fix', { kind: 'username', username: 'alice' }],
+    ['owner:""', { kind: 'me' }],
+    ['owner:9E9B9475-0fc0-47b2-9170-a5b7b9a075ee', { kind: 'id', id: Buffer.from('9e9b94750fc047b29170a5b7b9a075ee', 'hex') }],
+  ])('%s', (query, owner) => {
+    expect(read({ query }).owner).toEqual(owner);
+  });
+});
+
+describe('status', () => {
+  test.each([...statusWords])('%s', (word, status) => {
+    expect(read({ query: `status:${word.toUpperCase()}` }).status).toBe(status);
+  });
+
+  test('has a word for each value but UNSPECIFIED', () => {
+    expect(statusWords.size).toBe(Object.keys(WorkspaceStatus).length - 1);
+  });
+
+  test.each(['started', 'succeeded', 'unknown', 'unspecified', '3', '__proto__', 'constructor'])('%s is refused', (word) => {
+    expect(refused({ query: `status:${word}` })).toMatchObject({
+      reason: 'INVALID_QUERY',
+      fields: [['status', expect.any(String)]],
+    });
+  });
+});
+
+describe('order_by', () => {
+  test.each(['created_at', 'created_at desc', 'name', 'name desc'])('%s', (orderBy) => {
+    expect(read({ orderBy }).orderBy).toBe(orderBy);
+    expect(read({ orderBy: ` ${orderBy.replace(' ', '  ')} ` }).orderBy).toBe(orderBy);
+  });
+
+  test.each(['created_at asc', 'updated_at', 'name,created_at', 'id; drop table users'])('%s is refused', (orderBy) => {
+    expect(refused({ orderBy })).toMatchObject({ reason: 'INVALID_ARGUMENT', fields: [['order_by', expect.any(String)]] });
+  });
+
+  test.each(['name', 'name desc'])("%s is refused for everyone's tasks", (orderBy) => {
+    expect(refused({ orderBy, query: 'owner:*' }).fields).toEqual([['order_by', expect.any(String)]]);
+  });
+});
+
+describe('keys', () => {
+  test.each(['nmae', 'wner', '__proto__', 'constructor', 'toString', ''])('an unknown one is refused: "%s"', (key) => {
+    expect(refused({ query: `"${key}":x` })).toMatchObject({
+      reason: 'INVALID_QUERY',
+      fields: [[key.toLowerCase(), expect.any(String)]],
+    });
+  });
+
+  test('given twice is refused, but for an empty first value', () => {
+    expect(refused({ query: 'name:a name:b' }).fields).toEqual([['name', expect.stringContaining('found 2 times')]]);
+    expect(refused({ query: 'name:a b' }).fields).toEqual([['name', expect.stringContaining('found 2 times')]]);
+    expect(refused({ query: 'alice/foo owner:bob' }).fields).toEqual([['owner', expect.stringContaining('found 2 times')]]);
+    expect(refused({ query: 'name:foo name:""' }).fields).toHaveLength(1);
+    expect(read({ query: 'name:"" name:foo' }).name).toBeUndefined();
+  });
+
+  test('values keep what would be a wildcard elsewhere', () => {
+    expect(read({ query: 'name:100%_\\' }).name).toBe('100%_\\');
+  });
+});
+
+test('all problems are told at once', () => {
+  const { fields } = refused({ query: ':x status:nope foo:bar', pageSize: -1, orderBy: 'size' });
+  expect(fields.map(([field]) => field)).toEqual(['query', 'status', 'foo', 'page_size', 'order_by']);
+});
+
+test('an error stays small: 20 violations, 4 KiB, 64 characters of what was sent', () => {
+  const many = refused({ query: Array.from({ length: 60 }, (_, i) => `${'k'.repeat(50)}${i}:x`).join(' ') });
+  expect(many.fields.length).toBeLessThanOrEqual(maxViolations);
+  expect(many.fields.at(-1)?.[1]).toMatch(/^and \d+ more$/);
+  const told = many.fields.length - 1 + Number(/\d+/.exec(many.fields.at(-1)?.[1] ?? '')?.[0]);
+  expect(told).toBe(60);
+  const text = many.fields.map(([field, description]) => field + description).join('');
+  expect(Buffer.byteLength(text)).toBeLessThan(4096);
+  const [[, long] = ['', '']] = refused({ query: `status:${'x'.repeat(3000)}` }).fields;
+  expect(long).toContain(`"${'x'.repeat(64)}…"`);
+  expect(refused({ query: 'status:a\u0000b\u0007' }).fields[0]?.[1]).toContain('"a\u{fffd}b\u{fffd}"');
+});
