@@ -1,0 +1,153 @@
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { takeFileLock } from './file-lock.ts';
+
+const run = promisify(execFile);
+
+/** How long one step of a fetch may take, in milliseconds: a mirror that hangs must not hang the start for ever. */
+const stepLimitMs = 180_000;
+
+/** What to fetch, and where it is unpacked. */
+export interface PackagesToFetch {
+  /** The packages, by name; what they depend on comes with them. */
+  readonly packages: readonly string[];
+  /** The folder that will hold their files; it appears complete or not at all. */
+  readonly into: string;
+  /**
+   * A suite of Debian, such as `sid`, to take all of it from, the C library too, instead of what the machine's own
+   * distribution adds to what is installed.
+   */
+  readonly suite?: string;
+  /** Packages, by the start of their file's name, that are dependencies on paper only and are not unpacked. */
+  readonly skip?: RegExp;
+}
+
+/**
+ * Downloads packages of the distribution and unpacks them into a folder. Needs `apt-get` and `dpkg` and no root: apt works on a
+ * private state beside the folder, and nothing of the machine is changed. Two processes may fetch the same at once: one does
+ * it, the other waits. A fetch that was interrupted is redone.
+ *
+ * @throws {Error} with the last lines of what failed.
+ */
+export async function fetchPackages(wanted: PackagesToFetch): Promise<void> {
+  const into = resolve(wanted.into);
+  await mkdir(dirname(into), { recursive: true });
+  const lock = await takeFileLock(`${into}.lock`, 2 * stepLimitMs);
+  try {
+    if (existsSync(into)) return;
+    const work = `${into}.partial`;
+    await rm(work, { recursive: true, force: true });
+    const archives = await download(wanted, work);
+    const root = join(work, 'root');
+    await mkdir(root);
+    for (const archive of archives) await step('dpkg-deb', ['--extract', archive, root]);
+    for (const name of ['doc', 'man', 'locale', 'lintian'])
+      await rm(join(root, 'usr/share', name), { recursive: true, force: true });
+    await rename(root, into);
+    await rm(work, { recursive: true, force: true });
+  } finally {
+    lock.release();
+  }
+}
+
+/** How a program of a folder made by {@link fetchPackages} is run. */
+export interface FetchedProgram {
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/**
+ * The command for a program of a fetched folder. A folder with a C library of its own is run by its own loader, since the
+ * machine's would mix the two; else the machine's libraries are used, and the folder's for what it lacks.
+ */
+export function fetchedProgram(root: string, path: string): FetchedProgram {
+  const libraries = ['usr/lib', 'lib']
+    .map((folder) => join(root, folder))
+    .filter(existsSync)
+    .flatMap((folder) =>
+      readdirSync(folder)
+        .filter((name) => /-linux-gnu/.test(name))
+        .map((name) => join(folder, name)),
+    );
+  const loader = libraries
+    .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
+    .find((file) => /\/ld-linux[^/]*\.so\.\d+$/.test(file));
+  const program = join(root, path);
+  return loader === undefined
+    ? { command: [program], env: { LD_LIBRARY_PATH: libraries.join(':') } }
+    : { command: [loader, '--library-path', libraries.join(':'), program], env: {} };
+}
+
+/** Downloads the archives into `work` and returns their paths. */
+async function download(wanted: PackagesToFetch, work: string): Promise<string[]> {
+  const archives = join(work, 'cache/archives');
+  await mkdir(join(work, 'lists/partial'), { recursive: true });
+  await mkdir(join(archives, 'partial'), { recursive: true });
+  const settings: Record<string, string> = {
+    'Dir::State': work,
+    'Dir::State::lists': join(work, 'lists'),
+    'Dir::State::status': '/var/lib/dpkg/status',
+    'Dir::Cache': join(work, 'cache'),
+    'Dir::Cache::archives': archives,
+    // As root, apt downloads as the user _apt, who may not enter these folders.
+    'APT::Sandbox::User': 'root',
+    'APT::Keep-Downloaded-Packages': 'true',
+    'Acquire::Languages': 'none',
+    'Acquire::Retries': '2',
+    'Acquire::http::Timeout': '15',
+    'Acquire::https::Timeout': '15',
+  };
+  if (wanted.suite !== undefined) {
+    await writeFile(join(work, 'status'), '');
+    await writeFile(join(work, 'sources.list'), `deb [signed-by=${debianKeys}] ${debianMirror()} ${wanted.suite} main\n`);
+    settings['Dir::State::status'] = join(work, 'status');
+    settings['Dir::Etc::sourcelist'] = join(work, 'sources.list');
+    settings['Dir::Etc::sourceparts'] = '/dev/null';
+    settings['Dir::Etc::preferencesparts'] = '/dev/null';
+  }
+  const lines = Object.entries(settings).map(([name, value]) => `${name} "${value}";\n`);
+  // Hooks of the machine (a container's clean-up of archives, a desktop's index) are not for this private state.
+  await writeFile(join(work, 'apt.conf'), `#clear APT::Update;\n#clear DPkg;\n#clear APT::Install;\n${lines.join('')}`);
+  const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
+  // A source of the machine that cannot be reached fails the update, and may not matter; the install says what does.
+  const update = await step('apt-get', ['-qq', 'update'], env).catch((error: Error) => error);
+  try {
+    await step(
+      'apt-get',
+      ['-qq', '-y', '--no-install-recommends', '--reinstall', '--download-only', 'install', ...wanted.packages],
+      env,
+    );
+  } catch (error) {
+    throw update instanceof Error ? update : error;
+  }
+  const names = (await readdir(archives)).filter((name) => name.endsWith('.deb') && !wanted.skip?.test(name));
+  return names.map((name) => join(archives, name));
+}
+
+const debianKeys = '/usr/share/keyrings/debian-archive-keyring.gpg';
+
+/** The mirror that the machine takes Debian from. */
+function debianMirror(): string {
+  for (const [file, pattern] of [
+    ['/etc/apt/sources.list.d/debian.sources', /^URIs: *(\S+)/m],
+    ['/etc/apt/sources.list', /^deb +(?:\[[^\]]*\] *)?(\S*debian\S*) /m],
+  ] as const) {
+    const mirror = existsSync(file) ? pattern.exec(readFileSync(file, 'utf8'))?.[1] : undefined;
+    if (mirror !== undefined) return mirror;
+  }
+  throw new Error('this machine does not take its packages from a Debian mirror');
+}
+
+async function step(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  try {
+    await run(program, args, { env, timeout: stepLimitMs, maxBuffer: 16 * 1024 * 1024 });
+  } catch (error) {
+    const { code, stderr } = error as { code?: unknown; stderr?: string };
+    if (code === 'ENOENT') throw new Error(`this machine has no ${program}`);
+    const lines = (stderr ?? '').trim().split('\n').slice(-3).join(' ');
+    throw new Error(`${program} ${args[0] === '-qq' ? args.at(-1) : ''} failed: ${lines || String(error)}`);
+  }
+}

@@ -1,0 +1,106 @@
+import { execFile } from 'node:child_process';
+import { accessSync, constants, existsSync, realpathSync } from 'node:fs';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import type { Logger } from 'pino';
+import { type FetchedProgram, fetchedProgram, fetchPackages } from './fetch-packages.ts';
+
+const run = promisify(execFile);
+
+/** A MariaDB server program that runs on this machine. */
+export interface EngineProgram {
+  /** The program, behind the loader if it needs one of its own. */
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Its installation: `share/` below it has the messages, the character sets and the SQL of the system tables. */
+  readonly baseDir: string;
+  /** Such as `10.11.19-MariaDB`. */
+  readonly version: string;
+}
+
+/** No database server is to be had; the message is one line and says what to do. */
+export class NoEngineError extends Error {
+  override readonly name = 'NoEngineError';
+}
+
+/** Where package managers put a server that is not on everybody's PATH. */
+const usualFolders = ['/usr/sbin', '/usr/local/sbin', '/usr/libexec', '/usr/local/bin', '/usr/local/mariadb/bin'];
+const usualFoldersMac = [
+  '/opt/homebrew/bin',
+  '/opt/homebrew/opt/mariadb/bin',
+  '/usr/local/opt/mariadb/bin',
+  '/opt/local/lib/mariadb/bin',
+];
+
+/** What {@link findEngine} needs to know. */
+export interface EngineSearch {
+  /** Holds the engine that an earlier start fetched, and will hold one that is fetched now. */
+  readonly cacheDir: string;
+  readonly log: Pick<Logger, 'info'>;
+  /** The folders to look in, by default those of PATH and the usual ones. */
+  readonly folders?: readonly string[];
+}
+
+/**
+ * Finds a MariaDB server: installed on the machine, or fetched before into the cache folder, or fetched now from the packages of
+ * the machine's distribution.
+ *
+ * @throws {NoEngineError} where all of that fails.
+ */
+export async function findEngine({ cacheDir, log, folders = engineFolders() }: EngineSearch): Promise<EngineProgram> {
+  for (const folder of folders) {
+    const file = join(folder, 'mariadbd');
+    if (!isExecutable(file)) continue;
+    const real = realpathSync(file);
+    const found = await describe({ command: [file], env: {} }, dirname(dirname(real)));
+    if (found !== undefined) return found;
+  }
+  const root = resolve(cacheDir, `mariadb-${process.arch}`);
+  if (!existsSync(root)) {
+    log.info('no MariaDB server on this machine; fetching one from the packages of its distribution');
+    try {
+      await fetchPackages({ packages: ['mariadb-server-core'], into: root });
+    } catch (error) {
+      throw new NoEngineError(
+        `no database: install MariaDB (mariadb-server-core), or set DATABASE_URL, or use docker compose (fetching MariaDB failed: ${
+          error instanceof Error ? error.message : String(error)
+        })`,
+      );
+    }
+  }
+  const program = fetchedProgram(root, 'usr/sbin/mariadbd');
+  const fetched = await describe(program, join(root, 'usr'));
+  if (fetched !== undefined) return fetched;
+  throw new NoEngineError(
+    `no database: the MariaDB server in ${root} does not run on this machine; remove that folder to fetch it anew, or set DATABASE_URL`,
+  );
+}
+
+function engineFolders(): readonly string[] {
+  const path = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder.startsWith('/'));
+  return [...new Set([...path, ...usualFolders, ...(process.platform === 'darwin' ? usualFoldersMac : [])])];
+}
+
+/** Runs the program for its version, which also shows that none of its libraries is missing; undefined when it does not run. */
+async function describe({ command, env }: FetchedProgram, baseDir: string): Promise<EngineProgram | undefined> {
+  const [file = '', ...args] = command;
+  try {
+    const { stdout } = await run(file, [...args, '--no-defaults', '--version'], {
+      env: { ...process.env, ...env },
+      timeout: 10_000,
+    });
+    const version = /Ver (\d+\.\d+\.\d+-MariaDB)/.exec(stdout)?.[1];
+    return version === undefined ? undefined : { command, env, baseDir, version };
+  } catch {
+    return undefined;
+  }
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

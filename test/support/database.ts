@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, inject } from 'vitest';
+import type { DatabaseAddress } from '../../src/config.ts';
+import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { type Engine, engines } from './engines.ts';
+
+/** A statement of a test may take this long, in milliseconds: the machine may be busy, and a hang must still end. */
+const statementTimeoutMs = 30_000;
+
+/** Defines the same tests once for each engine of this run; on an engine that could not be had they are skipped. */
+export function describeOnEngines(name: string, define: (engine: Engine) => void): void {
+  const found = inject('engines');
+  for (const engine of engines) {
+    const server = found[engine];
+    if (server === undefined) continue;
+    const title = 'notRun' in server ? `${name}, ${engine}` : `${name}, ${engine} ${server.version}`;
+    describe.skipIf('notRun' in server)(title, () => define(engine));
+  }
+}
+
+/** A database of one test file, on a server that other files use at the same time. */
+export interface TestDatabase {
+  /** How to open it, for a program or a second pool. */
+  readonly address: DatabaseAddress;
+  /** A pool of its own, without the time limit of the service. */
+  readonly database: Database;
+  /** Closes the pool and drops the database. */
+  drop(): Promise<void>;
+}
+
+/** Creates an empty database on the engine, and by default migrates it as the service would. */
+export async function createTestDatabase(engine: Engine, { migrate = true } = {}): Promise<TestDatabase> {
+  const server = inject('engines')[engine];
+  if (server === undefined || 'notRun' in server) throw new Error(`${engine} is not part of this run`);
+  const address: DatabaseAddress = { ...server.address, database: `test_${randomBytes(8).toString('hex')}` };
+  await onServer(server.address, `create database \`${address.database}\` character set utf8mb4 collate utf8mb4_bin`);
+  const database = openDatabase(address, { size: 10, statementTimeoutMs, acquireTimeoutMs: 30_000 });
+  const drop = async (): Promise<void> => {
+    await database.destroy();
+    await onServer(server.address, `drop database \`${address.database}\``);
+  };
+  try {
+    if (migrate) await migrateAll(database);
+  } catch (error) {
+    await drop();
+    throw error;
+  }
+  return { address, database, drop };
+}
+
+async function onServer(server: Omit<DatabaseAddress, 'database'>, statement: string): Promise<void> {
+  const pool = openDatabase({ ...server, database: '' }, { size: 1, statementTimeoutMs });
+  try {
+    await pool.raw(statement);
+  } finally {
+    await pool.destroy();
+  }
+}
+
+// Until src/db/migrations.ts is here, the migrations are run in their order.
+async function migrateAll(database: Database): Promise<void> {
+  const root = resolve(import.meta.dirname, '../..');
+  const file = join(root, 'src/db/migrations.ts');
+  if (existsSync(file)) {
+    const { migrateUp } = (await import(file)) as {
+      migrateUp(database: Database, options: { triggers: boolean }): Promise<void>;
+    };
+    await migrateUp(database, { triggers: true });
+    return;
+  }
+  for (const name of readdirSync(join(root, 'migrations'))
+    .filter((name) => name.endsWith('.js'))
+    .sort()) {
+    const { up } = (await import(join(root, 'migrations', name))) as { up(database: Database): Promise<void> };
+    await up(database);
+  }
+}

@@ -1,0 +1,150 @@
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { cp, mkdir, rename, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import type { DatabaseAddress } from '../../src/config.ts';
+import { bootstrap, lastLines } from '../../src/embedded/bootstrap.ts';
+import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
+import { takeFileLock } from '../../src/embedded/file-lock.ts';
+import { findEngine } from '../../src/embedded/find-engine.ts';
+import { startServerProcess, waitUntilAnswering } from '../../src/embedded/server-process.ts';
+
+const run = promisify(execFile);
+
+/** The engines that the database tests run on. */
+export const engines = ['mariadb', 'mysql'] as const;
+
+/** One of {@link engines}. */
+export type Engine = (typeof engines)[number];
+
+/** A database server of the tests. */
+export interface TestServer {
+  /** Such as `10.11.19-MariaDB`. */
+  readonly version: string;
+  /** How to reach it, but for the database. */
+  readonly address: Omit<DatabaseAddress, 'database'>;
+  stop(): Promise<void>;
+}
+
+/** Where engines are fetched to, and kept between runs. */
+export const cacheDir = resolve(import.meta.dirname, '../..', process.env['CACHE_DIR'] ?? '.cache');
+
+/** What both engines are told: nothing of a test's data must outlive a power cut, and no run may be short of connections. */
+const common = [
+  '--skip-networking',
+  '--skip-name-resolve',
+  '--max-connections=400',
+  '--character-set-server=utf8mb4',
+  '--collation-server=utf8mb4_bin',
+  '--transaction-isolation=READ-COMMITTED',
+  '--default-time-zone=+00:00',
+  '--performance-schema=OFF',
+  '--innodb-flush-log-at-trx-commit=0',
+  '--innodb-flush-method=nosync',
+  '--innodb-doublewrite=OFF',
+  '--innodb-buffer-pool-size=128M',
+  // As root the servers want to be told to run as such; the folders are private to this run.
+  ...(process.getuid?.() === 0 ? ['--user=root'] : []),
+];
+
+/** Starts a MariaDB with its data in `folder`, which it makes. */
+export async function startMariadb(folder: string, options: readonly string[] = []): Promise<TestServer> {
+  const program = await findEngine({ cacheDir, log: { info: (line: unknown) => console.log(String(line)) } });
+  const tmpDir = join(folder, 'tmp');
+  await mkdir(tmpDir, { recursive: true });
+  await bootstrap({
+    program,
+    dataDir: join(folder, 'data'),
+    tmpDir,
+    options: ['--innodb-flush-method=nosync', ...common.filter((option) => option.startsWith('--user'))],
+  });
+  return start(folder, program.version, program.env, [
+    ...program.command,
+    '--no-defaults',
+    `--basedir=${program.baseDir}`,
+    '--innodb-log-file-size=64M',
+    '--key-buffer-size=64K',
+    '--aria-pagecache-buffer-size=1M',
+    '--skip-log-bin',
+    ...common,
+    ...options,
+  ]);
+}
+
+/** Starts a real MySQL, from Debian unstable, with its data in `folder`, which it makes. */
+export async function startMysql(folder: string, options: readonly string[] = []): Promise<TestServer> {
+  const root = join(cacheDir, `mysql-${process.arch}`);
+  if (!existsSync(root)) {
+    console.log('fetching MySQL from the packages of Debian unstable');
+    // Perl and the databases it links are for scripts of the package that nobody runs here.
+    const skip = /^(perl|libperl|gcc-|libgdbm|libdb5)/;
+    await fetchPackages({ packages: ['mysql-server-core'], suite: 'sid', into: root, skip });
+  }
+  const { command, env } = fetchedProgram(root, 'usr/sbin/mysqld');
+  const server = [
+    ...command,
+    '--no-defaults',
+    `--basedir=${join(root, 'usr')}`,
+    `--lc-messages-dir=${join(root, 'usr/share/mysql')}`,
+    `--character-sets-dir=${join(root, 'usr/share/mysql/charsets')}`,
+    `--plugin-dir=${join(root, 'usr/lib/mysql/plugin')}`,
+    '--secure-file-priv=NULL',
+    '--innodb-redo-log-capacity=64M',
+    ...common.filter((option) => option.startsWith('--user')),
+  ];
+  const [file = '', ...args] = server;
+  const { stdout } = await run(file, [...args, '--version'], { env });
+  const version = /Ver (\d+\.\d+\.\d+)/.exec(stdout)?.[1] ?? 'unknown';
+  const seed = join(cacheDir, `mysql-seed-${version}`);
+  const lock = await takeFileLock(`${seed}.lock`, 60_000);
+  try {
+    if (!existsSync(seed)) {
+      await rm(`${seed}.partial`, { recursive: true, force: true });
+      await run(file, [...args, '--initialize-insecure', `--datadir=${seed}.partial`], { env });
+      await rm(`${seed}.partial/auto.cnf`); // each copy shall be a server of its own
+      await rename(`${seed}.partial`, seed);
+    }
+  } finally {
+    lock.release();
+  }
+  await mkdir(join(folder, 'tmp'), { recursive: true });
+  await cp(seed, join(folder, 'data'), { recursive: true });
+  return start(folder, version, env, [
+    ...server,
+    '--mysqlx=OFF',
+    '--disable-log-bin',
+    '--log-bin-trust-function-creators=ON',
+    ...common,
+    ...options,
+  ]);
+}
+
+async function start(
+  folder: string,
+  version: string,
+  env: Readonly<Record<string, string>>,
+  command: readonly string[],
+): Promise<TestServer> {
+  const [file = '', ...args] = command;
+  const socketPath = join(folder, 'db.sock');
+  const logFile = join(folder, 'server.log');
+  const server = await startServerProcess({
+    command: [
+      file,
+      ...args,
+      `--datadir=${join(folder, 'data')}`,
+      `--tmpdir=${join(folder, 'tmp')}`,
+      `--socket=${socketPath}`,
+      `--pid-file=${join(folder, 'pid')}`,
+    ],
+    env,
+    logFile,
+  });
+  const address = { socketPath, user: 'root' };
+  if (!(await waitUntilAnswering(server, address, 60_000))) {
+    await server.stop(0);
+    throw new Error(`the server did not start: ${lastLines(readFileSync(logFile, 'utf8'))}`);
+  }
+  return { version, address, stop: () => server.stop(10_000) };
+}

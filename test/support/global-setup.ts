@@ -1,0 +1,112 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestProject } from 'vitest/node';
+import { type DatabaseAddress, readConfig } from '../../src/config.ts';
+import { openDatabase } from '../../src/db/connection.ts';
+import { cacheDir, type Engine, engines, startMariadb, startMysql, type TestServer } from './engines.ts';
+
+/** What the test files are told of an engine: how to reach it, or why they cannot. */
+export type EngineForTests = Pick<TestServer, 'version' | 'address'> | { readonly notRun: string };
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** The engines asked for, by name. */
+    engines: Partial<Record<Engine, EngineForTests>>;
+  }
+}
+
+interface Running {
+  readonly found: Partial<Record<Engine, EngineForTests>>;
+  stop(): Promise<void>;
+}
+
+/** The projects db and wire of one run share their servers; each loads this module for itself, so what they share is kept here. */
+const shared = globalThis as { testServers?: { users: number; running: Promise<Running> } };
+
+/**
+ * Starts the database servers of a test run, and stops them at its end. MariaDB must be there; where a real MySQL cannot be had
+ * the tests on it are skipped, with a line that says so.
+ *
+ * `TEST_ENGINES=mariadb` leaves the other out. `TEST_MARIADB_URL` and `TEST_MYSQL_URL` name servers to use instead of private
+ * ones; the account needs the right to create databases. What ran is written to `test-report.json` in the cache folder.
+ */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  shared.testServers ??= { users: 0, running: startServers() };
+  const mine = shared.testServers;
+  mine.users += 1;
+  const running = await mine.running;
+  project.provide('engines', running.found);
+  return async () => {
+    mine.users -= 1;
+    if (mine.users > 0) return;
+    delete shared.testServers;
+    await running.stop();
+  };
+}
+
+async function startServers(): Promise<Running> {
+  const wanted = enginesWanted();
+  const folder = mkdtempSync(join(tmpdir(), 'tasks-test-')); // short: the path of a socket may have 107 bytes
+  const servers: TestServer[] = [];
+  const stop = async (): Promise<void> => {
+    await Promise.all(servers.map((server) => server.stop()));
+    rmSync(folder, { recursive: true, force: true });
+  };
+  const found: Partial<Record<Engine, EngineForTests>> = {};
+  const starting = wanted.map(async (engine) => {
+    try {
+      const server = await startServer(engine, join(folder, engine));
+      servers.push(server);
+      found[engine] = { version: server.version, address: server.address };
+    } catch (error) {
+      found[engine] = { notRun: error instanceof Error ? error.message : String(error) };
+    }
+  });
+  await Promise.all(starting);
+  report(found);
+  const { mariadb } = found;
+  if (mariadb !== undefined && 'notRun' in mariadb) {
+    await stop();
+    throw new Error(`the tests need MariaDB: ${mariadb.notRun}`);
+  }
+  return { found, stop };
+}
+
+function enginesWanted(): Engine[] {
+  const names = (process.env['TEST_ENGINES'] ?? engines.join(',')).split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !engines.some((engine) => engine === name));
+  if (unknown !== undefined) throw new Error(`TEST_ENGINES: there is no engine "${unknown}"; known are ${engines.join(' and ')}`);
+  return engines.filter((engine) => names.includes(engine));
+}
+
+async function startServer(engine: Engine, folder: string): Promise<TestServer> {
+  const url = process.env[`TEST_${engine.toUpperCase()}_URL`];
+  if (url !== undefined) {
+    const address = readConfig({ DATABASE_URL: url }).DATABASE_URL;
+    if (address === undefined) throw new Error(`TEST_${engine.toUpperCase()}_URL is empty`);
+    return { version: await serverVersion(address), address, stop: async () => {} };
+  }
+  return engine === 'mariadb' ? startMariadb(folder) : startMysql(folder);
+}
+
+async function serverVersion(address: DatabaseAddress): Promise<string> {
+  const database = openDatabase(address, { size: 1, statementTimeoutMs: 10_000 });
+  try {
+    const [[row]] = (await database.raw('select version() as version')) as [[{ version: string }]];
+    return row.version;
+  } finally {
+    await database.destroy();
+  }
+}
+
+/** Tells the console, and whoever reads `test-report.json`, which engines the tests ran on. */
+function report(found: Partial<Record<Engine, EngineForTests>>): void {
+  const lines = Object.entries(found).map(([name, engine]) =>
+    'notRun' in engine ? { name, notRun: engine.notRun } : { name, version: engine.version },
+  );
+  for (const line of lines)
+    console.log(line.version === undefined ? `NOT RUN: ${line.name}: ${line.notRun}` : `${line.name} ${line.version}`);
+  mkdirSync(cacheDir, { recursive: true });
+  writeFileSync(join(cacheDir, 'test-report.json'), `${JSON.stringify({ engines: lines }, undefined, 2)}\n`);
+}
