@@ -20,11 +20,8 @@ function refused(request: { query?: string; pageSize?: number; orderBy?: string 
   } catch (error) {
     const refusal = ConnectError.from(error);
     expect(refusal.code).toBe(Code.InvalidArgument);
-    const outgoing = refusal.details as { desc: { typeName: string }; value: never }[];
-    const info = outgoing.find(({ desc }) => desc.typeName === ErrorInfoSchema.typeName)?.value as { reason: string } | undefined;
-    const bad = outgoing.find(({ desc }) => desc.typeName === BadRequestSchema.typeName)?.value as
-      | { fieldViolations: { field: string; description: string }[] }
-      | undefined;
+    const [info] = refusal.findDetails(ErrorInfoSchema);
+    const [bad] = refusal.findDetails(BadRequestSchema);
     return {
       reason: info?.reason ?? '',
       fields: (bad?.fieldViolations ?? []).map(({ field, description }) => [field, description]),

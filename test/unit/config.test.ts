@@ -1,0 +1,76 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ConfigError, readConfig } from '../../src/config.ts';
+
+test('nothing set gives the defaults', () => {
+  expect(readConfig({})).toMatchObject({
+    STATEMENT_TIMEOUT_MS: 2000,
+    GRPC_PORT: 50051,
+    WEB_PORT: 8080,
+    OPS_PORT: 9090,
+    AUTH_CACHE_SECONDS: 5,
+    AGENT_INACTIVE_SECONDS: 30,
+    PROJECTOR: true,
+    MIGRATE_ON_START: false,
+    WEB_ORIGINS: [],
+  });
+});
+
+test('an empty variable counts as absent', () => {
+  expect(readConfig({ GRPC_PORT: '', DATABASE_URL: '' })).toMatchObject({ GRPC_PORT: 50051 });
+});
+
+describe('DATABASE_URL', () => {
+  test.each([
+    ['mysql://db/tasks', { host: 'db', port: 3306, user: 'root', database: 'tasks' }],
+    [
+      'mysql://u:p%40ss@db:3307/tasks?ssl=true',
+      { host: 'db', port: 3307, user: 'u', password: 'p@ss', database: 'tasks', ssl: 'verify' },
+    ],
+    ['mysql://u@localhost/tasks?socket=/run/db.sock', { socketPath: '/run/db.sock', user: 'u', database: 'tasks' }],
+    ['mysql://u@db/tasks?ssl=no-verify', { host: 'db', port: 3306, user: 'u', database: 'tasks', ssl: 'no-verify' }],
+  ])('%s', (url, address) => {
+    expect(readConfig({ DATABASE_URL: url }).DATABASE_URL).toEqual(address);
+  });
+
+  test.each([
+    'tasks',
+    'postgres://u:secret@db/tasks',
+    'mysql://u:secret@db',
+    'mysql://u:secret@db/tasks?ssl=perhaps',
+    'mysql://u:secret@db/tasks?x=1',
+  ])('%s is refused, without its value in the message', (url) => {
+    expect(() => readConfig({ DATABASE_URL: url })).toThrow(/DATABASE_URL: /);
+    expect(() => readConfig({ DATABASE_URL: url })).not.toThrow(/secret/);
+  });
+});
+
+test('all problems are told in one message, and no value is', () => {
+  const env = { GRPC_PORT: 'http-s3cret', WEB_PORT: '70000', LOG_LEVEL: 'loud', PROJECTOR: 'maybe', PAGE_TOKEN_KEY: 'abc' };
+  try {
+    readConfig(env);
+    expect.unreachable();
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    const { message } = error as ConfigError;
+    for (const name of Object.keys(env)) expect(message).toContain(`${name}: `);
+    expect(message).not.toContain('s3cret');
+  }
+});
+
+describe('secrets from files', () => {
+  test('are read and trimmed; both forms, or an unreadable file, are problems', () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'config-'));
+    try {
+      const file = path.join(directory, 'url');
+      writeFileSync(file, 'mysql://u:p@db/tasks\n');
+      expect(readConfig({ DATABASE_URL_FILE: file }).DATABASE_URL).toMatchObject({ password: 'p' });
+      expect(() => readConfig({ DATABASE_URL_FILE: file, DATABASE_URL: 'mysql://db/tasks' })).toThrow(/only one/);
+      expect(() => readConfig({ DATABASE_URL_FILE: path.join(directory, 'none') })).toThrow(/cannot be read/);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+});

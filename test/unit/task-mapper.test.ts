@@ -1,0 +1,120 @@
+import { toJson } from '@bufbuild/protobuf';
+import { describe, expect, test } from 'vitest';
+import type { AgentStatus, TaskRow } from '../../src/db/tables.ts';
+import { AgentLifecycle, type Task, TaskPhase, TaskSchema, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { toAgentHealth, toTask } from '../../src/tasks/task-mapper.ts';
+
+const id = (digit: string) => Buffer.from(digit.repeat(32), 'hex');
+const owner = id('b');
+
+/** A task in the middle of its life; each test changes what it is about. */
+const row: TaskRow = {
+  id: Buffer.from('a7a27450ca164553a6c59d6f04808569', 'hex'),
+  owner_id: owner,
+  organization_id: id('c'),
+  template_id: id('d'),
+  template_version_id: id('e'),
+  build_number: 3,
+  agent_id: id('1'),
+  agent_lifecycle: AgentLifecycle.READY,
+  app_id: id('2'),
+  name: 'Fix-Login',
+  name_fold: Buffer.from('fix-login'),
+  display_name: 'Fix the login “redirect” 🚀',
+  prompt: 'Fix the login\n“redirect” 🚀',
+  status: WorkspaceStatus.RUNNING,
+  phase: TaskPhase.ACTIVE,
+  state: TaskState.WORKING,
+  state_at: '2025-08-22 10:03:27.837842',
+  state_message: 'Reading the code',
+  state_uri: 'https://example.com/pull/1',
+  favorite: 1,
+  own_key: Buffer.alloc(0),
+  run_key: Buffer.alloc(0),
+  dormant_at: '2025-08-23 00:00:00.000001',
+  created_at: '2025-08-22 09:21:39.697094',
+  updated_at: '2025-08-22 09:21:40.000000',
+  owner_name: 'developer',
+  owner_avatar_url: 'https://example.com/developer.png',
+  organization_name: 'acme',
+  template_name: 'typescript',
+  template_display_name: 'TypeScript',
+  template_icon: '/icon/typescript.svg',
+  last_used_at: '0001-01-01 00:00:00.000000',
+  agent_status: 'connected',
+};
+
+/** `npm test -- test/unit/task-mapper.test.ts -u` writes the golden files anew. */
+async function expectGolden(task: Task, name: string): Promise<void> {
+  await expect(`${JSON.stringify(toJson(TaskSchema, task), undefined, 2)}\n`).toMatchFileSnapshot(`golden/${name}.json`);
+}
+
+test('a task with everything', () => expectGolden(toTask(row, owner), 'task-with-everything'));
+
+test('a task with only what it must have', () =>
+  expectGolden(
+    toTask(
+      {
+        ...row,
+        agent_id: null,
+        agent_lifecycle: 0,
+        agent_status: null,
+        app_id: null,
+        display_name: '',
+        prompt: '',
+        status: WorkspaceStatus.PENDING,
+        phase: TaskPhase.PENDING,
+        state: 0,
+        state_at: null,
+        state_message: '',
+        state_uri: '',
+        favorite: 0,
+        dormant_at: null,
+        owner_name: null,
+        owner_avatar_url: null,
+        organization_name: null,
+        template_name: null,
+        template_display_name: null,
+        template_icon: null,
+        last_used_at: null,
+      },
+      owner,
+    ),
+    'task-with-the-least',
+  ));
+
+test("a favorite is told to its owner and to nobody else: it is the owner's own mark", () => {
+  expect(toTask(row, owner).favorite).toBe(true);
+  expect(toTask(row, id('9')).favorite).toBe(false);
+});
+
+test('microseconds survive', () => {
+  expect(toTask(row, owner).currentState?.timestamp).toMatchObject({ seconds: 1755857007n, nanos: 837842000 });
+});
+
+describe('agent health, the first rule that holds', () => {
+  const notRunning = 'agent is not running';
+  const shuttingDown = 'agent is shutting down';
+  test.each<[AgentStatus, keyof typeof AgentLifecycle, string | undefined]>([
+    ['connected', 'CREATED', undefined],
+    ['connected', 'STARTING', undefined],
+    ['connected', 'START_TIMEOUT', undefined],
+    ['connected', 'START_ERROR', 'agent startup script exited with an error'],
+    ['connected', 'READY', undefined],
+    ['connected', 'SHUTTING_DOWN', shuttingDown],
+    ['connected', 'SHUTDOWN_TIMEOUT', shuttingDown],
+    ['connected', 'SHUTDOWN_ERROR', shuttingDown],
+    ['connected', 'OFF', shuttingDown],
+    ['connecting', 'CREATED', 'agent has not yet connected'],
+    ['connecting', 'OFF', notRunning],
+    ['timeout', 'CREATED', 'agent is taking too long to connect'],
+    ['timeout', 'OFF', notRunning],
+    ['disconnected', 'READY', 'agent has lost connection'],
+    ['disconnected', 'START_ERROR', 'agent has lost connection'],
+    ['disconnected', 'OFF', notRunning],
+  ])('%s, %s', (status, lifecycle, reason) => {
+    expect(toAgentHealth(status, AgentLifecycle[lifecycle])).toEqual(
+      reason === undefined ? { healthy: true } : { healthy: false, reason },
+    );
+  });
+});
