@@ -1,100 +1,117 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { chown, mkdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chown, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { EngineError } from './engine-error.ts';
 import type { EngineProgram } from './find-engine.ts';
+import type { Account } from './server-process.ts';
 
-/** Where and as whom a data directory is made. */
+/** What a new data directory is made with. */
 export interface Bootstrap {
   readonly program: EngineProgram;
-  /** The directory to make; it appears complete or not at all. */
+  /** The directory to make; it appears complete or not at all. Its parent is there. */
   readonly dataDir: string;
-  /** A directory for temporary files that no other server uses: servers remove each other's. */
-  readonly tmpDir: string;
-  /** The user and group to run as; absent means this process's own. */
-  readonly userId?: number;
+  /** Whom the server runs as, and the files belong to; absent means this process's own user. */
+  readonly account?: Account;
   /** Further options for the server. */
   readonly options?: readonly string[];
 }
 
-/**
- * Makes the data directory of a new database server, with the system tables and one account, `root` without a password: who
- * can reach the server's socket is let in.
- *
- * The server's own script for this, `mariadb-install-db`, is not used: it takes three times as long and needs programs that the
- * packages of the server alone do not bring.
- *
- * @throws {Error} with the last lines that the server printed.
- */
-export async function bootstrap({ program, dataDir, tmpDir, userId, options = [] }: Bootstrap): Promise<void> {
-  const partial = `${dataDir}.partial`;
-  await rm(partial, { recursive: true, force: true });
-  await mkdir(join(partial, 'mysql'), { recursive: true, mode: 0o700 });
-  if (userId !== undefined) for (const folder of [partial, join(partial, 'mysql')]) await chown(folder, userId, userId);
-  const [file = '', ...prefix] = program.command;
-  const server = spawn(
-    file,
-    [
-      ...prefix,
-      '--no-defaults',
-      '--bootstrap',
-      `--basedir=${program.baseDir}`,
-      `--datadir=${partial}`,
-      `--tmpdir=${tmpDir}`,
-      '--innodb-log-file-size=16M',
-      '--skip-log-bin',
-      '--log-warnings=1',
-      '--max-allowed-packet=8M', // the scripts have statements longer than the net buffer
-      '--enforce-storage-engine=',
-      ...options,
-    ],
-    {
-      cwd: '/',
-      env: { ...program.env },
-      stdio: ['pipe', 'ignore', 'pipe'],
-      timeout: bootstrapLimitMs,
-      ...(userId === undefined ? {} : { uid: userId, gid: userId }),
-    },
-  );
-  const printed = text(server.stderr);
-  server.stdin.on('error', () => {}); // it ended before it read everything, and its exit code says so
-  server.stdin.end(systemTables(program.baseDir));
-  const [code, signal] = (await once(server, 'exit')) as [number | null, string | null];
-  if (code !== 0)
-    throw new Error(`the new database could not be made (${signal ?? `code ${code}`}): ${lastLines(await printed)}`);
-  await rename(partial, dataDir);
-}
+/** The file in a data directory that holds the version of the server that made it, or of the newest that opened it. */
+export const versionFile = 'engine-version';
 
 /** How long the making of a data directory may take, in milliseconds; it takes 300 on an ordinary disk. */
 const bootstrapLimitMs = 60_000;
 
+/**
+ * Makes the data directory of a new database server, with the system tables and one account, `root` without a password: who
+ * can reach the server's socket is let in. What an earlier, interrupted attempt left is removed.
+ *
+ * The server's own script for this, `mariadb-install-db`, is not used: it takes three times as long and needs programs that the
+ * packages of the server alone do not bring.
+ *
+ * @throws {EngineError} with the last lines that the server printed.
+ */
+export async function bootstrap({ program, dataDir, account, options = [] }: Bootstrap): Promise<void> {
+  const parent = dirname(dataDir);
+  const prefix = `${basename(dataDir)}.partial-`;
+  for (const name of await readdir(parent)) {
+    // The server of the interrupted attempt may still write for a moment.
+    if (name.startsWith(prefix)) await rm(join(parent, name), { recursive: true, force: true, maxRetries: 5 });
+  }
+  const partial = await mkdtemp(join(parent, prefix));
+  const folders = [partial, join(partial, 'data'), join(partial, 'data/mysql'), join(partial, 'tmp')];
+  for (const folder of folders) {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    if (account !== undefined) await chown(folder, account.uid, account.gid);
+  }
+  try {
+    await fill(join(partial, 'data'), join(partial, 'tmp'), program, account, options);
+    await writeFile(join(partial, 'data', versionFile), program.version);
+    await rename(join(partial, 'data'), dataDir);
+  } finally {
+    await rm(partial, { recursive: true, force: true });
+  }
+}
+
+/** Lets the server fill an empty data directory. It has a `tmpdir` of its own, since servers remove each other's files there. */
+async function fill(
+  dataDir: string,
+  tmpDir: string,
+  { command: [file = '', ...first], env, baseDir }: EngineProgram,
+  account: Account | undefined,
+  options: readonly string[],
+): Promise<void> {
+  const server = spawn(
+    file,
+    [
+      ...first,
+      '--no-defaults',
+      '--bootstrap',
+      `--basedir=${baseDir}`,
+      `--datadir=${dataDir}`,
+      `--tmpdir=${tmpDir}`,
+      '--skip-log-bin',
+      '--log-warnings=1',
+      '--max-allowed-packet=8M', // the scripts have long statements
+      '--enforce-storage-engine=',
+      ...options,
+    ],
+    { cwd: '/', env: { ...env }, stdio: ['pipe', 'ignore', 'pipe'], timeout: bootstrapLimitMs, ...account },
+  );
+  server.stdin.on('error', () => {}); // it ended before it read everything; its exit code says so
+  server.stdin.end(systemTables(baseDir));
+  const [printed, [code, signal]] = await Promise.all([text(server.stderr), once(server, 'exit')]);
+  if (code !== 0) throw new EngineError(`a new database could not be made (${signal ?? `code ${code}`}): ${lastLines(printed)}`);
+}
+
+/** The SQL that fills an empty data directory: scripts that come with the server. */
+function systemTables(baseDir: string): string {
+  const scripts = ['system_tables.sql', 'performance_tables.sql', 'system_tables_data.sql'].map((name) => {
+    // Their folder and the start of their names changed with MariaDB 11.
+    const file = ['share/mysql', 'share/mariadb', 'share']
+      .flatMap((folder) => [join(baseDir, folder, `mysql_${name}`), join(baseDir, folder, `mariadb_${name}`)])
+      .find((path) => existsSync(path));
+    if (file === undefined) throw new EngineError(`the MariaDB server in ${baseDir} comes without its script ${name}`);
+    return readFileSync(file, 'utf8');
+  });
+  // In a bootstrap each statement begins on a line of its own.
+  const before = ['create database if not exists mysql;', 'use mysql;', 'set @auth_root_socket = null;'];
+  const after = ["delete from global_priv where Host <> 'localhost';"]; // accounts for TCP, which is off
+  return [...before, ...scripts, ...after]
+    .join('\n')
+    .split('\n')
+    .filter((line) => !line.includes('@current_hostname')) // more of them, by the name of this machine
+    .join('\n');
+}
+
 /** The end of what a server printed, as one line of at most 600 characters, without its time stamps. */
 export function lastLines(printed: string): string {
-  const lines = printed.trim().split('\n').slice(-5);
+  const lines = printed.trim().split('\n').slice(-6);
   return lines
     .map((line) => line.replace(/^[\d-]+[ T]+[\d:.]+Z? +\d+ */, ''))
     .join(' | ')
     .slice(-600);
-}
-
-/** The SQL that fills an empty data directory. */
-function systemTables(baseDir: string): string {
-  const scripts = ['system_tables.sql', 'performance_tables.sql', 'system_tables_data.sql'].map((name) => {
-    // The name and the folder changed with MariaDB 11, and some packages have neither.
-    const file = ['share/mysql', 'share/mariadb', 'share']
-      .flatMap((folder) => [join(baseDir, folder, `mysql_${name}`), join(baseDir, folder, `mariadb_${name}`)])
-      .find(existsSync);
-    if (file === undefined) throw new Error(`the MariaDB server in ${baseDir} comes without ${name}`);
-    return readFileSync(file, 'utf8');
-  });
-  // In a bootstrap each statement begins on a line of its own. The lines with the host's name make accounts for TCP.
-  const preamble = ['create database if not exists mysql;', 'use mysql;', 'set @auth_root_socket = null;'];
-  const noTcp = "delete from global_priv where Host <> 'localhost';\n";
-  return [...preamble, ...scripts, noTcp]
-    .join('\n')
-    .split('\n')
-    .filter((line) => !line.includes('@current_hostname'))
-    .join('\n');
 }

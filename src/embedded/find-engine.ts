@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync, realpathSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { Logger } from 'pino';
+import { EngineError } from './engine-error.ts';
 import { type FetchedProgram, fetchedProgram, fetchPackages } from './fetch-packages.ts';
 
 const run = promisify(execFile);
@@ -16,11 +17,6 @@ export interface EngineProgram {
   readonly baseDir: string;
   /** Such as `10.11.19-MariaDB`. */
   readonly version: string;
-}
-
-/** No database server is to be had; the message is one line and says what to do. */
-export class NoEngineError extends Error {
-  override readonly name = 'NoEngineError';
 }
 
 /** Where package managers put a server that is not on everybody's PATH. */
@@ -45,7 +41,7 @@ export interface EngineSearch {
  * Finds a MariaDB server: installed on the machine, or fetched before into the cache folder, or fetched now from the packages of
  * the machine's distribution.
  *
- * @throws {NoEngineError} where all of that fails.
+ * @throws {EngineError} where all of that fails.
  */
 export async function findEngine({ cacheDir, log, folders = engineFolders() }: EngineSearch): Promise<EngineProgram> {
   for (const folder of folders) {
@@ -61,7 +57,7 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
     try {
       await fetchPackages({ packages: ['mariadb-server-core'], into: root });
     } catch (error) {
-      throw new NoEngineError(
+      throw new EngineError(
         `no database: install MariaDB (mariadb-server-core), or set DATABASE_URL, or use docker compose (fetching MariaDB failed: ${
           error instanceof Error ? error.message : String(error)
         })`,
@@ -71,7 +67,7 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
   const program = fetchedProgram(root, 'usr/sbin/mariadbd');
   const fetched = await describe(program, join(root, 'usr'));
   if (fetched !== undefined) return fetched;
-  throw new NoEngineError(
+  throw new EngineError(
     `no database: the MariaDB server in ${root} does not run on this machine; remove that folder to fetch it anew, or set DATABASE_URL`,
   );
 }

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
@@ -9,8 +9,14 @@ export interface ServerCommand {
   readonly env: Readonly<Record<string, string>>;
   /** Takes what the server prints, appended. */
   readonly logFile: string;
-  /** The user and group it runs as; absent means this process's own. */
-  readonly userId?: number;
+  /** Whom it runs as; absent means as this process's own user. */
+  readonly account?: Account;
+}
+
+/** A user and a group of the system, by number. */
+export interface Account {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 /** A database server that runs as a child of this process, and ends with it. */
@@ -32,36 +38,32 @@ const wrapper = 'exec 3<&0; (read -r _ <&3 || kill -TERM $$) & exec 3<&-; exec "
 /**
  * Starts a server in a process group of its own, so that Ctrl-C in a terminal reaches this process alone, which then stops the
  * server when it no longer needs it. When this process dies without that, the server is shut down as well.
+ *
+ * @throws {Error} when there is no process to be had.
  */
-export async function startServerProcess({ command, env, logFile, userId }: ServerCommand): Promise<ServerProcess> {
+export function startServerProcess({ command, env, logFile, account }: ServerCommand): ServerProcess {
   const log = openSync(logFile, 'a', 0o600);
-  let child: ChildProcess;
-  try {
-    child = spawn('/bin/sh', ['-c', wrapper, 'sh', ...command], {
-      cwd: '/',
-      env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...env }, // nothing else: the environment may hold secrets
-      stdio: ['pipe', log, log],
-      detached: true,
-      ...(userId === undefined ? {} : { uid: userId, gid: userId }),
-    });
-  } finally {
-    closeSync(log);
-  }
+  const child = spawn('/bin/sh', ['-c', wrapper, 'sh', ...command], {
+    cwd: '/',
+    env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...env }, // nothing else: the environment may hold secrets
+    stdio: ['pipe', log, log],
+    detached: true,
+    ...account,
+  });
+  closeSync(log);
   const pipe = child.stdin;
   pipe?.on('error', () => {}); // the watcher may be gone before us
-  const ended = new Promise<string>((resolve, reject) => {
-    child.once('error', reject);
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
     child.once('exit', (code, signal) => {
       pipe?.end('ended\n');
       resolve(signal === null ? `code ${code}` : `signal ${signal}`);
     });
   });
-  if (child.pid === undefined) {
-    await ended;
-    throw new Error('the server could not be started');
-  }
+  const { pid } = child;
+  if (pid === undefined) throw new Error('no process could be started for the database server');
   return {
-    pid: child.pid,
+    pid,
     ended,
     async stop(graceMs) {
       child.kill('SIGTERM');
@@ -72,12 +74,11 @@ export async function startServerProcess({ command, env, logFile, userId }: Serv
   };
 }
 
-/** Waits until a server answers at its socket. Resolves with false when it ended, or `limitMs` milliseconds passed, before that. */
-export async function waitUntilAnswering(
-  server: ServerProcess,
-  address: { readonly socketPath: string; readonly user: string },
-  limitMs: number,
-): Promise<boolean> {
+/**
+ * Waits until a server answers at its socket, be it with a refusal. Resolves with false when it ended, or `limitMs` milliseconds
+ * passed, before that.
+ */
+export async function waitUntilAnswering(server: ServerProcess, socketPath: string, limitMs: number): Promise<boolean> {
   const deadline = performance.now() + limitMs;
   let ended = false;
   void server.ended.then(() => {
@@ -85,14 +86,11 @@ export async function waitUntilAnswering(
   });
   while (!ended && performance.now() < deadline) {
     try {
-      const connection = await mysql.createConnection({
-        socketPath: address.socketPath,
-        user: address.user,
-        connectTimeout: 1000,
-      });
+      const connection = await mysql.createConnection({ socketPath, user: 'root', connectTimeout: 1000 });
       await connection.end();
       return true;
-    } catch {
+    } catch (error) {
+      if (error instanceof Error && 'sqlState' in error) return true;
       await sleep(10);
     }
   }

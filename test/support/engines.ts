@@ -30,6 +30,9 @@ export interface TestServer {
 /** Where engines are fetched to, and kept between runs. */
 export const cacheDir = resolve(import.meta.dirname, '../..', process.env['CACHE_DIR'] ?? '.cache');
 
+/** As root the servers want to be told to run as such. */
+const asRoot = process.getuid?.() === 0 ? ['--user=root'] : [];
+
 /** What both engines are told: nothing of a test's data must outlive a power cut, and no run may be short of connections. */
 const common = [
   '--skip-networking',
@@ -44,20 +47,17 @@ const common = [
   '--innodb-flush-method=nosync',
   '--innodb-doublewrite=OFF',
   '--innodb-buffer-pool-size=128M',
-  // As root the servers want to be told to run as such; the folders are private to this run.
-  ...(process.getuid?.() === 0 ? ['--user=root'] : []),
+  ...asRoot,
 ];
 
 /** Starts a MariaDB with its data in `folder`, which it makes. */
 export async function startMariadb(folder: string, options: readonly string[] = []): Promise<TestServer> {
   const program = await findEngine({ cacheDir, log: { info: (line: unknown) => console.log(String(line)) } });
-  const tmpDir = join(folder, 'tmp');
-  await mkdir(tmpDir, { recursive: true });
+  await mkdir(join(folder, 'tmp'), { recursive: true });
   await bootstrap({
     program,
     dataDir: join(folder, 'data'),
-    tmpDir,
-    options: ['--innodb-flush-method=nosync', ...common.filter((option) => option.startsWith('--user'))],
+    options: ['--innodb-log-file-size=64M', '--innodb-flush-method=nosync', ...asRoot],
   });
   return start(folder, program.version, program.env, [
     ...program.command,
@@ -91,7 +91,7 @@ export async function startMysql(folder: string, options: readonly string[] = []
     `--plugin-dir=${join(root, 'usr/lib/mysql/plugin')}`,
     '--secure-file-priv=NULL',
     '--innodb-redo-log-capacity=64M',
-    ...common.filter((option) => option.startsWith('--user')),
+    ...asRoot,
   ];
   const [file = '', ...args] = server;
   const { stdout } = await run(file, [...args, '--version'], { env });
@@ -129,7 +129,7 @@ async function start(
   const [file = '', ...args] = command;
   const socketPath = join(folder, 'db.sock');
   const logFile = join(folder, 'server.log');
-  const server = await startServerProcess({
+  const server = startServerProcess({
     command: [
       file,
       ...args,
@@ -142,9 +142,9 @@ async function start(
     logFile,
   });
   const address = { socketPath, user: 'root' };
-  if (!(await waitUntilAnswering(server, address, 60_000))) {
+  if (!(await waitUntilAnswering(server, socketPath, 60_000))) {
     await server.stop(0);
     throw new Error(`the server did not start: ${lastLines(readFileSync(logFile, 'utf8'))}`);
   }
-  return { version, address, stop: () => server.stop(10_000) };
+  return { version, address, stop: () => server.stop(0) }; // at once: its data are thrown away
 }
