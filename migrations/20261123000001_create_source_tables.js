@@ -12,6 +12,7 @@
  * - Coder's arrays (`rbac_roles`, `roles`) and JSON objects (`user_acl`, `group_acl`) are JSON.
  * - Unique-where-not-deleted is a generated column that is NULL for deleted rows.
  * - There are no foreign keys: a cascade fires no trigger, and a change would be lost to the read model.
+ * - Each statement can be repeated: a schema change commits by itself, and a migration that died half-way is run again.
  *
  * @param {import('knex').Knex} knex
  */
@@ -22,15 +23,15 @@ export async function up(knex) {
 /** @param {import('knex').Knex} knex */
 export async function down(knex) {
   for (const statement of [...tables].reverse()) {
-    const name = /create table `(\w+)`/.exec(statement)?.[1] ?? '';
-    await knex.raw('drop table ??', [name]);
+    const name = /create table if not exists `(\w+)`/.exec(statement)?.[1] ?? '';
+    await knex.raw('drop table if exists ??', [name]);
   }
 }
 
 const options = 'engine = InnoDB default character set utf8mb4 collate utf8mb4_bin';
 
 const tables = [
-  `create table \`users\` (
+  `create table if not exists \`users\` (
     \`id\` binary(16) not null,
     \`username\` varchar(191) not null,
     \`name\` varchar(255) not null default '',
@@ -47,7 +48,7 @@ const tables = [
     unique key \`users_username_lower\` (\`username_lower\`)
   ) ${options} comment 'Coder users'`,
 
-  `create table \`organizations\` (
+  `create table if not exists \`organizations\` (
     \`id\` binary(16) not null,
     \`name\` varchar(191) not null,
     \`display_name\` varchar(255) not null default '',
@@ -61,7 +62,7 @@ const tables = [
     unique key \`organizations_name_lower\` (\`name_lower\`)
   ) ${options} comment 'Coder organizations'`,
 
-  `create table \`organization_members\` (
+  `create table if not exists \`organization_members\` (
     \`organization_id\` binary(16) not null,
     \`user_id\` binary(16) not null,
     \`roles\` json not null comment 'array of role names in this organization; organization-member is implied',
@@ -71,7 +72,7 @@ const tables = [
     key \`organization_members_user_id\` (\`user_id\`)
   ) ${options} comment 'who belongs to which organization'`,
 
-  `create table \`groups\` (
+  `create table if not exists \`groups\` (
     \`id\` binary(16) not null,
     \`organization_id\` binary(16) not null,
     \`name\` varchar(191) not null,
@@ -81,13 +82,13 @@ const tables = [
     unique key \`groups_name_organization_id\` (\`name\`, \`organization_id\`)
   ) ${options} comment 'Coder groups; the group Everyone has the id of its organization'`,
 
-  `create table \`group_members\` (
+  `create table if not exists \`group_members\` (
     \`user_id\` binary(16) not null,
     \`group_id\` binary(16) not null,
     primary key (\`user_id\`, \`group_id\`)
   ) ${options} comment 'who belongs to which group'`,
 
-  `create table \`templates\` (
+  `create table if not exists \`templates\` (
     \`id\` binary(16) not null,
     \`organization_id\` binary(16) not null,
     \`name\` varchar(64) not null,
@@ -104,7 +105,7 @@ const tables = [
     unique key \`templates_name_lower_organization_id\` (\`name_lower\`, \`organization_id\`)
   ) ${options} comment 'Coder templates'`,
 
-  `create table \`template_versions\` (
+  `create table if not exists \`template_versions\` (
     \`id\` binary(16) not null,
     \`template_id\` binary(16) null,
     \`organization_id\` binary(16) not null,
@@ -117,7 +118,7 @@ const tables = [
     key \`template_versions_template_id\` (\`template_id\`)
   ) ${options} comment 'Coder template versions'`,
 
-  `create table \`workspaces\` (
+  `create table if not exists \`workspaces\` (
     \`id\` binary(16) not null,
     \`owner_id\` binary(16) not null,
     \`organization_id\` binary(16) not null,
@@ -138,7 +139,7 @@ const tables = [
     key \`workspaces_organization_id\` (\`organization_id\`)
   ) ${options} comment 'Coder workspaces'`,
 
-  `create table \`workspace_builds\` (
+  `create table if not exists \`workspace_builds\` (
     \`id\` binary(16) not null,
     \`workspace_id\` binary(16) not null,
     \`template_version_id\` binary(16) not null,
@@ -155,14 +156,14 @@ const tables = [
     unique key \`workspace_builds_job_id\` (\`job_id\`)
   ) ${options} comment 'each start, stop and deletion of a workspace; the latest has the greatest build_number'`,
 
-  `create table \`workspace_build_parameters\` (
+  `create table if not exists \`workspace_build_parameters\` (
     \`workspace_build_id\` binary(16) not null,
     \`name\` varchar(191) not null comment 'the prompt of a task is the one named exactly AI Prompt',
     \`value\` mediumtext not null,
     primary key (\`workspace_build_id\`, \`name\`)
   ) ${options} comment 'what a build was started with'`,
 
-  `create table \`provisioner_jobs\` (
+  `create table if not exists \`provisioner_jobs\` (
     \`id\` binary(16) not null,
     \`organization_id\` binary(16) not null,
     \`started_at\` datetime(6) null,
@@ -184,7 +185,7 @@ const tables = [
     primary key (\`id\`)
   ) ${options} comment 'the job of a build'`,
 
-  `create table \`workspace_resources\` (
+  `create table if not exists \`workspace_resources\` (
     \`id\` binary(16) not null,
     \`job_id\` binary(16) not null,
     \`transition\` varchar(8) not null,
@@ -195,7 +196,7 @@ const tables = [
     key \`workspace_resources_job_id\` (\`job_id\`)
   ) ${options} comment 'what a job made'`,
 
-  `create table \`workspace_agents\` (
+  `create table if not exists \`workspace_agents\` (
     \`id\` binary(16) not null,
     \`resource_id\` binary(16) not null,
     \`parent_id\` binary(16) null comment 'set for a sub-agent',
@@ -212,7 +213,7 @@ const tables = [
     key \`workspace_agents_resource_id\` (\`resource_id\`)
   ) ${options} comment 'the agent that runs in a resource and reports'`,
 
-  `create table \`workspace_apps\` (
+  `create table if not exists \`workspace_apps\` (
     \`id\` binary(16) not null,
     \`agent_id\` binary(16) not null,
     \`slug\` varchar(191) not null,
@@ -223,7 +224,7 @@ const tables = [
     key \`workspace_apps_agent_id\` (\`agent_id\`)
   ) ${options} comment 'an app that an agent serves'`,
 
-  `create table \`workspace_app_statuses\` (
+  `create table if not exists \`workspace_app_statuses\` (
     \`id\` binary(16) not null,
     \`workspace_id\` binary(16) not null,
     \`agent_id\` binary(16) not null,
@@ -236,7 +237,7 @@ const tables = [
     key \`workspace_app_statuses_workspace_id_created_at\` (\`workspace_id\`, \`created_at\`, \`id\`)
   ) ${options} comment 'what an AI agent reported about its work'`,
 
-  `create table \`api_keys\` (
+  `create table if not exists \`api_keys\` (
     \`id\` varchar(10) not null,
     \`hashed_secret\` varbinary(32) not null comment 'SHA-256 of the secret',
     \`user_id\` binary(16) not null,

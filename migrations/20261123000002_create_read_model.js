@@ -13,9 +13,9 @@
  */
 export async function up(knex) {
   for (const statement of tables) await knex.raw(statement);
-  await knex.raw('insert into `projector_state` (`id`, `generation`) values (1, ?)', [crypto.randomUUID()]);
+  await knex.raw('insert ignore into `projector_state` (`id`, `generation`) values (1, ?)', [crypto.randomUUID()]);
   // All replicas must accept each other's page tokens, so the key lives where they all look. PAGE_TOKEN_KEY overrides it.
-  await knex.raw("insert into `service_settings` (`name`, `value`) values ('page_token_key', ?)", [
+  await knex.raw("insert ignore into `service_settings` (`name`, `value`) values ('page_token_key', ?)", [
     Buffer.from(crypto.getRandomValues(new Uint8Array(32))),
   ]);
 }
@@ -23,15 +23,15 @@ export async function up(knex) {
 /** @param {import('knex').Knex} knex */
 export async function down(knex) {
   for (const statement of [...tables].reverse()) {
-    const name = /create table `(\w+)`/.exec(statement)?.[1] ?? '';
-    await knex.raw('drop table ??', [name]);
+    const name = /create table if not exists `(\w+)`/.exec(statement)?.[1] ?? '';
+    await knex.raw('drop table if exists ??', [name]);
   }
 }
 
 const options = 'engine = InnoDB default character set utf8mb4 collate utf8mb4_bin';
 
 const tables = [
-  `create table \`workspace_tasks\` (
+  `create table if not exists \`workspace_tasks\` (
     \`id\` binary(16) not null comment 'the workspace id',
     \`owner_id\` binary(16) not null,
     \`organization_id\` binary(16) not null,
@@ -78,7 +78,7 @@ const tables = [
     key \`all_st_ct\` (\`list_status\`, \`created_at\`, \`id\`)
   ) ${options} comment 'read model: one row a task, written by the projector alone'`,
 
-  `create table \`workspace_task_acl\` (
+  `create table if not exists \`workspace_task_acl\` (
     \`subject_id\` binary(16) not null comment 'a user, a group, or an organization (its group Everyone)',
     \`created_at\` datetime(6) not null,
     \`task_id\` binary(16) not null,
@@ -89,23 +89,23 @@ const tables = [
     key \`task\` (\`task_id\`)
   ) ${options} comment 'read model: who may read a task because its workspace is shared; rows of dormant and deleted ones are left out'`,
 
-  `create table \`workspace_changes\` (
+  `create table if not exists \`workspace_changes\` (
     \`seq\` bigint unsigned not null auto_increment,
     \`kind\` tinyint unsigned not null comment '1 workspace, 2 build, 3 job, 4 resource, 5 agent',
     \`ref\` binary(16) not null,
-    \`noted_at\` datetime(6) not null default current_timestamp(6),
+    \`noted_at\` datetime(6) not null default (utc_timestamp(6)),
     primary key (\`seq\`)
   ) ${options} comment 'outbox: which workspace changed; written by triggers or by writers, emptied by the projector'`,
 
-  `create table \`workspace_changes_failed\` (
+  `create table if not exists \`workspace_changes_failed\` (
     \`kind\` tinyint unsigned not null,
     \`ref\` binary(16) not null,
     \`error\` text not null,
-    \`failed_at\` datetime(6) not null default current_timestamp(6),
+    \`failed_at\` datetime(6) not null default (utc_timestamp(6)),
     primary key (\`kind\`, \`ref\`)
   ) ${options} comment 'changes that could not be projected: parked and reported, not retried for ever'`,
 
-  `create table \`projector_state\` (
+  `create table if not exists \`projector_state\` (
     \`id\` tinyint unsigned not null,
     \`epoch\` bigint unsigned not null default 0 comment 'the fence: raised by each takeover',
     \`seq\` bigint unsigned not null default 0 comment 'sequence of the newest event of the feed',
@@ -115,7 +115,7 @@ const tables = [
     primary key (\`id\`)
   ) ${options} comment 'one row: who may write the read model, and how far the feed is'`,
 
-  `create table \`task_events\` (
+  `create table if not exists \`task_events\` (
     \`seq\` bigint unsigned not null comment 'from projector_state: commit order, without holes',
     \`task_id\` binary(16) not null,
     \`kind\` tinyint unsigned not null comment '1 upserted, 2 removed',
@@ -124,11 +124,11 @@ const tables = [
     \`old_owner_id\` binary(16) null,
     \`old_organization_id\` binary(16) null,
     \`acl_changed\` boolean not null,
-    \`created_at\` datetime(6) not null default current_timestamp(6),
+    \`created_at\` datetime(6) not null default (utc_timestamp(6)),
     primary key (\`seq\`)
   ) ${options} comment 'feed: which task changed, in commit order'`,
 
-  `create table \`service_settings\` (
+  `create table if not exists \`service_settings\` (
     \`name\` varchar(64) not null,
     \`value\` varbinary(1024) not null,
     primary key (\`name\`)

@@ -1,0 +1,173 @@
+import { readdir } from 'node:fs/promises';
+import knex, { type Knex } from 'knex';
+import type { Database, RawConnection } from './connection.ts';
+
+/** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
+const folder = new URL('../../migrations/', import.meta.url);
+
+/** How long a process waits for another one that migrates the same database, in seconds: a large table takes its time. */
+const lockWaitSeconds = 3600;
+
+/** How long a schema change waits for the transactions that use its table, in seconds. Everyone else queues behind it meanwhile. */
+const tableWaitSeconds = 30;
+
+/** A migration of this program or of the database. */
+export interface MigrationStatus {
+  /** The name of its file without the extension, such as `20261123000001_create_source_tables`. */
+  readonly name: string;
+  /** When it was applied, such as `2026-11-23T21:26:00Z`. Absent while it is not. */
+  readonly appliedAt?: string;
+}
+
+/** Thrown when the database has migrations that this program does not know: a newer version of it has been here. */
+export class SchemaTooNewError extends Error {
+  override readonly name = 'SchemaTooNewError';
+}
+
+/**
+ * Applies the migrations that are missing, in order, and returns their names.
+ *
+ * Several processes may call it at once: one works, the others wait, and then find nothing to do. A process that dies in the
+ * middle leaves nothing that blocks the next one, which starts again with the migration that was not finished: each statement of
+ * a migration must therefore be one that can be repeated.
+ *
+ * @throws {SchemaTooNewError} when the database is ahead of this program.
+ */
+export async function migrateUp(database: Database, _options: { readonly triggers: boolean }): Promise<string[]> {
+  return whileLocked(database, async (connection) => {
+    await refuseNewerSchema(connection);
+    const [, names] = (await connection.migrate.latest()) as [number, string[]];
+    return names;
+  });
+}
+
+/**
+ * Takes back the last migration, or all of them, and returns their names.
+ *
+ * @throws {SchemaTooNewError} when the database is ahead of this program, which then does not know how.
+ */
+export async function migrateDown(database: Database, { all = false } = {}): Promise<string[]> {
+  return whileLocked(database, async (connection) => {
+    await refuseNewerSchema(connection);
+    const [, names] = (await (all ? connection.migrate.rollback(undefined, true) : connection.migrate.down())) as [
+      number,
+      string[],
+    ];
+    return names;
+  });
+}
+
+/** Lists the migrations of this program and of the database, in order; it changes nothing. */
+export async function migrationStatus(database: Database): Promise<MigrationStatus[]> {
+  const applied = await appliedMigrations(database);
+  const names = new Set([...(await migrationNames()), ...applied.keys()]);
+  return [...names].sort().map((name) => {
+    const appliedAt = applied.get(name);
+    return appliedAt === undefined ? { name } : { name, appliedAt };
+  });
+}
+
+/** Where knex finds the migrations, and what it calls them: without the extension, so that a file may change its kind. */
+const migrationSource: Knex.MigrationSource<string> = {
+  getMigrations: migrationNames,
+  getMigrationName: (name) => name,
+  getMigration: async (name) => (await import(new URL(`${name}.js`, folder).href)) as Knex.Migration,
+};
+
+async function migrationNames(): Promise<string[]> {
+  const files = await readdir(folder);
+  return files
+    .filter((file) => file.endsWith('.js'))
+    .map((file) => file.slice(0, -'.js'.length))
+    .sort();
+}
+
+async function appliedMigrations(database: Knex): Promise<Map<string, string>> {
+  const [tables] = (await database.raw(
+    "select `t`.`table_name` as `name` from `information_schema`.`tables` as `t` where `t`.`table_schema` = database() and `t`.`table_name` = 'knex_migrations'",
+  )) as [unknown[]];
+  if (tables.length === 0) return new Map();
+  const rows = await database<{ name: string; migration_time: string }>('knex_migrations').select('name', 'migration_time');
+  return new Map(rows.map((row) => [row.name, `${row.migration_time.replace(' ', 'T')}Z`]));
+}
+
+async function refuseNewerSchema(connection: Knex): Promise<void> {
+  const known = new Set(await migrationNames());
+  const unknown = [...(await appliedMigrations(connection)).keys()].filter((name) => !known.has(name)).sort();
+  if (unknown.length === 0) return;
+  throw new SchemaTooNewError(
+    `the database's schema is newer than this program, which does not know ${unknown.join(', ')}: use the version that made it`,
+  );
+}
+
+/** knex's own tables. It would make them itself, but takes the collation of the connection for a character set. */
+const ledger = [
+  `create table if not exists \`knex_migrations\` (
+    \`id\` int unsigned not null auto_increment,
+    \`name\` varchar(255) not null,
+    \`batch\` int not null,
+    \`migration_time\` datetime not null,
+    primary key (\`id\`)
+  ) engine = InnoDB default character set utf8mb4 collate utf8mb4_bin comment 'which migrations have been applied'`,
+  `create table if not exists \`knex_migrations_lock\` (
+    \`index\` int unsigned not null auto_increment,
+    \`is_locked\` int not null,
+    primary key (\`index\`)
+  ) engine = InnoDB default character set utf8mb4 collate utf8mb4_bin comment 'unused: the real lock is get_lock'`,
+];
+
+/**
+ * Runs `work` on one connection that holds the migrations' lock: `get_lock` on the server, which a dying connection frees.
+ *
+ * The pool it uses has room for one connection, and takes the lock when it makes it, so nothing ever runs without the lock. The
+ * connection has no statement limit. knex's own lock is a row, which a process that dies leaves behind: whoever holds the real
+ * lock frees it.
+ */
+async function whileLocked<T>(database: Database, work: (connection: Knex) => Promise<T>): Promise<T> {
+  const config = database.client.config as Knex.Config;
+  const { afterCreate: prepare } = config.pool as { afterCreate(raw: RawConnection, done: Prepared): void };
+  const connection = knex({
+    ...config,
+    acquireConnectionTimeout: (lockWaitSeconds + 60) * 1000,
+    migrations: { migrationSource, disableTransactions: true }, // a schema change commits by itself
+    pool: {
+      ...config.pool,
+      min: 0,
+      max: 1,
+      createTimeoutMillis: (lockWaitSeconds + 60) * 1000,
+      afterCreate(raw: RawConnection, done: Prepared) {
+        prepare(raw, (error) => {
+          if (error) return done(error, raw);
+          takeLock(raw).then(
+            () => done(undefined, raw),
+            (problem: unknown) => done(problem, raw),
+          );
+        });
+      },
+    },
+  });
+  try {
+    for (const statement of ledger) await connection.raw(statement);
+    await connection.migrate.forceFreeMigrationsLock();
+    return await work(connection);
+  } finally {
+    await connection.destroy();
+  }
+}
+
+type Prepared = (error: unknown, raw: RawConnection) => void;
+
+async function takeLock(connection: RawConnection): Promise<void> {
+  const run = (sql: string) =>
+    new Promise<unknown>((resolve, reject) => {
+      connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
+    });
+  const [row] = (await run('select version() as version')) as [{ version: string }];
+  const noLimit = /MariaDB/i.test(row.version) ? 'max_statement_time = 0' : 'max_execution_time = 0';
+  await run(`set session ${noLimit}, lock_wait_timeout = ${tableWaitSeconds}`);
+  // A name of 64 characters, the most MySQL takes; get_lock's names are the server's, not the database's.
+  const [lock] = (await run(`select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`)) as [
+    { taken: number | null },
+  ];
+  if (lock.taken !== 1) throw new Error('another process has been migrating this database for an hour: look after it');
+}
