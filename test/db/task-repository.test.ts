@@ -1,0 +1,346 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Database } from '../../src/db/connection.ts';
+import type { TaskRow } from '../../src/db/tables.ts';
+import {
+  createTaskRepository,
+  type ListOrder,
+  type ListQuestion,
+  positionOf,
+  type TaskFilter,
+  type TaskRepository,
+} from '../../src/db/task-repository.ts';
+import { WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import type { Scope } from '../../src/tasks/scope.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { aTask, insertTasks, newId } from '../support/tasks.ts';
+
+const orders: readonly ListOrder[] = ['key', 'run', 'name', 'name desc', 'created_at', 'created_at desc'];
+
+describeOnEngines('the task repository', (engine) => {
+  let test_: TestDatabase;
+  let database: Database;
+  let repository: TaskRepository;
+
+  const home = newId();
+  const elsewhere = newId();
+  const owner = newId();
+  const colleague = newId();
+  const foreigner = newId();
+  const common = newId();
+  const rare = newId();
+
+  const site: Scope = { userId: newId(), everything: true, organizations: [], memberOf: [] };
+  const asOwner: Scope = { userId: owner, everything: false, organizations: [], memberOf: [home] };
+  const asColleague: Scope = { userId: colleague, everything: false, organizations: [], memberOf: [home] };
+  const asAdmin: Scope = { userId: colleague, everything: false, organizations: [home], memberOf: [home] };
+  const asStranger: Scope = { userId: newId(), everything: false, organizations: [], memberOf: [elsewhere] };
+  const asNobody: Scope = { userId: owner, everything: false, organizations: [], memberOf: [] };
+
+  const statuses = Object.values(WorkspaceStatus).filter((status) => status > 0 && status !== WorkspaceStatus.DELETED);
+  const tasks = Array.from({ length: 120 }, (_, i) => {
+    const ownerId = i % 2 === 0 ? owner : i % 4 === 1 ? colleague : foreigner;
+    const status = statuses[i % 7] as number;
+    return aTask({
+      ownerId,
+      organizationId: ownerId === foreigner ? elsewhere : home,
+      templateId: i % 30 === 0 ? rare : common,
+      // Names collide when case is ignored nowhere, times collide in tens: the id has to break ties.
+      name: `${i % 3 === 0 ? 'Task' : 'task'}-${String(i).padStart(3, '0')}`,
+      status,
+      waiting: status === WorkspaceStatus.RUNNING && i % 4 === 0,
+      favorite: i % 11 === 0,
+      deleted: i % 20 === 19,
+      createdAt: `2026-01-01 00:00:00.${String(Math.floor(i / 10)).padStart(6, '0')}`,
+    });
+  });
+  const idOf = (task: { id: unknown }) => (task.id as Buffer).toString('hex');
+  const isLive = (task: Record<string, unknown>) => task['live'] === 1;
+  const of = (...owners: Buffer[]) =>
+    tasks.filter((task) => isLive(task) && owners.some((id) => id.equals(task['owner_id'] as Buffer)));
+
+  beforeAll(async () => {
+    test_ = await createTestDatabase(engine);
+    database = test_.database;
+    repository = createTaskRepository(database, 30);
+    await insertTasks(database, tasks);
+    await database.raw('analyze table workspace_tasks');
+  });
+  afterAll(() => test_.drop());
+
+  /** Walks a list page by page and returns its rows. */
+  async function walk(scope: Scope, filter: TaskFilter, order: ListOrder, pageSize: number): Promise<TaskRow[]> {
+    const all: TaskRow[] = [];
+    let after: ListQuestion['after'];
+    for (;;) {
+      const rows = await repository.list(scope, {
+        filter,
+        order,
+        limit: pageSize + 1,
+        ...(after === undefined ? {} : { after }),
+      });
+      const page = rows.slice(0, pageSize);
+      all.push(...page);
+      const last = page.at(-1);
+      if (last === undefined || rows.length <= pageSize) return all;
+      after = positionOf(last, order);
+    }
+  }
+
+  /** The order of a list, by its definition. */
+  function sorted(expected: typeof tasks, order: ListOrder): string[] {
+    const key = (task: (typeof tasks)[number]): Buffer => {
+      if (order === 'key') return task['own_key'] as Buffer;
+      if (order === 'run') return task['run_key'] as Buffer;
+      const first = order.startsWith('name')
+        ? Buffer.concat([task['name_fold'] as Buffer, Buffer.of(0)])
+        : Buffer.from(task['created_at'] as string);
+      return Buffer.concat([first, task.id]);
+    };
+    const ascending = expected.toSorted((a, b) => Buffer.compare(key(a), key(b))).map(idOf);
+    return order.endsWith('desc') ? ascending.reverse() : ascending;
+  }
+
+  describe('every page size from 1 to N + 1 gives each task exactly once, in order', () => {
+    const lists: [string, Scope, TaskFilter, readonly ListOrder[], () => typeof tasks][] = [
+      ['my tasks', asOwner, { ownerId: owner }, orders, () => of(owner)],
+      ["another's tasks, as a site owner", site, { ownerId: colleague }, orders, () => of(colleague)],
+      ['everyone, as a site owner', site, {}, ['created_at', 'created_at desc'], () => of(owner, colleague, foreigner)],
+      ['everyone, as an organization admin', asAdmin, {}, ['created_at', 'created_at desc'], () => of(owner, colleague)],
+      ['everyone, as a member', asColleague, {}, ['created_at desc'], () => of(colleague)],
+      [
+        'my running tasks, waiting ones among them',
+        asOwner,
+        { ownerId: owner, status: WorkspaceStatus.RUNNING },
+        orders,
+        () => of(owner).filter((task) => task['status'] === WorkspaceStatus.RUNNING),
+      ],
+      [
+        'running tasks of an organization',
+        asAdmin,
+        { status: WorkspaceStatus.RUNNING },
+        ['created_at desc'],
+        () => of(owner, colleague).filter((task) => task['status'] === WorkspaceStatus.RUNNING),
+      ],
+    ];
+    test.each(lists)('%s', async (_name, scope, filter, ordersOfList, expected) => {
+      const count = expected().length;
+      expect(count).toBeGreaterThan(3);
+      for (const order of ordersOfList) {
+        for (let pageSize = 1; pageSize <= count + 1; pageSize++) {
+          const rows = await walk(scope, filter, order, pageSize);
+          expect(rows.map(idOf), `${order}, ${pageSize} a page`).toEqual(sorted(expected(), order));
+        }
+      }
+    });
+  });
+
+  describe('who sees what', () => {
+    test.each<[string, Scope, TaskFilter, () => typeof tasks]>([
+      ['a site owner sees all', site, {}, () => of(owner, colleague, foreigner)],
+      ['an organization admin sees the organization', asAdmin, {}, () => of(owner, colleague)],
+      ['an organization admin sees a member', asAdmin, { ownerId: owner }, () => of(owner)],
+      ['an organization admin does not see another organization', asAdmin, { ownerId: foreigner }, () => []],
+      ['a member sees their own', asColleague, {}, () => of(colleague)],
+      ['a member does not see a colleague', asColleague, { ownerId: owner }, () => []],
+      ['a stranger sees nothing', asStranger, {}, () => []],
+      ['a stranger sees nothing of the owner', asStranger, { ownerId: owner }, () => []],
+      ['an owner who left the organization sees nothing', asNobody, { ownerId: owner }, () => []],
+    ])('%s', async (_name, scope, filter, expected) => {
+      const rows = await repository.list(scope, { filter, order: 'created_at desc', limit: 500 });
+      expect(rows.map(idOf)).toEqual(sorted(expected(), 'created_at desc'));
+      expect(await repository.count(scope, filter, 1000)).toBe(rows.length);
+      for (const task of tasks) {
+        if (filter.ownerId !== undefined && !filter.ownerId.equals(task['owner_id'] as Buffer)) continue;
+        const row = await repository.getById(scope, task.id);
+        const byName = await repository.getByName(scope, task['owner_id'] as Buffer, (task['name'] as string).toUpperCase());
+        const listed = rows.some(({ id }) => id.equals(task.id));
+        if (isLive(task)) expect(row !== undefined, 'get agrees with list').toBe(listed);
+        expect(byName !== undefined, 'get by name agrees with list').toBe(listed);
+      }
+    });
+
+    test('a deleted task can be got by its id by who could read it, and is not listed', async () => {
+      const [deleted] = tasks.filter((task) => !isLive(task) && owner.equals(task['owner_id'] as Buffer) === false);
+      if (deleted === undefined) throw new Error('no deleted task');
+      expect(await repository.getById(site, deleted.id)).toBeDefined();
+      expect(await repository.getById(asStranger, deleted.id)).toBeUndefined();
+    });
+  });
+
+  describe('filters', () => {
+    const list = async (filter: TaskFilter) =>
+      (await repository.list(site, { filter, order: 'created_at', limit: 500 })).map(({ name }) => name);
+
+    test('name is a literal part, whatever the case', async () => {
+      await insertTasks(
+        database,
+        ['50%-done', '50x-done', 'a_b', 'axb', 'back\\slash', "quo'te", 'ÄÖÜ-Straße'].map((name) =>
+          aTask({ ownerId: owner, organizationId: newId(), name, createdAt: '2027-01-01 00:00:00.000000' }),
+        ),
+      );
+      expect(await list({ name: '0%' })).toEqual(['50%-done']);
+      expect(await list({ name: 'A_B' })).toEqual(['a_b']);
+      expect(await list({ name: '\\' })).toEqual(['back\\slash']);
+      expect(await list({ name: "quo'te" })).toEqual(["quo'te"]);
+      expect(await list({ name: 'äöü-straße' })).toEqual(['ÄÖÜ-Straße']);
+      expect(await list({ name: 'aou' })).toEqual([]);
+      expect(await list({ name: 'DONE' })).toHaveLength(2);
+      await database('workspace_tasks').where('workspace_tasks.created_at', '2027-01-01 00:00:00.000000').delete();
+    });
+
+    test('template is any of the ids', async () => {
+      const rares = tasks.filter((task) => isLive(task) && rare.equals(task['template_id'] as Buffer));
+      expect(await list({ templateIds: [rare] })).toHaveLength(rares.length);
+      expect(await list({ templateIds: [rare, common] })).toHaveLength(of(owner, colleague, foreigner).length);
+      expect(await list({ templateIds: [] })).toEqual([]);
+      expect(await list({ templateIds: [rare], status: rares[0]?.['status'] as number })).not.toEqual([]);
+    });
+
+    test.each(statuses)('status %d', async (status) => {
+      const expected = of(owner, colleague, foreigner).filter((task) => task['status'] === status);
+      expect((await list({ status })).toSorted()).toEqual(expected.map(({ name }) => name as string).toSorted());
+    });
+
+    test('status deleted finds deleted ones, which nothing else does', async () => {
+      const deleted = tasks.filter((task) => !isLive(task));
+      expect((await list({ status: WorkspaceStatus.DELETED })).toSorted()).toEqual(
+        deleted.map(({ name }) => name as string).toSorted(),
+      );
+    });
+
+    test('all at once', async () => {
+      const names = await list({ ownerId: owner, name: 'task-0', templateIds: [common], status: WorkspaceStatus.RUNNING });
+      expect(names.length).toBeGreaterThan(0);
+      expect(names.length).toBeLessThan((await list({ ownerId: owner })).length);
+    });
+  });
+
+  test('the total stops at its limit, and counts a task once however many ways lead to it', async () => {
+    expect(await repository.count(asAdmin, {}, 7)).toBe(7);
+    expect(await repository.count(asAdmin, {}, 1000)).toBe(of(owner, colleague).length);
+    expect(await repository.count(asAdmin, { status: WorkspaceStatus.RUNNING }, 1000)).toBe(
+      of(owner, colleague).filter((task) => task['status'] === WorkspaceStatus.RUNNING).length,
+    );
+  });
+
+  test('a scope of more branches than a union is worth reads the same tasks', async () => {
+    const many: Scope = {
+      userId: colleague,
+      everything: false,
+      organizations: [home, ...Array.from({ length: 30 }, newId)],
+      memberOf: [home],
+    };
+    const rows = await walk(many, {}, 'created_at desc', 7);
+    expect(rows.map(idOf)).toEqual(sorted(of(owner, colleague), 'created_at desc'));
+    expect(await repository.count(many, {}, 1000)).toBe(rows.length);
+  });
+
+  describe('each list reads its rows by its index, and one row more', () => {
+    const count = 3000;
+    const bigOwner = newId();
+    const bigHome = newId();
+    const asBig: Scope = { userId: bigOwner, everything: false, organizations: [], memberOf: [bigHome] };
+    const asBigAdmin: Scope = { userId: newId(), everything: false, organizations: [bigHome], memberOf: [bigHome] };
+
+    beforeAll(async () => {
+      const big = Array.from({ length: count }, (_, i) =>
+        aTask({
+          ownerId: bigOwner,
+          organizationId: bigHome,
+          status: i % 100 === 0 ? WorkspaceStatus.FAILED : WorkspaceStatus.RUNNING,
+          waiting: i % 100 !== 0 && i % 10 === 1,
+          favorite: i % 50 === 0,
+          createdAt: `2028-01-01 00:00:00.${String(i).padStart(6, '0')}`,
+        }),
+      );
+      await insertTasks(database, big);
+      await database.raw('analyze table workspace_tasks');
+    });
+    afterAll(() => database('workspace_tasks').where('workspace_tasks.owner_id', bigOwner).delete());
+
+    const failed = WorkspaceStatus.FAILED;
+    test.each<[string, Scope, TaskFilter, ListOrder, index: string]>([
+      ['one owner, favorites first', asBig, { ownerId: bigOwner }, 'key', 'own_key'],
+      ['one owner, running first', site, { ownerId: bigOwner }, 'run', 'own_run'],
+      ['one owner, by name', asBig, { ownerId: bigOwner }, 'name', 'own_name'],
+      ['one owner, by name, last first', asBig, { ownerId: bigOwner }, 'name desc', 'own_name'],
+      ['one owner, oldest first', asBig, { ownerId: bigOwner }, 'created_at', 'own_ct'],
+      ['one owner, newest first', asBig, { ownerId: bigOwner }, 'created_at desc', 'own_ct'],
+      ['one owner and status, favorites first', asBig, { ownerId: bigOwner, status: failed }, 'key', 'own_st_key'],
+      ['one owner and status, running first', site, { ownerId: bigOwner, status: failed }, 'run', 'own_st_run'],
+      ['one owner and status, newest first', asBig, { ownerId: bigOwner, status: failed }, 'created_at desc', 'own_st_ct'],
+      ['one organization, newest first', asBigAdmin, {}, 'created_at desc', 'org_ct'],
+      ['one organization and status, newest first', asBigAdmin, { status: failed }, 'created_at desc', 'org_st_ct'],
+      ['everyone, newest first', site, {}, 'created_at desc', 'all_ct'],
+      ['everyone, oldest first', site, {}, 'created_at', 'all_ct'],
+      ['everyone and status, newest first', site, { status: failed }, 'created_at desc', 'all_st_ct'],
+    ])('%s', async (_name, scope, filter, order, index) => {
+      const limit = 11;
+      const first = await repository.list(scope, { filter, order, limit });
+      expect(first).toHaveLength(limit);
+      const middle = first.at(-1);
+      if (middle === undefined) throw new Error('no row');
+      for (const after of [undefined, positionOf(middle, order)]) {
+        const question: ListQuestion = { filter, order, limit, ...(after === undefined ? {} : { after }) };
+        const { plan, read } = await explain(scope, question);
+        const used = plan.filter(({ table }) => table === 't').map(({ key }) => key);
+        expect(used, JSON.stringify(plan)).toContain(index);
+        expect(
+          plan.every(({ extra }) => !/filesort/i.test(extra) || scope === asBigAdmin),
+          JSON.stringify(plan),
+        ).toBe(true);
+        // What a list walks along its index is its page and one row more (`limit` counts that one).
+        expect(read, `rows walked, ${after === undefined ? 'first' : 'next'} page`).toBeLessThanOrEqual(limit);
+      }
+    });
+
+    test('a page in the middle reads no more than the first', async () => {
+      const order = 'created_at desc';
+      const deep = { filter: { ownerId: bigOwner }, order, limit: 26 } as const;
+      const [row] = await database('workspace_tasks').where({ owner_id: bigOwner, created_at: '2028-01-01 00:00:00.000100' });
+      const first = await explain(asBig, deep);
+      const later = await explain(asBig, { ...deep, after: positionOf(row as TaskRow, order) });
+      expect(later.read).toBeLessThanOrEqual(first.read + 2);
+    });
+
+    /** How many steps this session has made along an index. Looking up by key, and reading temporary tables, is not counted. */
+    async function walked(session: Database): Promise<number> {
+      const [counters] = (await session.raw("show session status like 'Handler_read%'")) as [
+        { Variable_name: string; Value: string }[],
+      ];
+      return counters
+        .filter(({ Variable_name: name }) => name === 'Handler_read_next' || name === 'Handler_read_prev')
+        .reduce((sum, { Value }) => sum + Number(Value), 0);
+    }
+
+    /** The plan of a list, and how many rows reading it walked to. */
+    async function explain(
+      scope: Scope,
+      question: ListQuestion,
+    ): Promise<{ plan: { table: string; key: string; extra: string }[]; read: number }> {
+      const statements: { sql: string; bindings: unknown[] }[] = [];
+      const record = (query: { sql: string; bindings: unknown[] }) => statements.push(query);
+      // One connection: the counters are the session's.
+      const transaction = await database.transaction();
+      try {
+        const before = await walked(transaction);
+        transaction.on('query', record);
+        await createTaskRepository(transaction, 30).list(scope, question);
+        transaction.off('query', record);
+        const read = (await walked(transaction)) - before;
+        const [statement] = statements;
+        if (statements.length !== 1 || statement === undefined) throw new Error(`${statements.length} statements, not one`);
+        const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
+        const [rows] = (await transaction.raw(`${explaining} ${statement.sql}`, statement.bindings as never)) as [
+          { table: string; key: string; Extra: string | null }[],
+        ];
+        return {
+          plan: rows.map(({ table, key, Extra }) => ({ table, key, extra: Extra ?? '' })),
+          read,
+        };
+      } finally {
+        await transaction.rollback();
+      }
+    }
+  });
+});
