@@ -1,0 +1,181 @@
+import { Code } from '@connectrpc/connect';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/db/api-key-repository.ts';
+import type { Database } from '../../src/db/connection.ts';
+import { createNameLookup } from '../../src/db/name-lookup.ts';
+import { createAuthenticate, type HeaderReader } from '../../src/server/authenticate.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
+
+const refused = expect.objectContaining({ code: Code.Unauthenticated, rawMessage: expect.stringContaining('signed out') });
+const headers =
+  (values: Record<string, string>): HeaderReader =>
+  (name) =>
+    values[name];
+const bearing = (token: string) => headers({ 'coder-session-token': token });
+
+describeOnEngines('session tokens', (engine) => {
+  let testDatabase: TestDatabase;
+  let database: Database;
+  let keys: ApiKeyRepository;
+  let home: Buffer;
+  let userId: Buffer;
+  let token: string;
+
+  const make = async (username: string, lifetimeSeconds = 3600) =>
+    (await keys.create(username, { lifetimeSeconds, name: 'test' })) ?? '';
+  const authenticate = (rememberSeconds = 0) => createAuthenticate(keys, rememberSeconds);
+
+  beforeAll(async () => {
+    testDatabase = await createTestDatabase(engine);
+    database = testDatabase.database;
+    keys = createApiKeyRepository(database);
+    home = await insertOrganization(database, 'home');
+    const away = await insertOrganization(database, 'away');
+    userId = await insertUser(database, {
+      username: 'Developer',
+      roles: ['auditor'],
+      memberships: [[home, 'organization-admin'], [away]],
+    });
+    await insertUser(database, { username: 'suspended', status: 'suspended' });
+    await insertUser(database, { username: 'sleeper', status: 'dormant' });
+    token = await make('developer');
+  });
+  afterAll(() => testDatabase.drop());
+
+  test('a token has an id of 10 and a secret of 22 characters, and only the hash of the secret is kept', async () => {
+    const { id = '', secret = '' } = parseSessionToken(token) ?? {};
+    expect(token).toBe(`${id}-${secret}`);
+    const [row] = await database('api_keys').where('api_keys.id', id);
+    expect(row).toMatchObject({ user_id: userId, scope: 'all', login_type: 'token', lifetime_seconds: 3600 });
+    expect(JSON.stringify(row)).not.toContain(secret);
+  });
+
+  test('tells who calls, with all roles and memberships', async () => {
+    const caller = await authenticate()(bearing(token));
+    expect(caller).toMatchObject({ userId, username: 'Developer', roles: ['auditor'] });
+    expect(caller.memberships).toHaveLength(2);
+    expect(caller.memberships).toContainEqual({ organizationId: home, roles: ['organization-admin'] });
+  });
+
+  test.each([
+    ['coder-session-token', (text: string) => text],
+    ['authorization', (text: string) => `Bearer ${text}`],
+    ['authorization', (text: string) => `bearer ${text}`],
+    ['cookie', (text: string) => `a=b; coder_session_token=${text}; c=d`],
+  ])('is taken from %s', async (name, form) => {
+    await expect(authenticate()(headers({ [name]: form(token) }))).resolves.toMatchObject({ username: 'Developer' });
+  });
+
+  test('the first place that has one decides, even with a wrong one', async () => {
+    await expect(authenticate()(headers({ cookie: 'coder_session_token=wrong', 'coder-session-token': token }))).rejects.toEqual(
+      refused,
+    );
+    await expect(authenticate()(headers({ 'coder-session-token': 'wrong', authorization: `Bearer ${token}` }))).rejects.toEqual(
+      refused,
+    );
+    await expect(authenticate()(headers({ 'coder-session-token': token, authorization: 'Bearer wrong' }))).resolves.toBeDefined();
+  });
+
+  describe('is refused with one message', () => {
+    test.each<[string, () => string | Promise<string>]>([
+      ['none', () => ''],
+      ['half of one', () => token.slice(0, token.length / 2)],
+      ['its id alone', () => token.slice(0, 10)],
+      ['unknown', () => `AAAAAAAAAA-${'B'.repeat(22)}`],
+      ['a wrong secret', () => `${token.slice(0, 10)}-${'B'.repeat(22)}`],
+      ['a secret in the other case', () => `${token.slice(0, 11)}${[...token.slice(11)].map(flipCase).join('')}`],
+      ['an id in the other case', () => `${[...token.slice(0, 10)].map(flipCase).join('')}${token.slice(10)}`],
+      ['too long', () => `${token}A`],
+      ['two hyphens', () => `${token}-`],
+      ['other characters', () => `${token.slice(0, -1)}_`],
+      ['with a quote', () => `${token.slice(0, 9)}'-${token.slice(11)}`],
+      ['4 kB of it', () => 'A'.repeat(4096)],
+      ['expired', () => make('developer', -1)],
+      ['of a suspended user', () => make('suspended')],
+    ])('%s', async (_name, given) => {
+      const text = await given();
+      expect(text === token).toBe(false);
+      await expect(authenticate()(bearing(text))).rejects.toEqual(refused);
+    });
+
+    test('of a deleted user', async () => {
+      const id = await insertUser(database, { username: 'leaver' });
+      const leaver = await make('leaver');
+      await expect(authenticate()(bearing(leaver))).resolves.toBeDefined();
+      await database('users').where('users.id', id).update({ deleted: true });
+      await expect(authenticate()(bearing(leaver))).rejects.toEqual(refused);
+    });
+  });
+
+  test('a dormant user may read', async () => {
+    await expect(authenticate()(bearing(await make('sleeper')))).resolves.toMatchObject({ username: 'sleeper' });
+  });
+
+  test('a token for apps alone reads nothing', async () => {
+    const narrow = await make('developer');
+    await database('api_keys').where('api_keys.id', narrow.slice(0, 10)).update({ scope: 'application_connect' });
+    await expect(authenticate()(bearing(narrow))).resolves.toMatchObject({ roles: [], memberships: [] });
+  });
+
+  test('a verified caller is remembered, and a refusal is not', async () => {
+    const remembering = authenticate(1);
+    const fresh = await make('developer');
+    const statements: string[] = [];
+    const record = ({ sql }: { sql: string }) => statements.push(sql);
+    database.on('query', record);
+    await Promise.all([remembering(bearing(fresh)), remembering(bearing(fresh)), remembering(bearing(fresh))]);
+    await remembering(bearing(fresh));
+    database.off('query', record);
+    expect(statements).toHaveLength(1);
+
+    expect(await keys.revoke(fresh.slice(0, 10))).toBe(true);
+    await expect(remembering(bearing(fresh))).resolves.toBeDefined();
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    await expect(remembering(bearing(fresh))).rejects.toEqual(refused);
+    expect(await keys.revoke(fresh.slice(0, 10))).toBe(false);
+  });
+
+  test('a remembered caller is forgotten when the key expires', async () => {
+    const remembering = authenticate(60);
+    const short = await make('developer', 1);
+    await expect(remembering(bearing(short))).resolves.toBeDefined();
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    await expect(remembering(bearing(short))).rejects.toEqual(refused);
+  });
+
+  test('there is none for a user who does not exist', async () => {
+    expect(await keys.create('nobody', { lifetimeSeconds: 60, name: '' })).toBeUndefined();
+  });
+
+  test('keys are listed by their ids, without anything of the secret', async () => {
+    const listed = await keys.list('DEVELOPER');
+    expect(listed.map(({ id }) => id)).toContain(token.slice(0, 10));
+    expect(listed.every(({ username }) => username === 'Developer')).toBe(true);
+    expect(JSON.stringify(listed)).not.toContain(token.slice(11));
+    expect((await keys.list()).length).toBeGreaterThan(listed.length);
+  });
+
+  test('names in a query are found whatever their case, and remembered when they were found', async () => {
+    const away = await insertOrganization(database, 'far');
+    const here = await insertTemplate(database, { organizationId: home, name: 'Typescript' });
+    const there = await insertTemplate(database, { organizationId: away, name: 'typescript' });
+    await insertTemplate(database, { organizationId: home, name: 'gone', deleted: true });
+    const names = createNameLookup(database, 60);
+    expect(await names.userId('DEVELOPER')).toEqual(userId);
+    expect(await names.userId('nobody')).toBeUndefined();
+    expect((await names.templateIds('TypeScript')).map(String).toSorted()).toEqual([here, there].map(String).toSorted());
+    expect(await names.templateIds('gone')).toEqual([]);
+
+    const later = await insertUser(database, { username: 'nobody' });
+    expect(await names.userId('nobody')).toEqual(later);
+    await database('users').where('users.id', later).delete();
+    expect(await names.userId('nobody')).toEqual(later);
+    expect(await createNameLookup(database, 0).userId('nobody')).toBeUndefined();
+  });
+});
+
+function flipCase(character: string): string {
+  const lower = character.toLowerCase();
+  return character === lower ? character.toUpperCase() : lower;
+}
