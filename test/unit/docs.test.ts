@@ -1,0 +1,38 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { readConfig, variables } from '../../src/config.ts';
+import { statusWords } from '../../src/tasks/task-query.ts';
+
+const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
+
+describe('docs/configuration.md', () => {
+  const rows = new Map(
+    [...read('docs/configuration.md').matchAll(/^\| `(\w+)`( †)? \| (.*?) \| /gm)].map(([, name, secret, byDefault]) => [
+      name ?? '',
+      { secret: secret !== undefined, byDefault: byDefault ?? '' },
+    ]),
+  );
+
+  test('has a row for each variable, in the order of the code, and no other', () => {
+    expect([...rows.keys()]).toEqual(variables);
+  });
+
+  test.each(Object.entries(readConfig({})))('%s has the default of the code', (name, value) => {
+    const text = rows.get(name)?.byDefault;
+    if (value === undefined) expect(text).not.toMatch(/^`/);
+    else expect(text).toBe(Array.isArray(value) ? 'none' : `\`${String(value)}\``);
+  });
+
+  test('marks what can be given as a file', () => {
+    for (const [name, { secret }] of rows) {
+      const asFile = () => readConfig({ [`${name}_FILE`]: '/nowhere' });
+      if (secret) expect(asFile, name).toThrow(`${name}_FILE`);
+      else expect(asFile, name).not.toThrow();
+    }
+  });
+});
+
+test('docs/query.md has every status', () => {
+  const text = read('docs/query.md');
+  for (const word of statusWords.keys()) expect(text).toContain(`\`${word}\``);
+});
