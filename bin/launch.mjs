@@ -24,7 +24,16 @@ import { fileURLToPath } from 'node:url';
  */
 
 /**
- * What this file uses of a package in package-lock.json.
+ * What a package.json needs, as the lockfile repeats it.
+ *
+ * @typedef {object} Manifest
+ * @property {Record<string, string>} [dependencies]
+ * @property {Record<string, string>} [devDependencies]
+ * @property {Record<string, string>} [optionalDependencies]
+ */
+
+/**
+ * What this file uses of a package in a lockfile.
  *
  * @typedef {object} LockedPackage
  * @property {string} [version]
@@ -91,7 +100,9 @@ function tell(message) {
   console.error(`tasks-service: ${message}`);
 }
 
-/** @param {string} file @returns {any} The parsed file, or undefined when there is none that can be read. */
+/** @typedef {{ packages?: Record<string, LockedPackage & Manifest> }} Lockfile */
+
+/** @param {string} file @returns {unknown} The parsed file, or undefined when there is none that can be read. */
 function readJson(file) {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));
@@ -100,12 +111,16 @@ function readJson(file) {
   }
 }
 
+/** @param {Manifest | undefined} manifest @returns {string} The packages that it needs, as one word. */
+function needsOf({ dependencies, devDependencies, optionalDependencies } = {}) {
+  return JSON.stringify([dependencies, devDependencies, optionalDependencies]);
+}
+
 /** What has to be installed, as one word: it changes with the lockfile, with package.json's dependencies and with the platform. */
 function fingerprint() {
-  const { dependencies, devDependencies, optionalDependencies } = readJson(join(root, 'package.json')) ?? {};
-  const manifest = JSON.stringify([dependencies, devDependencies, optionalDependencies]);
+  const needs = needsOf(/** @type {Manifest} */ (readJson(join(root, 'package.json'))));
   const lock = readFileSync(join(root, 'package-lock.json'));
-  return createHash('sha256').update(lock).update(manifest).update(platform).digest('hex');
+  return createHash('sha256').update(lock).update(needs).update(platform).digest('hex');
 }
 
 /** @param {string} wanted @returns {Stamp | undefined} The stamp of what is installed, when that is what is wanted, and whole. */
@@ -205,16 +220,11 @@ function lockHolder() {
 
 /** Whether someone ran npm here already, and every package that the lockfile wants on this platform is in place. */
 function isInstalledByHand() {
-  /** @type {Record<string, LockedPackage> | undefined} */
-  const locked = readJson(join(root, 'package-lock.json'))?.packages;
-  /** @type {Record<string, LockedPackage> | undefined} */
-  const present = readJson(join(modules, '.package-lock.json'))?.packages;
+  const locked = /** @type {Lockfile | undefined} */ (readJson(join(root, 'package-lock.json')))?.packages;
+  const present = /** @type {Lockfile | undefined} */ (readJson(join(modules, '.package-lock.json')))?.packages;
+  const manifest = /** @type {Manifest | undefined} */ (readJson(join(root, 'package.json')));
   if (locked === undefined || present === undefined) return false;
-  const manifest = readJson(join(root, 'package.json'));
-  for (const kind of ['dependencies', 'devDependencies', 'optionalDependencies']) {
-    const named = /** @type {any} */ (locked[''])?.[kind];
-    if (JSON.stringify(named) !== JSON.stringify(manifest?.[kind])) return false; // npm says it better than we could
-  }
+  if (needsOf(locked['']) !== needsOf(manifest)) return false; // then npm says what is wrong better than we could
   return Object.entries(locked).every(
     ([path, { version, integrity, ...rest }]) =>
       path === '' ||
