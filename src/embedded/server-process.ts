@@ -1,11 +1,13 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 
 /** How a database server is run as a child process. */
 export interface ServerCommand {
-  readonly command: readonly [string, ...string[]];
+  /** The program and its arguments. */
+  readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   /** Takes what the server prints, appended. */
   readonly logFile: string;
@@ -29,11 +31,11 @@ export interface ServerProcess {
 }
 
 /**
- * Becomes the server, and leaves a watcher behind that holds the other end of a pipe of ours. However this process ends, also by
- * kill -9, the pipe closes, and the watcher asks the server to shut down. A line on the pipe sends the watcher away.
- * (Linux could tie a child's life to its parent's by itself, other systems cannot, and not every Linux has the tool for it.)
+ * Becomes the server, and leaves a watcher behind at the other end of a pipe of ours, its file 3. However this process ends, also
+ * by kill -9, the pipe closes, and the watcher asks the server to shut down. A line on the pipe sends the watcher away.
+ * (Linux can tie a child's life to its parent's by itself, other systems cannot, and not every Linux has a program for it.)
  */
-const wrapper = 'exec 3<&0; (read -r _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@" </dev/null';
+const wrapper = '(read -r _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@"';
 
 /**
  * Starts a server in a process group of its own, so that Ctrl-C in a terminal reaches this process alone, which then stops the
@@ -46,12 +48,12 @@ export function startServerProcess({ command, env, logFile, account }: ServerCom
   const child = spawn('/bin/sh', ['-c', wrapper, 'sh', ...command], {
     cwd: '/',
     env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...env }, // nothing else: the environment may hold secrets
-    stdio: ['pipe', log, log],
+    stdio: ['ignore', log, log, 'pipe'],
     detached: true,
     ...account,
   });
   closeSync(log);
-  const pipe = child.stdin;
+  const pipe = child.stdio[3] as Socket | null | undefined;
   pipe?.on('error', () => {}); // the watcher may be gone before us
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(error.message));
