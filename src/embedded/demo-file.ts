@@ -1,0 +1,47 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { DatabaseAddress } from '../config.ts';
+
+/** What `demo.json` in the data folder tells scripts while the service runs on its private database. */
+export interface DemoFile {
+  /** `host:port` of the gRPC port. */
+  readonly grpc: string;
+  /** The address of the web port. */
+  readonly web: string;
+  /** The address of the operator port. */
+  readonly ops: string;
+  readonly socket: string;
+  readonly user: string;
+  readonly database: string;
+  readonly engine: { readonly pid: number; readonly dataDir: string };
+  /** A working session token of each demo user who may sign in. */
+  readonly tokens: Readonly<Record<string, string>>;
+}
+
+/** Writes the file so that only its owner can read it: it holds tokens. */
+export function writeDemoFile(dataDir: string, content: DemoFile): void {
+  removeDemoFile(dataDir);
+  writeFileSync(fileIn(dataDir), `${JSON.stringify(content, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' });
+}
+
+/** Removes the file; it is no error if there is none. */
+export function removeDemoFile(dataDir: string): void {
+  rmSync(fileIn(dataDir), { force: true });
+}
+
+/** Where the private database of a running service is, or undefined when none runs. */
+export function readDemoFile(dataDir: string): DatabaseAddress | undefined {
+  let content: DemoFile;
+  try {
+    content = JSON.parse(readFileSync(fileIn(dataDir), 'utf8')) as DemoFile;
+    // A service that was killed left its file behind: the file is true only while the engine it names is alive.
+    process.kill(content.engine.pid, 0);
+  } catch {
+    return undefined;
+  }
+  return { socketPath: content.socket, user: content.user, database: content.database };
+}
+
+function fileIn(dataDir: string): string {
+  return path.join(path.resolve(dataDir), 'demo.json');
+}

@@ -1,0 +1,97 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { createKey, listKeys, revokeKey } from './commands/keys.ts';
+import { checkHealth } from './commands/healthcheck.ts';
+import { generateDemo } from './commands/demo.ts';
+import { followChanges, rebuildReadModel, verifyReadModel } from './commands/project.ts';
+import { migrate, printMigrations } from './commands/migrate.ts';
+import { ConfigError, readConfig } from './config.ts';
+import { serve } from './serve.ts';
+
+/** An error whose message is all that a person at a terminal needs: no stack. */
+const plainErrors = new Set(['ConfigError', 'EngineError', 'PortError', 'CommandError', 'MigrationError']);
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+
+const program = new Command('tasks-service')
+  .description('Which AI coding tasks run in our workspaces, and how are they doing: a gRPC service over MySQL.')
+  .version(version)
+  .addHelpText(
+    'after',
+    '\nSettings come from the environment; docs/configuration.md lists them. Without DATABASE_URL the commands work on the private\ndatabase of `npm start`.',
+  );
+
+program.command('serve').description('serve gRPC, the web protocols and the operator port').action(() => serve(readConfig(process.env)));
+
+const migrations = program.command('migrate').description('create and change the tables');
+migrations.command('up').description('bring the database to the newest version').action(() => migrate(readConfig(process.env), 'up'));
+migrations
+  .command('down')
+  .description('undo the last migration; --all undoes every one, and the tables are gone')
+  .option('--all', 'undo every migration')
+  .action((options: { all?: true }) => migrate(readConfig(process.env), options.all === true ? 'down all' : 'down'));
+migrations.command('status').description('list the migrations and when they were applied').action(() => printMigrations(readConfig(process.env)));
+
+program
+  .command('project')
+  .description('keep the read model true to the source tables')
+  .addOption(new Option('--follow', 'follow the changes until stopped').conflicts(['all', 'verify']))
+  .addOption(new Option('--all', 'build the read model anew').conflicts('verify'))
+  .option('--verify', 'compare the read model with the source tables; exits 1 when they differ')
+  .action(async (options: { follow?: true; all?: true; verify?: true }, command: Command) => {
+    if (options.follow) await followChanges(readConfig(process.env));
+    else if (options.all) await rebuildReadModel(readConfig(process.env));
+    else if (options.verify) await verifyReadModel(readConfig(process.env));
+    else command.error('one of --follow, --all and --verify is required');
+  });
+
+program
+  .command('demo')
+  .description('load demo data, or make any number of tasks for benchmarks')
+  .option('--tasks <number>', 'make so many tasks beside the demo data', wholeNumber(1, 10_000_000))
+  .option('--seed <number>', 'the same seed makes the same tasks', wholeNumber(0, 2 ** 31 - 1), 1)
+  .action((options: { tasks?: number; seed: number }) => generateDemo(readConfig(process.env), options));
+
+const keys = program.command('keys').description('make, list and revoke session tokens');
+keys
+  .command('create')
+  .description('make a session token for a user and print it; it cannot be shown again')
+  .requiredOption('--user <username>', 'whose token')
+  .option('--days <number>', 'how long it is valid', wholeNumber(1, 3650), 30)
+  .option('--name <text>', 'what it is for', 'made by keys create')
+  .action((options: { user: string; days: number; name: string }) => createKey(readConfig(process.env), options));
+keys
+  .command('list')
+  .description('list session tokens by their ids')
+  .option('--user <username>', 'of this user alone')
+  .action((options: { user?: string }) => listKeys(readConfig(process.env), options.user));
+keys
+  .command('revoke')
+  .description('delete a session token; it stops working within AUTH_CACHE_SECONDS')
+  .argument('<id>', 'the first ten characters of the token')
+  .action((id: string) => revokeKey(readConfig(process.env), id));
+
+program
+  .command('healthcheck')
+  .description('ask a running service whether it is ready; exits 1 when it is not')
+  .action(() => checkHealth(readConfig(process.env)));
+
+function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`must be a whole number from ${least} to ${most}`);
+  };
+}
+
+program.exitOverride();
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode;
+  else {
+    const known = error instanceof ConfigError || (error instanceof Error && plainErrors.has(error.name));
+    console.error(known ? (error as Error).message : error);
+    process.exitCode = 1;
+  }
+}

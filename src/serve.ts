@@ -1,0 +1,99 @@
+import path from 'node:path';
+import { type Config, ConfigError } from './config.ts';
+import { createApiKeyRepository } from './db/api-key-repository.ts';
+import { type Database, openDatabase } from './db/connection.ts';
+import { migrateUp, migrationStatus } from './db/migrations.ts';
+import { createNameLookup } from './db/name-lookup.ts';
+import { readPageTokenKey } from './db/settings.ts';
+import { createTaskRepository } from './db/task-repository.ts';
+import { keepDemoAgentsConnected, loadDemo } from './embedded/demo.ts';
+import { removeDemoFile, writeDemoFile } from './embedded/demo-file.ts';
+import { type EmbeddedEngine, startEngine } from './embedded/engine.ts';
+import { createLog, type Logger } from './log.ts';
+import { createProjector } from './projection/projector.ts';
+import { createAuthenticate } from './server/authenticate.ts';
+import { type Addresses, createServer } from './server/server.ts';
+import { aborted, stopSignal } from './stop-signal.ts';
+import { createPageTokens } from './tasks/page-token.ts';
+import { createTasksService } from './tasks/tasks-service.ts';
+import { welcome } from './welcome.ts';
+
+/**
+ * Runs the service until SIGINT or SIGTERM: on the database of `DATABASE_URL`, or without one on a private database with demo
+ * data. Parts start in the order of their needs and stop in reverse, the listeners first.
+ */
+export async function serve(config: Config): Promise<void> {
+  const started = performance.now();
+  const stop = stopSignal();
+  const log = createLog(config.LOG_LEVEL);
+  await using parts = new AsyncDisposableStack();
+
+  const dataDir = path.resolve(config.DATA_DIR);
+  const engine =
+    config.DATABASE_URL === undefined ? await startEngine({ dataDir, cacheDir: path.resolve(config.CACHE_DIR), log }) : undefined;
+  if (engine !== undefined) parts.defer(() => engine.stop());
+  const address = engine?.address ?? config.DATABASE_URL;
+  if (address === undefined) throw new ConfigError('DATABASE_URL is required');
+
+  const database = openDatabase(address, { size: config.DATABASE_POOL_SIZE, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
+  parts.defer(() => database.destroy());
+  if (engine !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
+  else await requireNewestSchema(database);
+
+  const keys = createApiKeyRepository(database);
+  const tokens = engine === undefined ? {} : await prepareDemo(database, engine, log, parts);
+
+  const projector = config.PROJECTOR ? createProjector({ address, log }) : undefined;
+  if (projector !== undefined) {
+    projector.start();
+    parts.defer(() => projector.stop());
+  }
+
+  const service = createTasksService({
+    tasks: createTaskRepository(database, config.AGENT_INACTIVE_SECONDS),
+    names: createNameLookup(database, config.AUTH_CACHE_SECONDS),
+    pageTokens: createPageTokens([
+      config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
+      ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
+    ]),
+  });
+  const server = createServer({
+    handlers: service,
+    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS),
+    host: config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1'),
+    ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
+    webOrigins: config.WEB_ORIGINS,
+    reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
+    readiness: {},
+    log,
+  });
+  const addresses = await server.start();
+  parts.defer(() => server.stop());
+
+  if (engine !== undefined) {
+    writeDemoFile(dataDir, {
+      grpc: addresses.grpc,
+      web: `http://${addresses.web}`,
+      ops: `http://${addresses.ops}`,
+      socket: address.socketPath ?? '',
+      user: address.user,
+      database: address.database,
+      engine: { pid: engine.pid, dataDir: engine.dataDir },
+      tokens,
+    });
+    parts.defer(() => removeDemoFile(dataDir));
+    console.log(welcome({ addresses, tokens, engine: engine.version, milliseconds: Math.round(performance.now() - started) }));
+  } else log.info(addresses, 'listening');
+
+  await aborted(stop);
+  log.info('stopping');
+}
+
+async function requireNewestSchema(database: Database): Promise<void> {
+  const pending = (await migrationStatus(database)).filter(({ appliedAt }) => appliedAt === undefined);
+  if (pending.length > 0) {
+    throw new ConfigError(
+      `the database is behind this program by ${pending.length} migration(s): run "migrate up", or set MIGRATE_ON_START=true`,
+    );
+  }
+}
