@@ -12,6 +12,8 @@ export interface PoolOptions {
   readonly statementTimeoutMs: number;
   /** How long a caller waits for a connection, in milliseconds. */
   readonly acquireTimeoutMs?: number;
+  /** Session variables that each connection gets besides, such as `wait_timeout`. */
+  readonly session?: Readonly<Record<string, number>>;
 }
 
 /**
@@ -46,7 +48,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       max: pool.size,
       idleTimeoutMillis: 60_000,
       afterCreate(connection: RawConnection, done: (error: unknown, connection: RawConnection) => void) {
-        prepare(connection, pool.statementTimeoutMs).then(
+        prepare(connection, pool).then(
           () => done(undefined, connection),
           (error: unknown) => done(error, connection),
         );
@@ -63,7 +65,7 @@ export interface RawConnection {
   query(sql: string, callback: (error: unknown, rows: unknown) => void): void;
 }
 
-async function prepare(connection: RawConnection, statementTimeoutMs: number): Promise<void> {
+async function prepare(connection: RawConnection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {
   const run = (sql: string) =>
     new Promise<unknown>((resolve, reject) => {
       connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
@@ -72,9 +74,10 @@ async function prepare(connection: RawConnection, statementTimeoutMs: number): P
   const limit = /MariaDB/i.test(row.version)
     ? `max_statement_time = ${statementTimeoutMs / 1000}`
     : `max_execution_time = ${statementTimeoutMs}`;
+  const variables = Object.entries(session).map(([name, value]) => `${name} = ${value}, `);
   await run('set session transaction isolation level read committed');
   await run(
-    `set session time_zone = '+00:00', ${limit}, ` +
+    `set session ${variables.join('')}time_zone = '+00:00', ${limit}, ` +
       "sql_mode = 'STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
   );
 }
