@@ -1,0 +1,90 @@
+import type { AgentPlan, Connection, JobStatus } from './workspace-plan.ts';
+
+/** One build of a situation, without times and texts. */
+export interface Step {
+  readonly transition: 'start' | 'stop' | 'delete';
+  readonly job: JobStatus;
+  /** Whether the build is flagged as a task's, in a workspace that is one. */
+  readonly flag: boolean | null;
+  readonly agent?: { readonly lifecycle: string; readonly connection: Connection; readonly app?: NonNullable<AgentPlan['app']> };
+  /** Whether the reports of the task were made while this build was the latest. */
+  readonly reports?: boolean;
+  /** Whether the build lacks the prompt that the others carry. */
+  readonly withoutPrompt?: boolean;
+  readonly error?: string;
+}
+
+/** A start that succeeded and whose agent came as far as said. */
+function started(lifecycle = 'ready', connection: Connection = 'connected', app?: NonNullable<AgentPlan['app']>): Step {
+  const agent = { lifecycle, connection, ...(app === undefined ? {} : { app }) };
+  return { transition: 'start', job: 'succeeded', flag: true, agent, reports: true };
+}
+
+const start = (job: JobStatus): Step => ({ transition: 'start', job, flag: null });
+const stop = (job: JobStatus): Step => ({ transition: 'stop', job, flag: job === 'succeeded' ? true : null });
+const remove = (job: JobStatus): Step => ({ transition: 'delete', job, flag: job === 'succeeded' ? true : null });
+
+const up = started('ready', 'connected', 'healthy');
+/** A start whose workspace was stopped since. */
+const ran = started('off', 'disconnected', 'healthy');
+
+/**
+ * What has happened to a workspace, from its first build to the latest, by name. Together they give a task every status, every
+ * phase, and every way of hiding or showing what its agent reported.
+ */
+export const situations = {
+  // first start
+  pending: [start('pending')],
+  starting: [start('running')],
+  canceling: [start('canceling')],
+  canceled: [start('canceled')],
+  failed: [start('failed')],
+  'failed: quota': [{ ...start('failed'), error: 'insufficient quota: 12 of 12 credits are used' }],
+  'failed: image': [{ ...start('failed'), error: 'docker_container.workspace: unable to pull image: manifest unknown' }],
+
+  // started: the agent, then the app, come up
+  'agent connecting': [started('created', 'connecting', 'initializing')],
+  'agent timed out': [started('created', 'timeout', 'initializing')],
+  'agent starting': [started('starting', 'connected', 'initializing')],
+  'app starting': [started('ready', 'connected', 'initializing')],
+
+  // running
+  running: [up],
+  'app not watched': [started('ready', 'connected', 'disabled')],
+  'app unhealthy': [started('ready', 'connected', 'unhealthy')],
+  'no app': [started('ready', 'connected')],
+  'slow startup script': [started('start_timeout', 'connected', 'healthy')],
+  'failed startup script': [started('start_error', 'connected', 'healthy')],
+  'agent disconnected': [started('ready', 'disconnected', 'healthy')],
+  'agent lost': [started('ready', 'lost', 'healthy')],
+  'agent shutting down': [started('shutting_down', 'connected', 'healthy')],
+  'agent slow to shut down': [started('shutdown_timeout', 'connected', 'healthy')],
+  'agent failed to shut down': [started('shutdown_error', 'lost', 'unhealthy')],
+  'agent off': [started('off', 'disconnected', 'unhealthy')],
+
+  // stopped
+  'stop pending': [ran, stop('pending')],
+  stopping: [ran, stop('running')],
+  stopped: [ran, stop('succeeded')],
+  // before Coder's #19560 a stop had no app, so it was flagged as no task; its prompt went with it
+  'stopped, not flagged': [ran, { ...stop('succeeded'), flag: false, withoutPrompt: true }],
+  'stop canceled': [ran, stop('canceled')],
+  'stop failed': [ran, { ...stop('failed'), error: 'terraform destroy: context deadline exceeded' }],
+
+  // started again: what the agent reported before is stale
+  'restart pending': [ran, stop('succeeded'), start('pending')],
+  restarting: [ran, stop('succeeded'), start('running')],
+  'restart failed': [ran, stop('succeeded'), { ...start('failed'), error: 'no provisioner with the tags scope=organization' }],
+  restarted: [ran, stop('succeeded'), { ...up, reports: false }],
+  'restarted and reporting': [{ ...ran, reports: false }, stop('succeeded'), up],
+  'restarted, app starting': [ran, stop('succeeded'), { ...started('ready', 'connected', 'initializing'), reports: false }],
+  'restarted at once': [ran, { ...up, reports: false }],
+
+  // deleted
+  deleting: [ran, stop('succeeded'), remove('running')],
+  deleted: [ran, stop('succeeded'), remove('succeeded')],
+  'deletion failed': [ran, { ...remove('failed'), error: 'persistentvolumeclaim "home" is in use' }],
+} as const satisfies Record<string, readonly Step[]>;
+
+/** The name of a situation. */
+export type Situation = keyof typeof situations;

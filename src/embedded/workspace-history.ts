@@ -1,0 +1,101 @@
+import type { Step } from './situations.ts';
+import { type AgentPlan, type BuildPlan, type Micros, type ReportPlan, second } from './workspace-plan.ts';
+
+const minute = 60 * second;
+const hour = 60 * minute;
+
+/** A connected agent was seen this long ago at most. */
+const justNow = 8 * second;
+
+/** A state, a message of at most 160 bytes, and perhaps ` | ` and a link. */
+export type ReportText = `${ReportPlan['state']} ${string}`;
+
+/** What turns the steps of a situation into builds. */
+export interface History {
+  readonly steps: readonly Step[];
+  /** When the latest build was made. */
+  readonly latest: Micros;
+  readonly now: Micros;
+  /** A number from 0 to below 1, always the same for the same word. */
+  readonly random: (word: string) => number;
+  /** Whether succeeded builds are flagged as a task's, and their agents have its app. */
+  readonly task: boolean;
+  readonly versionId: Buffer;
+  readonly prompt?: string | undefined;
+  readonly parameters?: Readonly<Record<string, string>>;
+  /** What the agent reported, from the oldest to the newest. */
+  readonly says?: readonly ReportText[] | undefined;
+  /** Whether agents also serve an editor. */
+  readonly editor?: boolean;
+  readonly subAgent?: boolean | undefined;
+}
+
+/** The builds of a history, with times: those before the latest 3 to 30 hours apart. */
+export function buildsOf(history: History): BuildPlan[] {
+  const { steps, now, task } = history;
+  const times = buildTimes(history);
+  const speaking = (history.says ?? []).length === 0 ? -1 : steps.findIndex((step) => step.reports === true);
+  return steps.map((step, index): BuildPlan => {
+    const span = { at: times[index] ?? now, end: times[index + 1] };
+    const agent = step.agent === undefined ? undefined : agentOf(history, step.agent, span);
+    return {
+      transition: step.transition,
+      job: step.job,
+      at: span.at,
+      versionId: history.versionId,
+      hasAiTask: task || step.job !== 'succeeded' ? step.flag : false,
+      prompt: step.withoutPrompt === true ? undefined : history.prompt,
+      ...(history.parameters === undefined ? {} : { parameters: history.parameters }),
+      ...(step.error === undefined ? {} : { error: step.error }),
+      ...(agent === undefined ? {} : { agent }),
+      ...(index === speaking ? { reports: reportsOf(history, span.at, span.end ?? agent?.seenAt ?? now) } : {}),
+    };
+  });
+}
+
+/** When a build was made, and when the next one was, if it was. */
+interface Span {
+  readonly at: Micros;
+  readonly end: Micros | undefined;
+}
+
+function buildTimes({ steps, latest, random }: History): Micros[] {
+  const times = [latest];
+  for (let left = steps.length - 1; left > 0; left--) {
+    times.unshift((times[0] ?? latest) - 3 * hour - Math.floor(random(`before ${left}`) * 27 * hour));
+  }
+  return times;
+}
+
+function agentOf(history: History, { app, ...agent }: NonNullable<Step['agent']>, span: Span): AgentPlan {
+  const common = { ...agent, subAgent: history.subAgent ?? false, seenAt: seenAt(history, agent.connection, span) };
+  const editor = history.editor ?? false;
+  if (!history.task) return { ...common, editor };
+  // Beside an editor alone, a task that says nothing of its app would be taken to report through the editor.
+  return app === undefined ? common : { ...common, app, editor };
+}
+
+/** When an agent was last heard of: shortly after the next build began, just now, or some time ago. */
+function seenAt({ now, random }: History, connection: AgentPlan['connection'], { at, end }: Span): Micros {
+  if (end !== undefined) return end + 4 * second + Math.floor(random('off') * 9 * second);
+  if (connection === 'connected') return now - Math.floor(random('seen') * justNow);
+  return now - Math.floor((now - at) * (0.2 + 0.3 * random('gone')));
+}
+
+/** Spreads reports over the time in which the agent could speak; one that works spoke a moment ago, others some time ago. */
+function reportsOf({ says = [], random }: History, at: Micros, until: Micros): ReportPlan[] {
+  const from = at + minute;
+  const working = says.at(-1)?.startsWith('working') === true;
+  const spoken = (until - from) * (working ? 0.97 : 0.4 + 0.5 * random('said'));
+  return says.map((text, index) => {
+    const [head = text, uri] = text.split(' | ');
+    const space = head.indexOf(' ');
+    const jitter = 1 - (working ? 0.02 : 0.1) * random(`said ${index}`);
+    return {
+      at: from + Math.floor(((spoken * (index + 1)) / says.length) * jitter),
+      state: head.slice(0, space) as ReportPlan['state'],
+      message: head.slice(space + 1),
+      ...(uri === undefined ? {} : { uri }),
+    };
+  });
+}
