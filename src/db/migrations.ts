@@ -1,6 +1,10 @@
+import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import knex, { type Knex } from 'knex';
 import type { Database, RawConnection } from './connection.ts';
+import { MigrationError } from './migration-error.ts';
+import { noteEveryWorkspace } from './outbox.ts';
+import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
 
 /** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
 const folder = new URL('../../migrations/', import.meta.url);
@@ -19,36 +23,42 @@ export interface MigrationStatus {
   readonly appliedAt?: string;
 }
 
-/** Thrown when the database has migrations that this program does not know: a newer version of it has been here. */
-export class SchemaTooNewError extends Error {
-  override readonly name = 'SchemaTooNewError';
-}
-
 /**
- * Applies the migrations that are missing, in order, and returns their names.
+ * Applies the migrations that are missing, in order, then makes the triggers match `triggers.ts`, and returns the names of the
+ * migrations. Where anything was missing or another version's, every workspace is noted, so that the projector looks at what
+ * changed in the meantime; also on a database that had source rows before the read model.
+ *
+ * Without `triggers` none is made, and none dropped: for servers that do not allow them, where the writers note their changes in
+ * `workspace_changes` themselves. A later run with `triggers` makes them.
  *
  * Several processes may call it at once: one works, the others wait, and then find nothing to do. A process that dies in the
  * middle leaves nothing that blocks the next one, which starts again with the migration that was not finished: each statement of
  * a migration must therefore be one that can be repeated.
  *
- * @throws {SchemaTooNewError} when the database is ahead of this program.
+ * @throws {MigrationError} when the database is ahead of this program, or refuses the triggers.
  */
-export async function migrateUp(database: Database, _options: { readonly triggers: boolean }): Promise<string[]> {
+export async function migrateUp(database: Database, options: { readonly triggers: boolean }): Promise<string[]> {
   return whileLocked(database, async (connection) => {
     await refuseNewerSchema(connection);
     const [, names] = (await connection.migrate.latest()) as [number, string[]];
+    const changed = options.triggers && (await ensureTriggers(connection));
+    await noteOnce(connection, [...(await migrationNames()), ...(options.triggers ? triggerNames : [])], changed);
     return names;
   });
 }
 
 /**
- * Takes back the last migration, or all of them, and returns their names.
+ * Drops the triggers and takes back the last migration, or all of them; returns the names of the migrations.
  *
- * @throws {SchemaTooNewError} when the database is ahead of this program, which then does not know how.
+ * The triggers write to tables that an older schema does not have. `migrateUp`, of this version or of the older one, makes those
+ * that it needs.
+ *
+ * @throws {MigrationError} when the database is ahead of this program, which then does not know how.
  */
 export async function migrateDown(database: Database, { all = false } = {}): Promise<string[]> {
   return whileLocked(database, async (connection) => {
     await refuseNewerSchema(connection);
+    await dropTriggers(connection);
     const [, names] = (await (all ? connection.migrate.rollback(undefined, true) : connection.migrate.down())) as [
       number,
       string[],
@@ -91,11 +101,28 @@ async function appliedMigrations(database: Knex): Promise<Map<string, string>> {
   return new Map(rows.map((row) => [row.name, `${row.migration_time.replace(' ', 'T')}Z`]));
 }
 
+/** The row of `service_settings` that says for which migrations and triggers every workspace has been noted. */
+const notedFor = 'workspaces_noted_for';
+
+/**
+ * Notes every workspace, once for a set of migrations and triggers: another version may make other rows of the same sources, and
+ * without its triggers changes went by. What was done is remembered, since a process may die between the triggers and the notes.
+ */
+async function noteOnce(connection: Knex, names: readonly string[], anyway: boolean): Promise<void> {
+  const digest = createHash('sha256').update(names.join()).digest('hex');
+  const [[setting]] = (await connection.raw('select `s`.`value` from `service_settings` as `s` where `s`.`name` = ?', [
+    notedFor,
+  ])) as [{ value: Buffer }[]];
+  if (!anyway && setting?.value.toString() === digest) return;
+  await noteEveryWorkspace(connection);
+  await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [notedFor, digest]);
+}
+
 async function refuseNewerSchema(connection: Knex): Promise<void> {
   const known = new Set(await migrationNames());
   const unknown = [...(await appliedMigrations(connection)).keys()].filter((name) => !known.has(name)).sort();
   if (unknown.length === 0) return;
-  throw new SchemaTooNewError(
+  throw new MigrationError(
     `the database's schema is newer than this program, which does not know ${unknown.join(', ')}: use the version that made it`,
   );
 }
@@ -169,5 +196,5 @@ async function takeLock(connection: RawConnection): Promise<void> {
   const [lock] = (await run(`select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`)) as [
     { taken: number | null },
   ];
-  if (lock.taken !== 1) throw new Error('another process has been migrating this database for an hour: look after it');
+  if (lock.taken !== 1) throw new MigrationError('another process has been migrating this database for an hour: look after it');
 }
