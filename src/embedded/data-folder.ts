@@ -13,6 +13,9 @@ const socketPathLimit = 103;
 /** The server's log is put aside at a start that finds it larger than this, in bytes. */
 const logLimit = 5 * 1024 * 1024;
 
+/** How long to wait for the holder of the folder, in milliseconds: one that was killed just now takes a moment to end. */
+const dyingMs = 300;
+
 /** How long a server that outlived its service may take to shut down before it is killed, in milliseconds. */
 const orphanGraceMs = 3000;
 
@@ -57,7 +60,7 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
   let lock: FileLock;
   try {
     await mkdir(path, { recursive: true });
-    lock = await takeFileLock(join(path, 'engine.lock'));
+    lock = await takeFileLock(join(path, 'engine.lock'), dyingMs);
   } catch (error) {
     if (!(error instanceof LockHeldError)) throw new EngineError(`the data folder ${path} cannot be used: ${message(error)}`);
     throw new EngineError(

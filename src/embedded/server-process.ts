@@ -32,10 +32,11 @@ export interface ServerProcess {
 
 /**
  * Becomes the server, and leaves a watcher behind at the other end of a pipe of ours, its file 3. However this process ends, also
- * by kill -9, the pipe closes, and the watcher asks the server to shut down. A line on the pipe sends the watcher away.
- * (Linux can tie a child's life to its parent's by itself, other systems cannot, and not every Linux has a program for it.)
+ * by kill -9, the pipe closes, and the watcher asks the server to shut down, and kills it when it has not after a second: a
+ * MariaDB that is asked while it is still starting may hang for ever. A line on the pipe sends the watcher away.
+ * (Linux can send a child a signal when its parent dies, but other systems cannot, and it would be that first one alone.)
  */
-const wrapper = '(read -r _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@"';
+const wrapper = '(read -r _ <&3 || { kill -TERM $$; sleep 1; kill -KILL $$; }) 2>/dev/null & exec 3<&-; exec "$@"';
 
 /**
  * Starts a server in a process group of its own, so that Ctrl-C in a terminal reaches this process alone, which then stops the
