@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { createKey, listKeys, revokeKey } from './commands/keys.ts';
-import { checkHealth } from './commands/healthcheck.ts';
 import { generateDemo } from './commands/demo.ts';
-import { followChanges, rebuildReadModel, verifyReadModel } from './commands/project.ts';
+import { checkHealth } from './commands/healthcheck.ts';
+import { createKey, listKeys, revokeKey } from './commands/keys.ts';
 import { migrate, printMigrations } from './commands/migrate.ts';
+import { followChanges, rebuildReadModel, verifyReadModel } from './commands/project.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { serve } from './serve.ts';
 
@@ -21,16 +21,25 @@ const program = new Command('tasks-service')
     '\nSettings come from the environment; docs/configuration.md lists them. Without DATABASE_URL the commands work on the private\ndatabase of `npm start`.',
   );
 
-program.command('serve').description('serve gRPC, the web protocols and the operator port').action(() => serve(readConfig(process.env)));
+program
+  .command('serve')
+  .description('serve gRPC, the web protocols and the operator port')
+  .action(() => serve(readConfig(process.env)));
 
 const migrations = program.command('migrate').description('create and change the tables');
-migrations.command('up').description('bring the database to the newest version').action(() => migrate(readConfig(process.env), 'up'));
+migrations
+  .command('up')
+  .description('bring the database to the newest version')
+  .action(() => migrate(readConfig(process.env), 'up'));
 migrations
   .command('down')
   .description('undo the last migration; --all undoes every one, and the tables are gone')
   .option('--all', 'undo every migration')
   .action((options: { all?: true }) => migrate(readConfig(process.env), options.all === true ? 'down all' : 'down'));
-migrations.command('status').description('list the migrations and when they were applied').action(() => printMigrations(readConfig(process.env)));
+migrations
+  .command('status')
+  .description('list the migrations and when they were applied')
+  .action(() => printMigrations(readConfig(process.env)));
 
 program
   .command('project')

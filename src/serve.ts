@@ -6,13 +6,14 @@ import { migrateUp, migrationStatus } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { createTaskRepository } from './db/task-repository.ts';
-import { keepDemoAgentsConnected, loadDemo } from './embedded/demo.ts';
+import { keepDemoAgentsConnected } from './embedded/demo.ts';
 import { removeDemoFile, writeDemoFile } from './embedded/demo-file.ts';
-import { type EmbeddedEngine, startEngine } from './embedded/engine.ts';
-import { createLog, type Logger } from './log.ts';
+import { startEngine } from './embedded/engine.ts';
+import { prepareDemo } from './embedded/prepare-demo.ts';
+import { createLog } from './log.ts';
 import { createProjector } from './projection/projector.ts';
 import { createAuthenticate } from './server/authenticate.ts';
-import { type Addresses, createServer } from './server/server.ts';
+import { createServer } from './server/server.ts';
 import { aborted, stopSignal } from './stop-signal.ts';
 import { createPageTokens } from './tasks/page-token.ts';
 import { createTasksService } from './tasks/tasks-service.ts';
@@ -41,7 +42,11 @@ export async function serve(config: Config): Promise<void> {
   else await requireNewestSchema(database);
 
   const keys = createApiKeyRepository(database);
-  const tokens = engine === undefined ? {} : await prepareDemo(database, engine, log, parts);
+  const tokens = engine === undefined ? {} : await prepareDemo(address);
+  if (engine !== undefined) {
+    const agents = keepDemoAgentsConnected(database, { log });
+    parts.defer(() => agents.stop());
+  }
 
   const projector = config.PROJECTOR ? createProjector({ address, log }) : undefined;
   if (projector !== undefined) {

@@ -4,7 +4,10 @@ import { CommandError } from './command-error.ts';
 import { withDatabase } from './with-database.ts';
 
 /** Makes a session token and prints it, alone on a line, so that a script can take it. */
-export function createKey(config: Config, options: { readonly user: string; readonly days: number; readonly name: string }): Promise<void> {
+export function createKey(
+  config: Config,
+  options: { readonly user: string; readonly days: number; readonly name: string },
+): Promise<void> {
   return withDatabase(config, async (database) => {
     const { user, days, name } = options;
     const token = await createApiKeyRepository(database).create(user, { lifetimeSeconds: days * 86_400, name });
@@ -25,6 +28,7 @@ export function listKeys(config: Config, user: string | undefined): Promise<void
 /** Deletes a session token by its id. A whole token is taken as well, since that is what people have at hand. */
 export function revokeKey(config: Config, id: string): Promise<void> {
   return withDatabase(config, async (database) => {
-    if (!(await createApiKeyRepository(database).revoke(id.split('-')[0] ?? id))) throw new CommandError('there is no such token');
+    if (!(await createApiKeyRepository(database).revoke(id.split('-')[0] ?? id)))
+      throw new CommandError('there is no such token');
   });
 }

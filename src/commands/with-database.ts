@@ -1,8 +1,8 @@
 import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { type Database, openDatabase } from '../db/connection.ts';
-import { startEngine } from '../embedded/engine.ts';
 import { readDemoFile } from '../embedded/demo-file.ts';
+import { startEngine } from '../embedded/engine.ts';
 import { createLog } from '../log.ts';
 
 /**

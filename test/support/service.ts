@@ -1,0 +1,76 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import path from 'node:path';
+import type { DatabaseAddress } from '../../src/config.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+
+/** The program as a process of its own, serving a database on free ports. */
+export interface RunningService {
+  /** `host:port` of each port. */
+  readonly grpc: string;
+  readonly web: string;
+  readonly ops: string;
+  readonly process: ChildProcess;
+  /** Everything the program has printed so far. */
+  readonly output: () => string;
+  /** Ends it as an operator would, and resolves with its exit code. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+/** `DATABASE_URL` for an address. */
+export function databaseUrl(address: DatabaseAddress): string {
+  const { socketPath, host, port, user, password, database } = address;
+  const login = `${encodeURIComponent(user)}${password === undefined ? '' : `:${encodeURIComponent(password)}`}`;
+  return `mysql://${login}@${host ?? 'localhost'}:${port ?? 3306}/${database}${socketPath === undefined ? '' : `?socket=${encodeURIComponent(socketPath)}`}`;
+}
+
+/** Runs `serve` on a database that is migrated, and waits until it answers. */
+export async function startService(
+  address: DatabaseAddress,
+  env: Readonly<Record<string, string>> = {},
+): Promise<RunningService> {
+  const child = spawn(process.execPath, ['src/main.ts', 'serve'], {
+    cwd: root,
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      DATABASE_URL: databaseUrl(address),
+      HOST: '127.0.0.1',
+      GRPC_PORT: '0',
+      WEB_PORT: '0',
+      OPS_PORT: '0',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  const ended = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
+  const listening = new Promise<{ grpc: string; web: string; ops: string }>((resolve) => {
+    const read = (chunk: Buffer) => {
+      output += chunk.toString();
+      const line = output.split('\n').find((text) => text.includes('"msg":"listening"'));
+      if (line !== undefined) resolve(JSON.parse(line) as { grpc: string; web: string; ops: string });
+    };
+    child.stdout.on('data', read);
+    child.stderr.on('data', read);
+  });
+  const addresses = await Promise.race([
+    listening,
+    ended.then((code) => {
+      throw new Error(`the service ended with ${code}:\n${output}`);
+    }),
+  ]);
+  return {
+    grpc: addresses.grpc,
+    web: addresses.web,
+    ops: addresses.ops,
+    process: child,
+    output: () => output,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal);
+      const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+      const code = await ended;
+      clearTimeout(timer);
+      return code;
+    },
+  };
+}
