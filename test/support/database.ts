@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { describe, inject } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { migrateUp } from '../../src/db/migrations.ts';
 import { type Engine, engines } from './engines.ts';
 
 /** A statement of a test may take this long, in milliseconds: the machine may be busy, and a hang must still end. */
@@ -42,7 +41,7 @@ export async function createTestDatabase(engine: Engine, { migrate = true } = {}
     await onServer(server.address, `drop database \`${address.database}\``);
   };
   try {
-    if (migrate) await migrateAll(database);
+    if (migrate) await migrateUp(database, { triggers: true });
   } catch (error) {
     await drop();
     throw error;
@@ -56,24 +55,5 @@ async function onServer(server: Omit<DatabaseAddress, 'database'>, statement: st
     await pool.raw(statement);
   } finally {
     await pool.destroy();
-  }
-}
-
-// Until src/db/migrations.ts is here, the migrations are run in their order.
-async function migrateAll(database: Database): Promise<void> {
-  const root = resolve(import.meta.dirname, '../..');
-  const file = join(root, 'src/db/migrations.ts');
-  if (existsSync(file)) {
-    const { migrateUp } = (await import(file)) as {
-      migrateUp(database: Database, options: { triggers: boolean }): Promise<void>;
-    };
-    await migrateUp(database, { triggers: true });
-    return;
-  }
-  for (const name of readdirSync(join(root, 'migrations'))
-    .filter((name) => name.endsWith('.js'))
-    .sort()) {
-    const { up } = (await import(join(root, 'migrations', name))) as { up(database: Database): Promise<void> };
-    await up(database);
   }
 }

@@ -102,11 +102,13 @@ async function serverVersion(address: DatabaseAddress): Promise<string> {
 
 /** Tells the console, and whoever reads `test-report.json`, which engines the tests ran on. */
 function report(found: Partial<Record<Engine, EngineForTests>>): void {
-  const lines = Object.entries(found).map(([name, engine]) =>
-    'notRun' in engine ? { name, notRun: engine.notRun } : { name, version: engine.version },
-  );
-  for (const line of lines)
-    console.log(line.version === undefined ? `NOT RUN: ${line.name}: ${line.notRun}` : `${line.name} ${line.version}`);
+  const ran: ({ name: Engine; version: string } | { name: Engine; notRun: string })[] = [];
+  for (const name of engines) {
+    const engine = found[name];
+    if (engine === undefined) continue;
+    ran.push('notRun' in engine ? { name, notRun: engine.notRun } : { name, version: engine.version });
+    console.log('notRun' in engine ? `NOT RUN: ${name}: ${engine.notRun}` : `${name} ${engine.version}`);
+  }
   mkdirSync(cacheDir, { recursive: true });
-  writeFileSync(join(cacheDir, 'test-report.json'), `${JSON.stringify({ engines: lines }, undefined, 2)}\n`);
+  writeFileSync(join(cacheDir, 'test-report.json'), `${JSON.stringify({ engines: ran }, undefined, 2)}\n`);
 }
