@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { chown, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { chown, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { EngineError } from './engine-error.ts';
+import { removeFoldersLike } from './fetch-packages.ts';
 import type { EngineProgram } from './find-engine.ts';
 import type { Account } from './server-process.ts';
 
@@ -35,13 +36,8 @@ const bootstrapLimitMs = 60_000;
  * @throws {EngineError} with the last lines that the server printed.
  */
 export async function bootstrap({ program, dataDir, account, options = [] }: Bootstrap): Promise<void> {
-  const parent = dirname(dataDir);
-  const prefix = `${basename(dataDir)}.partial-`;
-  for (const name of await readdir(parent)) {
-    // The server of the interrupted attempt may still write for a moment.
-    if (name.startsWith(prefix)) await rm(join(parent, name), { recursive: true, force: true, maxRetries: 5 });
-  }
-  const partial = await mkdtemp(join(parent, prefix));
+  await removeFoldersLike(`${dataDir}.partial-`);
+  const partial = await mkdtemp(`${dataDir}.partial-`);
   const folders = [partial, join(partial, 'data'), join(partial, 'data/mysql'), join(partial, 'tmp')];
   for (const folder of folders) {
     await mkdir(folder, { recursive: true, mode: 0o700 });

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { takeFileLock } from './file-lock.ts';
 
@@ -38,18 +38,31 @@ export async function fetchPackages(wanted: PackagesToFetch): Promise<void> {
   const lock = await takeFileLock(`${into}.lock`, 2 * stepLimitMs);
   try {
     if (existsSync(into)) return;
-    const work = `${into}.partial`;
-    await rm(work, { recursive: true, force: true });
-    const archives = await download(wanted, work);
-    const root = join(work, 'root');
-    await mkdir(root);
-    for (const archive of archives) await step('dpkg-deb', ['--extract', archive, root]);
-    for (const name of ['doc', 'man', 'locale', 'lintian'])
-      await rm(join(root, 'usr/share', name), { recursive: true, force: true });
-    await rename(root, into);
-    await rm(work, { recursive: true, force: true });
+    await removeFoldersLike(`${into}.partial-`);
+    const work = await mkdtemp(`${into}.partial-`);
+    try {
+      const root = join(work, 'root');
+      await mkdir(root);
+      for (const archive of await download(wanted, work)) await step('dpkg-deb', ['--extract', archive, root]);
+      for (const name of ['doc', 'man', 'locale', 'lintian']) {
+        await rm(join(root, 'usr/share', name), { recursive: true, force: true });
+      }
+      await rename(root, into);
+    } finally {
+      await rm(work, { recursive: true, force: true });
+    }
   } finally {
     lock.release();
+  }
+}
+
+/**
+ * Removes the folders whose path begins so: what interrupted attempts left. A program of such an attempt may still write there
+ * for a moment, so removing is tried again, and a new attempt uses a folder of its own.
+ */
+export async function removeFoldersLike(start: string): Promise<void> {
+  for (const name of await readdir(dirname(start))) {
+    if (name.startsWith(basename(start))) await rm(join(dirname(start), name), { recursive: true, force: true, maxRetries: 5 });
   }
 }
 
