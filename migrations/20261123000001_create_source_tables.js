@@ -88,6 +88,20 @@ const tables = [
     primary key (\`user_id\`, \`group_id\`)
   ) ${options} comment 'who belongs to which group'`,
 
+  `create table if not exists \`custom_roles\` (
+    \`id\` binary(16) not null,
+    \`name\` varchar(191) not null,
+    \`display_name\` varchar(255) not null default '',
+    \`organization_id\` binary(16) null comment 'set for a role of an organization',
+    \`site_permissions\` json not null comment 'array of {negate, resource_type, action}, as the two below',
+    \`org_permissions\` json not null,
+    \`user_permissions\` json not null,
+    \`created_at\` datetime(6) not null,
+    \`updated_at\` datetime(6) not null,
+    primary key (\`id\`),
+    key \`custom_roles_name\` (\`name\`)
+  ) ${options} comment 'roles beside the built-in ones'`,
+
   `create table if not exists \`templates\` (
     \`id\` binary(16) not null,
     \`organization_id\` binary(16) not null,

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { Membership } from '../tasks/caller.ts';
+import type { Membership, Permission, RolePermissions } from '../tasks/caller.ts';
 import type { Database } from './connection.ts';
 
 /** A session token taken apart: `<id>-<secret>`, 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
@@ -30,7 +30,9 @@ export interface ApiKey {
   /** `active`, `dormant` or `suspended`. */
   readonly userStatus: string;
   readonly roles: readonly string[];
+  readonly customRoles: readonly RolePermissions[];
   readonly memberships: readonly Membership[];
+  readonly groupIds: readonly Buffer[];
 }
 
 /** A key as `keys list` shows it. */
@@ -44,7 +46,10 @@ export interface ApiKeySummary {
 
 /** Reads and makes session tokens. */
 export interface ApiKeyRepository {
-  /** The key with an id and its user's roles, in one statement. Keys of deleted users are not found. */
+  /**
+   * The key with an id, and its user's roles and groups, in one statement, or two for a user with custom roles. Keys of deleted
+   * users are not found.
+   */
   find(id: string): Promise<ApiKey | undefined>;
   /** Makes a token for a user; undefined when there is no such user. It can be read here and never again. */
   create(username: string, options: { readonly lifetimeSeconds: number; readonly name: string }): Promise<string | undefined>;
@@ -56,10 +61,22 @@ export interface ApiKeyRepository {
 
 /** Keeps session tokens in `api_keys`, the way Coder does. */
 export function createApiKeyRepository(database: Database): ApiKeyRepository {
+  /** The roles of these names that are not built in. */
+  const customRoles = async (names: readonly string[]): Promise<CustomRoleRow[]> => {
+    const unknown = [...new Set(names)].filter((name) => !builtInRoles.has(name));
+    if (unknown.length === 0) return [];
+    // select r.name, … from custom_roles r where r.name in (…)
+    return (await database
+      .from({ r: 'custom_roles' })
+      .whereIn('r.name', unknown)
+      .select('r.name', 'r.organization_id', 'r.site_permissions', 'r.org_permissions', 'r.user_permissions')) as CustomRoleRow[];
+  };
+
   return {
     async find(id) {
-      // select … from api_keys k join users u on u.id = k.user_id and u.deleted = 0
-      //   left join organization_members m on m.user_id = u.id where k.id = ?        (a row for each membership)
+      // select …, (select json_arrayagg(hex(g.group_id)) from group_members g where g.user_id = u.id) as group_ids
+      // from api_keys k join users u on u.id = k.user_id and u.deleted = 0
+      // left join organization_members m on m.user_id = u.id where k.id = ?        (a row for each membership)
       const rows = (await database
         .from({ k: 'api_keys' })
         .join({ u: 'users' }, (on) => on.on('u.id', 'k.user_id').andOnVal('u.deleted', 0))
@@ -73,21 +90,25 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
           'u.username',
           'u.status',
           'u.rbac_roles',
+          database
+            .from({ g: 'group_members' })
+            .whereRaw('?? = ??', ['g.user_id', 'u.id'])
+            .select(database.raw('json_arrayagg(hex(g.group_id))'))
+            .as('group_ids'),
           'm.organization_id',
           'm.roles',
-        )) as {
-        hashed_secret: Buffer;
-        scope: string;
-        expires_in_ms: number | string;
-        user_id: Buffer;
-        username: string;
-        status: string;
-        rbac_roles: unknown;
-        organization_id: Buffer | null;
-        roles: unknown;
-      }[];
+        )) as KeyRow[];
       const [row] = rows;
       if (row === undefined) return undefined;
+      const roles = toWords(row.rbac_roles);
+      const memberships = rows.flatMap(({ organization_id: organizationId, roles: inOrganization }) =>
+        organizationId === null ? [] : [{ organizationId, roles: toWords(inOrganization) }],
+      );
+      const custom = await customRoles([roles, ...memberships.map((membership) => membership.roles)].flat());
+      const held = (names: readonly string[], organization: Buffer | null) =>
+        custom.filter(
+          (role) => names.includes(role.name) && (role.organization_id?.equals(organization ?? nowhere) ?? organization === null),
+        );
       return {
         hashedSecret: row.hashed_secret,
         scope: row.scope,
@@ -95,10 +116,13 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
         userId: row.user_id,
         username: row.username,
         userStatus: row.status,
-        roles: toRoles(row.rbac_roles),
-        memberships: rows.flatMap(({ organization_id: organizationId, roles }) =>
-          organizationId === null ? [] : [{ organizationId, roles: toRoles(roles) }],
-        ),
+        roles,
+        customRoles: held(roles, null).map(toPermissions),
+        memberships: memberships.map((membership) => ({
+          ...membership,
+          customRoles: held(membership.roles, membership.organizationId).map(toPermissions),
+        })),
+        groupIds: toWords(row.group_ids).map((hex) => Buffer.from(hex, 'hex')),
       };
     },
 
@@ -142,10 +166,70 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
   };
 }
 
-/** Role names in a JSON array. Anything else gives no role. */
-function toRoles(json: unknown): string[] {
-  const roles: unknown = typeof json === 'string' ? JSON.parse(json) : json;
-  return Array.isArray(roles) ? roles.filter((role) => typeof role === 'string') : [];
+interface KeyRow {
+  readonly hashed_secret: Buffer;
+  readonly scope: string;
+  readonly expires_in_ms: number | string;
+  readonly user_id: Buffer;
+  readonly username: string;
+  readonly status: string;
+  readonly rbac_roles: unknown;
+  readonly group_ids: unknown;
+  readonly organization_id: Buffer | null;
+  readonly roles: unknown;
+}
+
+interface CustomRoleRow {
+  readonly name: string;
+  readonly organization_id: Buffer | null;
+  readonly site_permissions: unknown;
+  readonly org_permissions: unknown;
+  readonly user_permissions: unknown;
+}
+
+/** Coder's own roles (coderd/rbac/roles.go); a row of custom_roles of one of these names is never looked for. */
+const builtInRoles: ReadonlySet<string> = new Set([
+  'owner',
+  'member',
+  'template-admin',
+  'user-admin',
+  'auditor',
+  'organization-admin',
+  'organization-member',
+  'organization-template-admin',
+  'organization-user-admin',
+  'organization-auditor',
+  'organization-workspace-creation-ban',
+]);
+
+/** No organization has this id. */
+const nowhere = Buffer.alloc(16);
+
+function toPermissions(row: CustomRoleRow): RolePermissions {
+  return {
+    site: toPermissionList(row.site_permissions),
+    organization: toPermissionList(row.org_permissions),
+    user: toPermissionList(row.user_permissions),
+  };
+}
+
+/** Permissions in a JSON array, as Coder stores them. Anything else permits nothing. */
+function toPermissionList(json: unknown): Permission[] {
+  return toArray(json).flatMap((entry) => {
+    const { negate, resource_type: resource, action } = Object(entry) as Record<string, unknown>;
+    return typeof resource === 'string' && typeof action === 'string' ? [{ negate: negate === true, resource, action }] : [];
+  });
+}
+
+/** Words in a JSON array. Anything else gives none. */
+function toWords(json: unknown): string[] {
+  return toArray(json).filter((word) => typeof word === 'string');
+}
+
+/** mysql2 parses columns of the type JSON, but not every expression that gives JSON on MariaDB. */
+function toArray(json: unknown): unknown[] {
+  const value: unknown = typeof json === 'string' ? JSON.parse(json) : json;
+  return Array.isArray(value) ? value : [];
 }
 
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';

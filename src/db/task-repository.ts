@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import type { Scope } from '../tasks/scope.ts';
+import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import type { TaskRow } from './tables.ts';
 
@@ -82,9 +82,11 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       if (only === undefined) return [];
       const query =
         branches.length === 1
-          ? listBranch(database, only, question).select(columns)
-          : listUnion(database, branches, question).select(columns);
-      return (await joinNames(query)) as TaskRow[];
+          ? listBranch(database, only, question)
+          : branches.length > maxBranches
+            ? listScan(database, scope, question)
+            : listUnion(database, branches, question);
+      return (await joinNames(query.select(columns))) as TaskRow[];
     },
 
     async count(scope, filter, limit) {
@@ -103,7 +105,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
 
     async getById(scope, id) {
       // select … from workspace_tasks as t left join … where t.id = ? and (<readable>)
-      const query = database.from({ t: 'workspace_tasks' }).where('t.id', id).modify(readable, scope).select(columns);
+      const query = database.from({ t: 'workspace_tasks' }).where('t.id', id).modify(readable, database, scope).select(columns);
       return ((await joinNames(query)) as TaskRow[])[0];
     },
 
@@ -117,7 +119,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
         .where('t.owner_id', ownerId)
         .where('t.live', 1)
         .where('t.name_fold', Buffer.from(foldName(name)))
-        .modify(readable, scope)
+        .modify(readable, database, scope)
         .select(columns);
       return ((await joinNames(query)) as TaskRow[])[0];
     },
@@ -135,9 +137,17 @@ export function positionOf(row: TaskRow, order: ListOrder): Position {
 interface Branch {
   readonly index: string | undefined;
   readonly equal: Readonly<Record<string, Buffer | number>>;
-  /** Organizations the task must be of, where the index does not say so. */
-  readonly within: readonly Buffer[] | undefined;
+  /** What makes a task readable where the equalities do not say so. */
+  readonly readable?: Readable;
+  /** Somebody whose shared tasks are walked, instead of an index of all tasks. */
+  readonly subject?: Subject;
   readonly filter: TaskFilter;
+}
+
+/** Tasks of these organizations; and those that are shared within a scope, if one is given. */
+interface Readable {
+  readonly organizations: readonly Buffer[];
+  readonly orSharedIn?: Scope;
 }
 
 /**
@@ -148,70 +158,115 @@ function branchesOf(scope: Scope, filter: TaskFilter, order: ListOrder): Branch[
   const { ownerId, status, templateIds } = filter;
   if (templateIds?.length === 0) return [];
   const suffix = orders[order].index;
-  const lists: Pick<Branch, 'index' | 'equal' | 'within'>[] = [];
-  const own = (owner: Buffer, within: readonly Buffer[] | undefined) => {
-    if (within?.length !== 0) lists.push({ index: 'own', equal: { owner_id: owner }, within });
-  };
-  if (ownerId !== undefined) {
-    own(ownerId, scope.everything ? undefined : ownerId.equals(scope.userId) ? scope.memberOf : scope.organizations);
-  } else if (scope.everything) {
-    lists.push({ index: 'all', equal: {}, within: undefined });
-  } else {
-    own(scope.userId, scope.memberOf);
-    for (const id of scope.organizations) lists.push({ index: 'org', equal: { organization_id: id }, within: undefined });
-  }
   const statuses: Readonly<Record<string, number>>[] =
     status === undefined
       ? [{ live: 1 }]
       : canWait.has(status)
         ? [{ list_status: status }, { list_status: status + waitingOffset }]
         : [{ list_status: status }];
-  return lists.flatMap(({ index, equal, within }) =>
+  // A rare template is found faster through its own index than by walking the scope's: that choice is the optimizer's.
+  const forced = templateIds === undefined && !(suffix === 'name' && status !== undefined);
+  const walk = (scopeIndex: string, equal: Branch['equal'], readable?: Readable): Branch[] =>
     statuses.map((one) => ({
-      // A rare template is found faster through its own index than by walking the scope's: that choice is the optimizer's.
-      index:
-        templateIds !== undefined || (suffix === 'name' && status !== undefined)
-          ? undefined
-          : `${index}${status === undefined ? '' : '_st'}_${suffix}`,
+      index: forced ? `${scopeIndex}${status === undefined ? '' : '_st'}_${suffix}` : undefined,
       equal: { ...equal, ...one },
-      within,
+      ...(readable === undefined ? {} : { readable }),
       filter,
-    })),
-  );
+    }));
+
+  if (ownerId !== undefined) {
+    if (scope.everything) return walk('own', { owner_id: ownerId });
+    const organizations = ownerId.equals(scope.userId) ? [...scope.ownIn, ...scope.organizations] : scope.organizations;
+    if (organizations.length === 0 && scope.sharedWith.length === 0) return [];
+    // One owner's tasks are few enough to walk in their order and look up what is shared; that keeps it one branch.
+    return walk('own', { owner_id: ownerId }, { organizations, orSharedIn: scope });
+  }
+  if (scope.everything) return walk('all', {});
+  return [
+    ...(scope.ownIn.length === 0 ? [] : walk('own', { owner_id: scope.userId }, { organizations: scope.ownIn })),
+    ...scope.organizations.flatMap((id) => walk('org', { organization_id: id })),
+    ...scope.sharedWith.flatMap((subject) =>
+      statuses.map((equal) => ({
+        index: undefined,
+        equal,
+        ...(subject.kind === 'user' ? {} : { readable: { organizations: scope.memberOf } }),
+        subject,
+        filter,
+      })),
+    ),
+  ];
 }
 
-/** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and t.organization_id in (…) and …` */
-function branchRows(database: Database, { index, equal, within, filter }: Branch): Knex.QueryBuilder {
-  const table =
-    index === undefined
-      ? database.raw('?? as ??', ['workspace_tasks', 't'])
-      : // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
-        database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]);
-  const query = database.from(table);
+/** `workspace_task_acl.kind` of each kind of subject. */
+const subjectKinds = { user: 1, group: 2 } as const;
+
+/** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …` */
+function branchRows(database: Database, { index, equal, readable, subject, filter }: Branch): Knex.QueryBuilder {
+  const query = database.queryBuilder();
+  if (subject !== undefined) {
+    // from workspace_task_acl as s straight_join workspace_tasks as t on … where s.kind = ? and s.subject_id = ? and …
+    query
+      .from({ s: 'workspace_task_acl' })
+      .joinRaw('straight_join ?? as ?? on ?? = ?? and ?? = ??', [
+        'workspace_tasks',
+        't',
+        't.owner_id',
+        's.owner_id',
+        't.id',
+        's.task_id',
+      ])
+      .where({ 's.kind': subjectKinds[subject.kind], 's.subject_id': subject.id });
+  } else if (index === undefined) query.from({ t: 'workspace_tasks' });
+  // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
+  else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
   for (const [column, value] of Object.entries(equal)) query.where(`t.${column}`, value);
-  if (within !== undefined) query.whereIn('t.organization_id', within);
+  if (readable !== undefined) query.where((any) => whereReadable(database, any, readable));
   if (filter.templateIds !== undefined) query.whereIn('t.template_id', filter.templateIds);
   // locate() compares bytes: no character of the name is a wildcard.
   if (filter.name !== undefined) query.whereRaw('locate(?, ??) > 0', [Buffer.from(foldName(filter.name)), 't.name_fold']);
   return query;
 }
 
+/**
+ * `t.organization_id in (…) or exists (select 1 from workspace_task_acl as s where s.task_id = t.id and s.kind = 1 and
+ * s.subject_id = ?) or t.organization_id in (…) and exists (… s.kind = 2 and s.subject_id in (…))`
+ */
+function whereReadable(database: Database, any: Knex.QueryBuilder, { organizations, orSharedIn }: Readable): void {
+  any.whereIn('t.organization_id', organizations);
+  if (orSharedIn === undefined) return;
+  const shared = (kind: Subject['kind']) =>
+    database
+      .from({ s: 'workspace_task_acl' })
+      .select(database.raw('1'))
+      .whereRaw('?? = ??', ['s.task_id', 't.id'])
+      .where('s.kind', subjectKinds[kind])
+      .whereIn(
+        's.subject_id',
+        orSharedIn.sharedWith.filter((subject) => subject.kind === kind).map(({ id }) => id),
+      );
+  any
+    .orWhereExists(shared('user'))
+    .orWhere((group) => group.whereIn('t.organization_id', orSharedIn.memberOf).whereExists(shared('group')));
+}
+
 /** A branch from the position on: `… and (t.created_at < ? or (t.created_at = ? and t.id < ?)) order by … limit ?` */
 function listBranch(database: Database, branch: Branch, { order, after, limit }: ListQuestion): Knex.QueryBuilder {
   const query = branchRows(database, branch);
   const { columns, direction } = orders[order];
-  if (after !== undefined) {
+  // What is shared is walked in its own index, which has the same order.
+  const walked = branch.subject === undefined ? columns.map((column) => `t.${column}`) : ['s.created_at', 's.task_id'];
+  const [first, second] = walked;
+  if (after !== undefined && first !== undefined) {
     const beyond = direction === 'asc' ? '>' : '<';
-    const [first, second] = columns;
     query.where((position) => {
-      position.where(`t.${first}`, beyond, after[0]);
+      position.where(first, beyond, after[0]);
       // Never a row constructor: no engine reads (a, b) < (?, ?) as a range.
       if (second !== undefined) {
-        position.orWhere((tie) => tie.where(`t.${first}`, after[0]).where(`t.${second}`, beyond, after[1] as Buffer));
+        position.orWhere((tie) => tie.where(first, after[0]).where(second, beyond, after[1] as Buffer));
       }
     });
   }
-  return query.orderBy(columns.map((column) => ({ column: `t.${column}`, order: direction }))).limit(limit);
+  return query.orderBy(walked.map((column) => ({ column, order: direction }))).limit(limit);
 }
 
 /**
@@ -221,7 +276,6 @@ function listBranch(database: Database, branch: Branch, { order, after, limit }:
  *     straight_join workspace_tasks as t on t.owner_id = k.owner_id and t.id = k.id … order by k.created_at desc, k.id desc
  */
 function listUnion(database: Database, branches: readonly Branch[], question: ListQuestion): Knex.QueryBuilder {
-  if (branches.length > maxBranches) return listScan(database, branches, question);
   const { columns, direction } = orders[question.order];
   const selected = [...new Set(['owner_id', 'id', ...columns])];
   const sort = (table: string) => columns.map((column) => ({ column: `${table}${column}`, order: direction }));
@@ -245,27 +299,29 @@ function listUnion(database: Database, branches: readonly Branch[], question: Li
     .orderBy(sort('k.'));
 }
 
-/** Too many branches for a union: one walk along the order's own index with the branches as a condition, `(… or … or …)`. */
-function listScan(database: Database, branches: readonly Branch[], question: ListQuestion): Knex.QueryBuilder {
-  const [first] = branches;
-  const everyone: Branch = { index: undefined, equal: {}, within: undefined, filter: first?.filter ?? {} };
-  return listBranch(database, everyone, question).where((any) => {
-    for (const { equal, within } of branches) {
-      any.orWhere((one) => {
-        for (const [column, value] of Object.entries(equal)) one.where(`t.${column}`, value);
-        if (within !== undefined) one.whereIn('t.organization_id', within);
-      });
-    }
-  });
+/**
+ * Too many branches for a union: one walk in the order's own index, and for each task the question whether it may be read.
+ *
+ *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
+ */
+function listScan(database: Database, scope: Scope, question: ListQuestion): Knex.QueryBuilder {
+  const { filter } = question;
+  const statuses = filter.status === undefined ? undefined : [filter.status, filter.status + waitingOffset];
+  const query = listBranch(
+    database,
+    { index: undefined, equal: filter.status === undefined ? { live: 1 } : {}, filter },
+    question,
+  );
+  if (statuses !== undefined) query.whereIn('t.list_status', statuses);
+  return query.modify(readable, database, scope);
 }
 
-/** `and (t.organization_id in (…) or (t.owner_id = ? and t.organization_id in (…)))`: for one row an OR is right. */
-function readable(query: Knex.QueryBuilder, scope: Scope): void {
+/** `and (<whereReadable> or (t.owner_id = ? and t.organization_id in (…)))`: for one row, or a walk, an OR is right. */
+function readable(query: Knex.QueryBuilder, database: Database, scope: Scope): void {
   if (scope.everything) return;
   query.where((any) => {
-    any
-      .whereIn('t.organization_id', scope.organizations)
-      .orWhere((own) => own.where('t.owner_id', scope.userId).whereIn('t.organization_id', scope.memberOf));
+    whereReadable(database, any, { organizations: scope.organizations, orSharedIn: scope });
+    any.orWhere((own) => own.where('t.owner_id', scope.userId).whereIn('t.organization_id', scope.ownIn));
   });
 }
 

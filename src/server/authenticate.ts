@@ -38,13 +38,8 @@ export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: numb
     const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
     // Equal is still valid, as in Coder (coderd/httpmw/apikey.go).
     if (!matches || key.expiresInMs < 0 || key.userStatus === 'suspended') throw unauthenticated();
-    const reads = readingScopes.has(key.scope);
-    const caller: Caller = {
-      userId: key.userId,
-      username: key.username,
-      roles: reads ? key.roles : [],
-      memberships: reads ? key.memberships : [],
-    };
+    const { userId, username, roles, customRoles, memberships, groupIds } = key;
+    const caller: Caller = { userId, username, roles, customRoles, memberships, groupIds, mayRead: readingScopes.has(key.scope) };
     const ttl = Math.min(rememberSeconds * 1000, key.expiresInMs);
     if (ttl > 0) remembered.set(hash, caller, { ttl });
     return caller;

@@ -1,32 +1,86 @@
-import type { Caller } from './caller.ts';
+import type { Caller, Permission, RolePermissions } from './caller.ts';
+
+/** Somebody a workspace can be shared with. */
+export interface Subject {
+  readonly kind: 'user' | 'group';
+  readonly id: Buffer;
+}
 
 /**
  * What a caller may read. It becomes a part of the WHERE of every query; there is no query without one.
  *
  * A task may be read when any of these holds:
- * - `everything`: the caller is a site owner;
- * - the task is of one of `organizations`, which the caller administers;
- * - the caller owns the task and is a member of its organization, one of `memberOf`.
+ * - `everything`;
+ * - the task is of one of `organizations`;
+ * - the caller owns the task, and it is of one of `ownIn`;
+ * - its workspace is shared with the caller, or with a group of `sharedWith` while the task is of one of `memberOf`.
  *
- * Source: coderd/rbac/roles.go and policy.rego. A right at the user level counts in organizations the user is a member of.
+ * Source: coderd/rbac/policy.rego and roles.go. Dormant workspaces follow the same rule.
  */
 export interface Scope {
   readonly userId: Buffer;
   readonly everything: boolean;
   readonly organizations: readonly Buffer[];
+  readonly ownIn: readonly Buffer[];
+  readonly sharedWith: readonly Subject[];
   readonly memberOf: readonly Buffer[];
 }
 
-/** Works out what a caller may read from their roles and memberships. */
+/** Built-in roles that read every workspace: of the site, and of the organization they are held in. */
+const readingSiteRoles: ReadonlySet<string> = new Set(['owner', 'template-admin']);
+const readingOrganizationRoles: ReadonlySet<string> = new Set(['organization-admin', 'organization-template-admin']);
+
+/**
+ * Works out what a caller may read from their roles, memberships and groups.
+ *
+ * Roles speak on three levels: site, organization, and the caller's own. On a level a denial beats a permission; a higher level
+ * beats every lower one. The caller's own level counts in organizations the caller is a member of. Sharing is beside all that.
+ */
 export function scopeOf(caller: Caller): Scope {
+  const { userId, memberships } = caller;
+  const nothing: Scope = { userId, everything: false, organizations: [], ownIn: [], sharedWith: [], memberOf: [] };
+  if (!caller.mayRead) return nothing;
+
+  const custom = [...caller.customRoles, ...memberships.flatMap(({ customRoles }) => customRoles)];
+  const site = verdict(caller.roles, readingSiteRoles, custom, 'site');
+  if (site === 'allowed') return { ...nothing, everything: true };
+
+  const memberOf = memberships.map(({ organizationId }) => organizationId);
+  const shared: Scope = {
+    ...nothing,
+    memberOf,
+    // An organization's group Everyone has the organization's id.
+    sharedWith: [
+      { kind: 'user', id: userId },
+      ...[...memberOf, ...caller.groupIds].map((id) => ({ kind: 'group' as const, id })),
+    ],
+  };
+  if (site === 'denied') return shared;
+
+  const inOrganization = memberships.map(({ organizationId, roles, customRoles }) => ({
+    organizationId,
+    says: verdict(roles, readingOrganizationRoles, customRoles, 'organization'),
+  }));
+  const own = verdict([], new Set(), custom, 'user');
   return {
-    userId: caller.userId,
-    everything: caller.roles.includes('owner'),
-    organizations: caller.memberships.filter(({ roles }) => roles.includes('organization-admin')).map(toId),
-    memberOf: caller.memberships.map(toId),
+    ...shared,
+    organizations: inOrganization.filter(({ says }) => says === 'allowed').map(({ organizationId }) => organizationId),
+    ownIn:
+      own === 'denied' ? [] : inOrganization.filter(({ says }) => says !== 'denied').map(({ organizationId }) => organizationId),
   };
 }
 
-function toId({ organizationId }: { readonly organizationId: Buffer }): Buffer {
-  return organizationId;
+function verdict(
+  roles: readonly string[],
+  reading: ReadonlySet<string>,
+  custom: readonly RolePermissions[],
+  level: keyof RolePermissions,
+): 'allowed' | 'denied' | 'silent' {
+  const given = custom.flatMap((role) => role[level]).filter(readsWorkspaces);
+  if (given.some(({ negate }) => negate)) return 'denied';
+  return given.length > 0 || roles.some((role) => reading.has(role)) ? 'allowed' : 'silent';
+}
+
+function readsWorkspaces({ resource, action }: Permission): boolean {
+  return (resource === 'workspace' || resource === '*') && (action === 'read' || action === '*');
 }

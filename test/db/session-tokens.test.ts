@@ -6,6 +6,7 @@ import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { createAuthenticate, type HeaderReader } from '../../src/server/authenticate.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
+import { newId } from '../support/tasks.ts';
 
 const refused = expect.objectContaining({ code: Code.Unauthenticated, rawMessage: expect.stringContaining('signed out') });
 const headers =
@@ -55,7 +56,7 @@ describeOnEngines('session tokens', (engine) => {
     const caller = await authenticate()(bearing(token));
     expect(caller).toMatchObject({ userId, username: 'Developer', roles: ['auditor'] });
     expect(caller.memberships).toHaveLength(2);
-    expect(caller.memberships).toContainEqual({ organizationId: home, roles: ['organization-admin'] });
+    expect(caller.memberships).toContainEqual({ organizationId: home, roles: ['organization-admin'], customRoles: [] });
   });
 
   test.each([
@@ -112,10 +113,38 @@ describeOnEngines('session tokens', (engine) => {
     await expect(authenticate()(bearing(await make('sleeper')))).resolves.toMatchObject({ username: 'sleeper' });
   });
 
+  test('groups and custom roles come with the caller', async () => {
+    const now = '2026-01-01 00:00:00.000000';
+    const read = JSON.stringify([{ negate: false, resource_type: 'workspace', action: 'read' }, 'nonsense', { action: 1 }]);
+    const role = (name: string, organizationId: Buffer | null) => ({
+      id: newId(),
+      name,
+      organization_id: organizationId,
+      site_permissions: organizationId === null ? read : '[]',
+      org_permissions: organizationId === null ? '{}' : read,
+      user_permissions: '[]',
+      created_at: now,
+      updated_at: now,
+    });
+    await database('custom_roles').insert([role('viewer', null), role('lead', home), role('lead', newId()), role('owner', null)]);
+    const id = await insertUser(database, {
+      username: 'grouped',
+      roles: ['viewer', 'lead', 'owner'],
+      memberships: [[home, 'lead', 'viewer']],
+    });
+    const groups = Array.from({ length: 60 }, newId);
+    await database('group_members').insert(groups.map((group) => ({ user_id: id, group_id: group })));
+    const caller = await authenticate()(bearing(await make('grouped')));
+    const reading = [{ negate: false, resource: 'workspace', action: 'read' }];
+    expect(caller.groupIds.map(String).toSorted()).toEqual(groups.map(String).toSorted());
+    expect(caller.customRoles).toEqual([{ site: reading, organization: [], user: [] }]);
+    expect(caller.memberships[0]?.customRoles).toEqual([{ site: [], organization: reading, user: [] }]);
+  });
+
   test('a token for apps alone reads nothing', async () => {
     const narrow = await make('developer');
     await database('api_keys').where('api_keys.id', narrow.slice(0, 10)).update({ scope: 'application_connect' });
-    await expect(authenticate()(bearing(narrow))).resolves.toMatchObject({ roles: [], memberships: [] });
+    await expect(authenticate()(bearing(narrow))).resolves.toMatchObject({ mayRead: false });
   });
 
   test('a verified caller is remembered, and a refusal is not', async () => {

@@ -16,6 +16,9 @@ import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
 const orders: readonly ListOrder[] = ['key', 'run', 'name', 'name desc', 'created_at', 'created_at desc'];
 
+/** What a scope says of a member of organizations, without groups. */
+const memberOf = (organizations: readonly Buffer[]) => ({ ownIn: organizations, memberOf: organizations, sharedWith: [] });
+
 describeOnEngines('the task repository', (engine) => {
   let test_: TestDatabase;
   let database: Database;
@@ -29,12 +32,12 @@ describeOnEngines('the task repository', (engine) => {
   const common = newId();
   const rare = newId();
 
-  const site: Scope = { userId: newId(), everything: true, organizations: [], memberOf: [] };
-  const asOwner: Scope = { userId: owner, everything: false, organizations: [], memberOf: [home] };
-  const asColleague: Scope = { userId: colleague, everything: false, organizations: [], memberOf: [home] };
-  const asAdmin: Scope = { userId: colleague, everything: false, organizations: [home], memberOf: [home] };
-  const asStranger: Scope = { userId: newId(), everything: false, organizations: [], memberOf: [elsewhere] };
-  const asNobody: Scope = { userId: owner, everything: false, organizations: [], memberOf: [] };
+  const site: Scope = { userId: newId(), everything: true, organizations: [], ...memberOf([]) };
+  const asOwner: Scope = { userId: owner, everything: false, organizations: [], ...memberOf([home]) };
+  const asColleague: Scope = { userId: colleague, everything: false, organizations: [], ...memberOf([home]) };
+  const asAdmin: Scope = { userId: colleague, everything: false, organizations: [home], ...memberOf([home]) };
+  const asStranger: Scope = { userId: newId(), everything: false, organizations: [], ...memberOf([elsewhere]) };
+  const asNobody: Scope = { userId: owner, everything: false, organizations: [], ...memberOf([]) };
 
   const statuses = Object.values(WorkspaceStatus).filter((status) => status > 0 && status !== WorkspaceStatus.DELETED);
   const tasks = Array.from({ length: 120 }, (_, i) => {
@@ -167,6 +170,108 @@ describeOnEngines('the task repository', (engine) => {
     });
   });
 
+  describe('what is shared', () => {
+    const group = newId();
+    const sharer = newId();
+    const reader = newId();
+    const shares: [string, { kind: 1 | 2; subject: Buffer } | undefined, Buffer][] = [
+      ['to-the-user', { kind: 1, subject: reader }, home],
+      ['to-the-user-elsewhere', { kind: 1, subject: reader }, elsewhere],
+      ['to-the-group', { kind: 2, subject: group }, home],
+      ['to-the-group-elsewhere', { kind: 2, subject: group }, elsewhere],
+      ['to-everyone', { kind: 2, subject: home }, home],
+      ['to-everyone-elsewhere', { kind: 2, subject: elsewhere }, elsewhere],
+      ['to-another-user', { kind: 1, subject: owner }, home],
+      ['to-nobody', undefined, home],
+    ];
+    const member: Scope = {
+      userId: reader,
+      everything: false,
+      organizations: [],
+      ownIn: [home],
+      memberOf: [home],
+      sharedWith: [
+        { kind: 'user', id: reader },
+        { kind: 'group', id: home },
+        { kind: 'group', id: group },
+      ],
+    };
+    const outsider: Scope = { ...member, ownIn: [], memberOf: [], sharedWith: [{ kind: 'user', id: reader }] };
+    const ids = new Map<string, Buffer>();
+
+    beforeAll(async () => {
+      for (const [name, share, organizationId] of shares) {
+        // The same moment for all: the id decides.
+        const createdAt = '2027-06-01 00:00:00.000000';
+        const shared = aTask({ ownerId: sharer, organizationId, name, createdAt });
+        ids.set(name, shared.id);
+        await insertTasks(database, [shared]);
+        if (share === undefined) continue;
+        await database('workspace_task_acl').insert({
+          kind: share.kind,
+          subject_id: share.subject,
+          created_at: createdAt,
+          task_id: shared.id,
+          owner_id: sharer,
+          organization_id: organizationId,
+        });
+      }
+      // A task comes by several ways and is one task.
+      await database('workspace_task_acl').insert({
+        kind: 2,
+        subject_id: group,
+        created_at: '2027-06-01 00:00:00.000000',
+        task_id: ids.get('to-the-user') as Buffer,
+        owner_id: sharer,
+        organization_id: home,
+      });
+    });
+    afterAll(async () => {
+      await database('workspace_tasks').where('workspace_tasks.owner_id', sharer).delete();
+      await database('workspace_task_acl').delete();
+    });
+
+    const toMember = ['to-everyone', 'to-the-group', 'to-the-user', 'to-the-user-elsewhere'];
+    test.each<[string, Scope, string[]]>([
+      ['a member sees what is shared with them, their groups and everyone', member, toMember],
+      ['who is a member of nothing sees what is shared with them alone', outsider, ['to-the-user', 'to-the-user-elsewhere']],
+    ])('%s', async (_name, scope, expected) => {
+      for (const filter of [
+        {},
+        { ownerId: sharer },
+        { status: WorkspaceStatus.RUNNING },
+        { ownerId: sharer, status: WorkspaceStatus.RUNNING },
+      ]) {
+        for (const order of ['created_at', 'created_at desc'] as const) {
+          for (const pageSize of [1, 2, 3, 10]) {
+            const rows = await walk(scope, filter, order, pageSize);
+            const names = rows.map(({ name }) => name);
+            expect(names.toSorted(), JSON.stringify({ filter, order, pageSize })).toEqual(expected);
+            const sorted = rows.map(({ id }) => id.toString('hex')).toSorted();
+            expect(rows.map(({ id }) => id.toString('hex'))).toEqual(order === 'created_at' ? sorted : sorted.toReversed());
+          }
+        }
+        expect(await repository.count(scope, filter, 100)).toBe(expected.length);
+      }
+      expect(await repository.count(scope, { status: WorkspaceStatus.FAILED }, 100)).toBe(0);
+      for (const [name, id] of ids) {
+        expect((await repository.getById(scope, id)) !== undefined, name).toBe(expected.includes(name));
+        expect((await repository.getByName(scope, sharer, name)) !== undefined, name).toBe(expected.includes(name));
+      }
+    });
+
+    test('many groups are one walk, and read the same', async () => {
+      const many: Scope = {
+        ...member,
+        sharedWith: [...member.sharedWith, ...Array.from({ length: 50 }, () => ({ kind: 'group' as const, id: newId() }))],
+      };
+      for (const filter of [{}, { status: WorkspaceStatus.RUNNING }]) {
+        const rows = await walk(many, filter, 'created_at desc', 2);
+        expect(rows.map(({ name }) => name).toSorted()).toEqual(toMember);
+      }
+    });
+  });
+
   describe('filters', () => {
     const list = async (filter: TaskFilter) =>
       (await repository.list(site, { filter, order: 'created_at', limit: 500 })).map(({ name }) => name);
@@ -228,7 +333,7 @@ describeOnEngines('the task repository', (engine) => {
       userId: colleague,
       everything: false,
       organizations: [home, ...Array.from({ length: 30 }, newId)],
-      memberOf: [home],
+      ...memberOf([home]),
     };
     const rows = await walk(many, {}, 'created_at desc', 7);
     expect(rows.map(idOf)).toEqual(sorted(of(owner, colleague), 'created_at desc'));
@@ -239,8 +344,8 @@ describeOnEngines('the task repository', (engine) => {
     const count = 3000;
     const bigOwner = newId();
     const bigHome = newId();
-    const asBig: Scope = { userId: bigOwner, everything: false, organizations: [], memberOf: [bigHome] };
-    const asBigAdmin: Scope = { userId: newId(), everything: false, organizations: [bigHome], memberOf: [bigHome] };
+    const asBig: Scope = { userId: bigOwner, everything: false, organizations: [], ...memberOf([bigHome]) };
+    const asBigAdmin: Scope = { userId: newId(), everything: false, organizations: [bigHome], ...memberOf([bigHome]) };
 
     beforeAll(async () => {
       const big = Array.from({ length: count }, (_, i) =>

@@ -23,6 +23,14 @@ import { createTestDatabase, describeOnEngines, type TestDatabase } from '../sup
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
+/** What a plain member of an organization has. */
+const memberOf = (organizationId: Buffer) => ({
+  customRoles: [],
+  memberships: [{ organizationId, roles: [], customRoles: [] }],
+  groupIds: [],
+  mayRead: true,
+});
+
 type Init = Partial<Pick<ListTasksRequest, 'pageSize' | 'pageToken' | 'query' | 'orderBy' | 'includeTotalSize'>>;
 
 describeOnEngines('the service', (engine) => {
@@ -72,7 +80,7 @@ describeOnEngines('the service', (engine) => {
       userId: await insertUser(database, { username, roles, memberships: [[home]] }),
       username,
       roles,
-      memberships: [{ organizationId: home, roles: [] }],
+      ...memberOf(home),
     });
     owner = await person('owner');
     member = await person('member');
@@ -240,7 +248,7 @@ describeOnEngines('the service', (engine) => {
         aTask({ ownerId: writer, organizationId: home, prompt: 'é'.repeat(length / 2), name: `long-${i}` }),
       ),
     );
-    const caller: Caller = { userId: writer, username: 'writer', roles: [], memberships: [{ organizationId: home, roles: [] }] };
+    const caller: Caller = { userId: writer, username: 'writer', roles: [], ...memberOf(home) };
     const names: string[] = [];
     let pageToken = '';
     do {

@@ -1,23 +1,163 @@
-import { expect, test } from 'vitest';
-import { scopeOf } from '../../src/tasks/scope.ts';
+import { describe, expect, test } from 'vitest';
+import type { Caller, Permission, RolePermissions } from '../../src/tasks/caller.ts';
+import { type Scope, scopeOf } from '../../src/tasks/scope.ts';
 
 const userId = Buffer.alloc(16, 1);
-const first = Buffer.alloc(16, 2);
-const second = Buffer.alloc(16, 3);
+const home = Buffer.alloc(16, 2);
+const away = Buffer.alloc(16, 3);
+const group = Buffer.alloc(16, 4);
 
-test.each([
-  ['a member of nothing', [], [], { everything: false, organizations: [], memberOf: [] }],
-  ['a member', [], [{ organizationId: first, roles: [] }], { everything: false, organizations: [], memberOf: [first] }],
-  ['a site owner', ['owner'], [], { everything: true, organizations: [], memberOf: [] }],
-  [
-    'an admin of one of two organizations',
-    ['auditor'],
+/** A caller with these roles: on the site, and in the organizations they are a member of. */
+function caller(
+  site: readonly string[],
+  inHome?: readonly string[],
+  inAway?: readonly string[],
+  init: Partial<Caller> = {},
+): Caller {
+  const membership = (organizationId: Buffer, roles?: readonly string[]) =>
+    roles === undefined ? [] : [{ organizationId, roles, customRoles: [] }];
+  return {
+    userId,
+    username: 'u',
+    roles: site,
+    customRoles: [],
+    memberships: [...membership(home, inHome), ...membership(away, inAway)],
+    groupIds: [],
+    mayRead: true,
+    ...init,
+  };
+}
+
+/** What a scope says, without who is shared with. */
+function reach(scope: Scope): Pick<Scope, 'everything' | 'organizations' | 'ownIn'> {
+  const { everything, organizations, ownIn } = scope;
+  return { everything, organizations, ownIn };
+}
+
+const everything = { everything: true, organizations: [], ownIn: [] };
+
+// Confirmed by Coder's own matrix, coderd/rbac/roles_test.go ReadMyWorkspaceInOrg.
+describe('each role, as in the table of who may read', () => {
+  test.each<[string, Caller, Pick<Scope, 'everything' | 'organizations' | 'ownIn'>]>([
+    ['site owner', caller(['owner']), everything],
+    ['site template-admin', caller(['template-admin'], []), everything],
+    ['site user-admin', caller(['user-admin'], []), { everything: false, organizations: [], ownIn: [home] }],
+    ['site auditor', caller(['auditor'], []), { everything: false, organizations: [], ownIn: [home] }],
+    ['member of no organization', caller([]), { everything: false, organizations: [], ownIn: [] }],
+    ['member of two', caller([], [], []), { everything: false, organizations: [], ownIn: [home, away] }],
     [
-      { organizationId: first, roles: ['organization-admin'] },
-      { organizationId: second, roles: ['organization-auditor'] },
+      'organization-admin',
+      caller([], ['organization-admin'], []),
+      { everything: false, organizations: [home], ownIn: [home, away] },
     ],
-    { everything: false, organizations: [first], memberOf: [first, second] },
-  ],
-])('%s', (_name, roles, memberships, expected) => {
-  expect(scopeOf({ userId, username: 'u', roles, memberships })).toEqual({ userId, ...expected });
+    [
+      'organization-template-admin',
+      caller([], ['organization-template-admin']),
+      { everything: false, organizations: [home], ownIn: [home] },
+    ],
+    ['organization-auditor', caller([], ['organization-auditor']), { everything: false, organizations: [], ownIn: [home] }],
+    ['organization-user-admin', caller([], ['organization-user-admin']), { everything: false, organizations: [], ownIn: [home] }],
+    [
+      'organization-workspace-creation-ban',
+      caller([], ['organization-workspace-creation-ban']),
+      { everything: false, organizations: [], ownIn: [home] },
+    ],
+    [
+      'organization-admin on the site, where it means nothing',
+      caller(['organization-admin'], []),
+      { everything: false, organizations: [], ownIn: [home] },
+    ],
+    [
+      'owner in an organization, where it means nothing',
+      caller([], ['owner']),
+      { everything: false, organizations: [], ownIn: [home] },
+    ],
+    [
+      'a token that reads nothing',
+      caller(['owner'], ['organization-admin'], [], { mayRead: false }),
+      { everything: false, organizations: [], ownIn: [] },
+    ],
+  ])('%s', (_name, who, expected) => {
+    expect(reach(scopeOf(who))).toEqual(expected);
+  });
+});
+
+describe('custom roles', () => {
+  const says = (negate: boolean, resource = 'workspace', action = 'read'): Permission => ({ negate, resource, action });
+  const role = (init: Partial<RolePermissions>): RolePermissions => ({ site: [], organization: [], user: [], ...init });
+  const inHome = (...customRoles: RolePermissions[]): Partial<Caller> => ({
+    memberships: [
+      { organizationId: home, roles: [], customRoles },
+      { organizationId: away, roles: ['organization-admin'], customRoles: [] },
+    ],
+  });
+  test.each<[string, Caller, Pick<Scope, 'everything' | 'organizations' | 'ownIn'>]>([
+    [
+      'workspace:read on the site',
+      caller([], undefined, undefined, { customRoles: [role({ site: [says(false)] })] }),
+      everything,
+    ],
+    ['*:read on the site', caller([], undefined, undefined, { customRoles: [role({ site: [says(false, '*')] })] }), everything],
+    [
+      'workspace:* on the site',
+      caller([], undefined, undefined, { customRoles: [role({ site: [says(false, 'workspace', '*')] })] }),
+      everything,
+    ],
+    [
+      'other permissions on the site',
+      caller([], [], undefined, { customRoles: [role({ site: [says(false, 'template'), says(false, 'workspace', 'update')] })] }),
+      { everything: false, organizations: [], ownIn: [home] },
+    ],
+    [
+      'a denial on the site beats a permission there, and everything below',
+      caller(['owner'], [], undefined, { customRoles: [role({ site: [says(true)] })] }),
+      { everything: false, organizations: [], ownIn: [] },
+    ],
+    [
+      'workspace:read in an organization',
+      caller([], [], [], inHome(role({ organization: [says(false)] }))),
+      { everything: false, organizations: [home, away], ownIn: [home, away] },
+    ],
+    [
+      'a denial in an organization beats owning there, and says nothing elsewhere',
+      caller([], [], [], inHome(role({ organization: [says(true)] }))),
+      { everything: false, organizations: [away], ownIn: [away] },
+    ],
+    [
+      'a permission on the site beats a denial in an organization',
+      caller(['owner'], [], [], inHome(role({ organization: [says(true)] }))),
+      everything,
+    ],
+    [
+      "a denial on the caller's own leaves what organizations permit",
+      caller([], [], [], inHome(role({ user: [says(true)] }))),
+      { everything: false, organizations: [away], ownIn: [] },
+    ],
+  ])('%s', (_name, who, expected) => {
+    expect(reach(scopeOf(who))).toEqual(expected);
+  });
+});
+
+describe('sharing', () => {
+  test('is with the user, each organization (its group Everyone), and each group', () => {
+    const { sharedWith, memberOf } = scopeOf(caller([], [], [], { groupIds: [group] }));
+    expect(sharedWith).toEqual([
+      { kind: 'user', id: userId },
+      { kind: 'group', id: home },
+      { kind: 'group', id: away },
+      { kind: 'group', id: group },
+    ]);
+    expect(memberOf).toEqual([home, away]);
+  });
+
+  test('survives a denial by a role', () => {
+    const denied = caller([], [], [], {
+      customRoles: [{ site: [{ negate: true, resource: '*', action: '*' }], organization: [], user: [] }],
+    });
+    expect(scopeOf(denied).sharedWith).not.toEqual([]);
+  });
+
+  test('is nothing to a token that reads nothing', () => {
+    expect(scopeOf(caller([], [], [], { mayRead: false })).sharedWith).toEqual([]);
+  });
 });
