@@ -83,8 +83,8 @@ function grpcClient(address: string): TasksClient {
 /** What proto-loader gives, in the JSON of protobuf: times are objects there, and text here. */
 function toProtoJson(value: unknown): never {
   return JSON.parse(JSON.stringify(value), (_key, part: unknown) => {
-    if (typeof part !== 'object' || part === null || !('seconds' in part) || !('nanos' in part)) return part;
-    const { seconds, nanos } = part as { seconds: string; nanos: number };
+    if (typeof part !== 'object' || part === null || !('seconds' in part)) return part;
+    const { seconds, nanos = 0 } = part as { seconds: string; nanos?: number };
     return `${new Date(Number(seconds) * 1000).toISOString().slice(0, 19)}.${String(nanos).padStart(9, '0')}Z`;
   }) as never;
 }
