@@ -87,7 +87,7 @@ const tables = [
     \`kind\` tinyint unsigned not null comment '1 user, 2 group',
     primary key (\`kind\`, \`subject_id\`, \`created_at\`, \`task_id\`),
     key \`task\` (\`task_id\`)
-  ) ${options} comment 'read model: who may read a task because its workspace is shared; rows of dormant and deleted ones are left out'`,
+  ) ${options} comment 'read model: who may read a task because its workspace is shared; rows of deleted ones are left out'`,
 
   `create table if not exists \`workspace_changes\` (
     \`seq\` bigint unsigned not null auto_increment,

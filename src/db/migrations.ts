@@ -151,7 +151,7 @@ const ledger = [
  * lock frees it.
  */
 async function whileLocked<T>(database: Database, work: (connection: Knex) => Promise<T>): Promise<T> {
-  const config = database.client.config as Knex.Config;
+  const { config } = database.client as { config: Knex.Config };
   const { afterCreate: prepare } = config.pool as { afterCreate(raw: RawConnection, done: Prepared): void };
   const connection = knex({
     ...config,

@@ -36,15 +36,17 @@ export async function readChanges(database: Database): Promise<Change[]> {
 }
 
 /**
- * How many milliseconds ago the oldest change that waits was written, by the database's clock; 0 when none waits.
+ * How many milliseconds ago the oldest change that waits was written, by the database's clock; undefined when none waits.
  *
  * It is the lag of the read model. A change counts from its statement on, not from the commit.
+ *
+ *   select timestampdiff(microsecond, c.noted_at, utc_timestamp(6)) as age from workspace_changes as c order by c.seq limit 1
  */
-export async function outboxLagMs(database: Database): Promise<number> {
+export async function oldestChangeMs(database: Database): Promise<number | undefined> {
   const [[oldest]] = (await database.raw(
     'select timestampdiff(microsecond, `c`.`noted_at`, utc_timestamp(6)) as `age` from `workspace_changes` as `c` order by `c`.`seq` limit 1',
   )) as [{ age: number }[]];
-  return oldest === undefined ? 0 : Math.max(0, Number(oldest.age) / 1000);
+  return oldest === undefined ? undefined : Math.max(0, oldest.age / 1000);
 }
 
 /**

@@ -66,7 +66,8 @@ async function create(database: Knex, statement: string): Promise<void> {
   try {
     await database.raw(statement);
   } catch (error) {
-    if (!refusals.has(Object(error).errno)) throw error;
+    const { errno } = Object(error) as { errno?: unknown };
+    if (!refusals.has(errno)) throw error;
     throw new MigrationError(
       'this account may not make triggers: grant it TRIGGER on the database and, on a server with a binary log (error 1419), set ' +
         'log_bin_trust_function_creators=1; or set MIGRATE_TRIGGERS=false and let the writers note their changes in workspace_changes',
@@ -103,7 +104,7 @@ function noteUpdate(table: NotedTable): string {
     const [column, value] = table.only;
     conditions.push(`(old.\`${column}\` = '${value}' or new.\`${column}\` = '${value}')`);
   }
-  return `if ${conditions.join(' and ')} then ${note(table, 'new')}; ` + `if ${moved} then ${note(table, 'old')}; end if; end if`;
+  return `if ${conditions.join(' and ')} then ${note(table, 'new')}; if ${moved} then ${note(table, 'old')}; end if; end if`;
 }
 
 function differs(column: string, comparison: Comparison): string {

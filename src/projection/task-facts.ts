@@ -1,0 +1,147 @@
+import type { Database } from '../db/connection.ts';
+import { promptParameter } from '../db/noted-tables.ts';
+
+/**
+ * What the source tables say about one workspace, as it stands there. Ids are 16 bytes, times are text in UTC with microseconds,
+ * words are Coder's. What belongs to a row that is not there is NULL.
+ */
+export interface TaskFacts {
+  readonly id: Buffer;
+  readonly owner_id: Buffer;
+  readonly organization_id: Buffer;
+  readonly template_id: Buffer;
+  readonly name: string;
+  readonly deleted: number;
+  readonly favorite: number;
+  /** JSON, as text: it is judged by us, since a driver that fails to parse it would lose the connection. */
+  readonly user_acl: string | null;
+  readonly group_acl: string | null;
+  readonly dormant_at: string | null;
+  readonly created_at: string;
+  readonly updated_at: string;
+
+  /** The latest build: the one with the greatest number. */
+  readonly build_id: Buffer | null;
+  readonly build_number: number | null;
+  readonly build_transition: string | null;
+  readonly build_has_ai_task: number | null;
+  readonly build_template_version_id: Buffer | null;
+  readonly build_created_at: string | null;
+  readonly build_job_id: Buffer | null;
+  readonly job_status: string | null;
+  readonly job_completed: number;
+  readonly job_canceled: number;
+  /** Whether the error is not NULL; it may be empty. */
+  readonly job_error: number;
+
+  /** The latest build that starts the workspace. */
+  readonly start_id: Buffer | null;
+  readonly start_has_ai_task: number | null;
+  /** Bytes of its prompt. */
+  readonly start_prompt_length: number | null;
+  /** Of the first build. */
+  readonly first_template_version_id: Buffer | null;
+  /** Of the latest build with a prompt that is not empty: its first bytes in UTF-8, {@link promptFactBytes} at most. */
+  readonly prompt: Buffer | null;
+
+  /** The app that the latest build names; NULL when it belongs to no build of this workspace. */
+  readonly sidebar_app_id: Buffer | null;
+  readonly sidebar_app_health: string | null;
+  readonly sidebar_agent_id: Buffer | null;
+  readonly sidebar_agent_lifecycle: string | null;
+  /** Agents of the latest build that are neither deleted nor a part of another agent, and one of them. */
+  readonly agents: number;
+  readonly agent_id: Buffer | null;
+  readonly agent_lifecycle: string | null;
+  /** Apps of those agents, and one of them with its agent. */
+  readonly apps: number;
+  readonly app_id: Buffer | null;
+  readonly app_health: string | null;
+  readonly app_agent_id: Buffer | null;
+  readonly app_agent_lifecycle: string | null;
+
+  /** The newest app status over all apps and builds of the workspace; of equally new ones the one with the greatest id. */
+  readonly status_state: string | null;
+  readonly status_message: string | null;
+  readonly status_uri: string | null;
+  readonly status_created_at: string | null;
+}
+
+/** A prompt is read up to one byte more than the read model keeps, which tells that there is more. */
+export const promptFactBytes = 1_048_577;
+
+/**
+ * Reads the facts of many workspaces in one statement: one snapshot of all tables. A workspace that does not exist has none.
+ *
+ * It reads only rows that a note in the outbox leads back to the workspace (`workspacesOf`), by columns of `notedTables`; a test
+ * holds it to that. Every table is found by an index, for each workspace apart.
+ */
+export const taskFactsSql = `
+select
+  \`w\`.\`id\`, \`w\`.\`owner_id\`, \`w\`.\`organization_id\`, \`w\`.\`template_id\`, \`w\`.\`name\`, \`w\`.\`deleted\`,
+  \`w\`.\`favorite\`, cast(\`w\`.\`user_acl\` as char) as \`user_acl\`, cast(\`w\`.\`group_acl\` as char) as \`group_acl\`,
+  \`w\`.\`dormant_at\`, \`w\`.\`created_at\`, \`w\`.\`updated_at\`,
+  \`b\`.\`id\` as \`build_id\`, \`b\`.\`build_number\`, \`b\`.\`transition\` as \`build_transition\`,
+  \`b\`.\`has_ai_task\` as \`build_has_ai_task\`, \`b\`.\`template_version_id\` as \`build_template_version_id\`,
+  \`b\`.\`created_at\` as \`build_created_at\`, \`b\`.\`job_id\` as \`build_job_id\`,
+  \`j\`.\`job_status\`, \`j\`.\`completed_at\` is not null as \`job_completed\`,
+  \`j\`.\`canceled_at\` is not null as \`job_canceled\`, \`j\`.\`error\` is not null as \`job_error\`,
+  \`s\`.\`id\` as \`start_id\`, \`s\`.\`has_ai_task\` as \`start_has_ai_task\`, length(\`sp\`.\`value\`) as \`start_prompt_length\`,
+  \`f\`.\`template_version_id\` as \`first_template_version_id\`,
+  left(cast(\`pp\`.\`value\` as binary), ${promptFactBytes}) as \`prompt\`,
+  if(\`nb\`.\`id\` is null, null, \`na\`.\`id\`) as \`sidebar_app_id\`, \`na\`.\`health\` as \`sidebar_app_health\`,
+  \`ng\`.\`id\` as \`sidebar_agent_id\`, \`ng\`.\`lifecycle_state\` as \`sidebar_agent_lifecycle\`,
+  (select count(*) from \`workspace_resources\` as \`r1\` force index (\`workspace_resources_job_id\`)
+    straight_join \`workspace_agents\` as \`g1\` force index (\`workspace_agents_resource_id\`) on \`g1\`.\`resource_id\` = \`r1\`.\`id\`
+    where \`r1\`.\`job_id\` = \`b\`.\`job_id\` and \`g1\`.\`deleted\` = 0 and \`g1\`.\`parent_id\` is null) as \`agents\`,
+  \`og\`.\`id\` as \`agent_id\`, \`og\`.\`lifecycle_state\` as \`agent_lifecycle\`,
+  (select count(*) from \`workspace_resources\` as \`r2\` force index (\`workspace_resources_job_id\`)
+    straight_join \`workspace_agents\` as \`g2\` force index (\`workspace_agents_resource_id\`) on \`g2\`.\`resource_id\` = \`r2\`.\`id\`
+    straight_join \`workspace_apps\` as \`a2\` force index (\`workspace_apps_agent_id\`) on \`a2\`.\`agent_id\` = \`g2\`.\`id\`
+    where \`r2\`.\`job_id\` = \`b\`.\`job_id\` and \`g2\`.\`deleted\` = 0 and \`g2\`.\`parent_id\` is null) as \`apps\`,
+  \`oa\`.\`id\` as \`app_id\`, \`oa\`.\`health\` as \`app_health\`,
+  \`oag\`.\`id\` as \`app_agent_id\`, \`oag\`.\`lifecycle_state\` as \`app_agent_lifecycle\`,
+  \`st\`.\`state\` as \`status_state\`, \`st\`.\`message\` as \`status_message\`, \`st\`.\`uri\` as \`status_uri\`,
+  \`st\`.\`created_at\` as \`status_created_at\`
+from \`workspaces\` as \`w\`
+left join \`workspace_builds\` as \`b\` on \`b\`.\`workspace_id\` = \`w\`.\`id\` and \`b\`.\`build_number\` = (
+  select max(\`b1\`.\`build_number\`) from \`workspace_builds\` as \`b1\` where \`b1\`.\`workspace_id\` = \`w\`.\`id\`)
+left join \`provisioner_jobs\` as \`j\` on \`j\`.\`id\` = \`b\`.\`job_id\`
+left join \`workspace_builds\` as \`s\` on \`s\`.\`workspace_id\` = \`w\`.\`id\` and \`s\`.\`build_number\` = (
+  select max(\`b2\`.\`build_number\`) from \`workspace_builds\` as \`b2\`
+  where \`b2\`.\`workspace_id\` = \`w\`.\`id\` and \`b2\`.\`transition\` = 'start')
+left join \`workspace_build_parameters\` as \`sp\` on \`sp\`.\`workspace_build_id\` = \`s\`.\`id\`
+  and \`sp\`.\`name\` = '${promptParameter}' and length(\`sp\`.\`name\`) = ${promptParameter.length}
+left join \`workspace_builds\` as \`f\` on \`f\`.\`workspace_id\` = \`w\`.\`id\` and \`f\`.\`build_number\` = (
+  select min(\`b3\`.\`build_number\`) from \`workspace_builds\` as \`b3\` where \`b3\`.\`workspace_id\` = \`w\`.\`id\`)
+left join \`workspace_builds\` as \`p\` on \`p\`.\`workspace_id\` = \`w\`.\`id\` and \`p\`.\`build_number\` = (
+  select max(\`b4\`.\`build_number\`) from \`workspace_builds\` as \`b4\`
+  inner join \`workspace_build_parameters\` as \`p4\` on \`p4\`.\`workspace_build_id\` = \`b4\`.\`id\`
+    and \`p4\`.\`name\` = '${promptParameter}' and length(\`p4\`.\`name\`) = ${promptParameter.length}
+  where \`b4\`.\`workspace_id\` = \`w\`.\`id\` and length(\`p4\`.\`value\`) > 0)
+left join \`workspace_build_parameters\` as \`pp\` on \`pp\`.\`workspace_build_id\` = \`p\`.\`id\`
+  and \`pp\`.\`name\` = '${promptParameter}' and length(\`pp\`.\`name\`) = ${promptParameter.length}
+left join \`workspace_apps\` as \`na\` on \`na\`.\`id\` = \`b\`.\`ai_task_sidebar_app_id\`
+left join \`workspace_agents\` as \`ng\` on \`ng\`.\`id\` = \`na\`.\`agent_id\`
+left join \`workspace_resources\` as \`nr\` on \`nr\`.\`id\` = \`ng\`.\`resource_id\`
+left join \`workspace_builds\` as \`nb\` on \`nb\`.\`job_id\` = \`nr\`.\`job_id\` and \`nb\`.\`workspace_id\` = \`w\`.\`id\`
+left join \`workspace_agents\` as \`og\` on \`og\`.\`id\` = (
+  select min(\`g5\`.\`id\`) from \`workspace_resources\` as \`r5\` force index (\`workspace_resources_job_id\`)
+  straight_join \`workspace_agents\` as \`g5\` force index (\`workspace_agents_resource_id\`) on \`g5\`.\`resource_id\` = \`r5\`.\`id\`
+  where \`r5\`.\`job_id\` = \`b\`.\`job_id\` and \`g5\`.\`deleted\` = 0 and \`g5\`.\`parent_id\` is null)
+left join \`workspace_apps\` as \`oa\` on \`oa\`.\`id\` = (
+  select min(\`a6\`.\`id\`) from \`workspace_resources\` as \`r6\` force index (\`workspace_resources_job_id\`)
+  straight_join \`workspace_agents\` as \`g6\` force index (\`workspace_agents_resource_id\`) on \`g6\`.\`resource_id\` = \`r6\`.\`id\`
+  straight_join \`workspace_apps\` as \`a6\` force index (\`workspace_apps_agent_id\`) on \`a6\`.\`agent_id\` = \`g6\`.\`id\`
+  where \`r6\`.\`job_id\` = \`b\`.\`job_id\` and \`g6\`.\`deleted\` = 0 and \`g6\`.\`parent_id\` is null)
+left join \`workspace_agents\` as \`oag\` on \`oag\`.\`id\` = \`oa\`.\`agent_id\`
+left join \`workspace_app_statuses\` as \`st\` on \`st\`.\`id\` = (
+  select \`st1\`.\`id\` from \`workspace_app_statuses\` as \`st1\` force index (\`workspace_app_statuses_workspace_id_created_at\`) where \`st1\`.\`workspace_id\` = \`w\`.\`id\`
+  order by \`st1\`.\`workspace_id\` desc, \`st1\`.\`created_at\` desc, \`st1\`.\`id\` desc limit 1)
+where \`w\`.\`id\` in (?)`;
+
+/** Reads the facts of these workspaces, with {@link taskFactsSql}. */
+export async function readTaskFacts(database: Database, ids: Buffer[]): Promise<TaskFacts[]> {
+  const [rows] = (await database.raw(taskFactsSql, [ids])) as [TaskFacts[]];
+  return rows;
+}

@@ -1,0 +1,145 @@
+import type { Database } from '../db/connection.ts';
+import { workspaceIdsAfter, workspacesThatWait } from '../db/outbox.ts';
+import { formatUuid } from '../db/uuid.ts';
+import { eventKinds } from './feed.ts';
+import { aclText, compareWorkspaces, differingColumns, workspacesAtOnce } from './read-model.ts';
+
+/** One place where the read model or the feed is not what it should be. */
+export interface Difference {
+  /** A UUID; absent when it is about no single task. */
+  readonly taskId?: string;
+  /** A column of `workspace_tasks`, `acl` for its rows of `workspace_task_acl`, or `feed`. */
+  readonly column: string;
+  /** What is there, in words; long values are cut. */
+  readonly stored: string;
+  /** What should be. */
+  readonly expected: string;
+}
+
+/**
+ * Compares the whole read model with the source tables, and the feed with the read model. Each difference is reported as it is
+ * found; returns how many there are.
+ *
+ * It may run at any time. Each part is compared in one snapshot of all tables, in which a change is either projected or waits in
+ * the outbox: a task that differs because of a change that waits is no difference.
+ *
+ * The feed is followed from where it begins: its numbers have no holes, the last event of a task agrees with its row, and when
+ * nothing was ever pruned, each task has one.
+ */
+export async function verify(database: Database, report: (difference: Difference) => void): Promise<number> {
+  let count = 0;
+  const tell = (difference: Difference) => {
+    count += 1;
+    report(difference);
+  };
+  let after: Buffer | undefined;
+  do {
+    const start = after;
+    after = await inSnapshot(database, (snapshot) => verifySlice(snapshot, start, tell));
+  } while (after !== undefined);
+  await inSnapshot(database, (snapshot) => verifyFeed(snapshot, tell));
+  return count;
+}
+
+/** A difference as a line of text: task, column, what is stored, what is expected. */
+export function describeDifference({ taskId = 'feed', column, stored, expected }: Difference): string {
+  return `${taskId} ${column}: stored ${stored}, expected ${expected}`;
+}
+
+function inSnapshot<T>(database: Database, work: (snapshot: Database) => Promise<T>): Promise<T> {
+  return database.transaction(work, { isolationLevel: 'repeatable read' });
+}
+
+async function verifySlice(
+  snapshot: Database,
+  after: Buffer | undefined,
+  tell: (difference: Difference) => void,
+): Promise<Buffer | undefined> {
+  const ids = await workspaceIdsAfter(snapshot, after, workspacesAtOnce);
+  const differences = await compareWorkspaces(snapshot, ids);
+  const waiting = await workspacesThatWait(
+    snapshot,
+    differences.map(({ id }) => id),
+  );
+  for (const { id, stored, expected, aclDiffers } of differences) {
+    if (waiting.has(id.toString('hex'))) continue;
+    const taskId = formatUuid(id);
+    if (stored.row === undefined || expected.row === undefined) {
+      const say = (row: unknown) => (row === undefined ? 'no row' : 'a row');
+      if (stored.row !== expected.row) tell({ taskId, column: 'id', stored: say(stored.row), expected: say(expected.row) });
+    } else {
+      for (const column of differingColumns(stored.row, expected.row)) {
+        tell({ taskId, column, stored: show(stored.row[column]), expected: show(expected.row[column]) });
+      }
+    }
+    if (aclDiffers) tell({ taskId, column: 'acl', stored: show(aclText(stored.acl)), expected: show(aclText(expected.acl)) });
+  }
+  return ids.at(-1);
+}
+
+async function verifyFeed(snapshot: Database, tell: (difference: Difference) => void): Promise<void> {
+  const [[state]] = (await snapshot.raw(
+    'select `s`.`seq`, `s`.`floor_seq`, ' +
+      '(select count(*) from `task_events` as `e` where `e`.`seq` > `s`.`floor_seq`) as `events`, ' +
+      '(select coalesce(max(`e`.`seq`), `s`.`floor_seq`) from `task_events` as `e` where `e`.`seq` > `s`.`floor_seq`) as `newest` ' +
+      'from `projector_state` as `s` where `s`.`id` = 1',
+  )) as [{ seq: number; floor_seq: number; events: number; newest: number }[]];
+  if (state === undefined) {
+    tell({ column: 'feed', stored: 'no state', expected: 'a row of projector_state' });
+    return;
+  }
+  const { seq, floor_seq, events, newest } = state;
+  if (events !== seq - floor_seq || newest !== seq) {
+    const expected = `${seq - floor_seq} events up to number ${seq}`;
+    tell({ column: 'feed', stored: `${events} events up to number ${newest}`, expected });
+  }
+  const [last] = (await snapshot.raw(
+    'select `e`.`task_id`, `e`.`kind`, `e`.`owner_id`, `e`.`organization_id`, ' +
+      '`t`.`owner_id` as `row_owner_id`, `t`.`organization_id` as `row_organization_id` ' +
+      'from (select max(`n`.`seq`) as `seq` from `task_events` as `n` where `n`.`seq` > ? group by `n`.`task_id`) as `m` ' +
+      'inner join `task_events` as `e` on `e`.`seq` = `m`.`seq` left join `workspace_tasks` as `t` on `t`.`id` = `e`.`task_id` ' +
+      'where not (`e`.`owner_id` <=> `t`.`owner_id`) or not (`e`.`organization_id` <=> `t`.`organization_id`) ' +
+      'or (`e`.`kind` = ?) <> (`t`.`id` is null)',
+    [floor_seq, eventKinds.removed],
+  )) as [
+    {
+      task_id: Buffer;
+      kind: number;
+      owner_id: Buffer | null;
+      organization_id: Buffer | null;
+      row_owner_id: Buffer | null;
+      row_organization_id: Buffer | null;
+    }[],
+  ];
+  for (const event of last) {
+    const place = (owner: Buffer | null, organization: Buffer | null) =>
+      owner === null ? 'removed' : `of ${show(owner)} in ${show(organization)}`;
+    tell({
+      taskId: formatUuid(event.task_id),
+      column: 'feed',
+      stored: place(event.owner_id, event.organization_id),
+      expected: place(event.row_owner_id, event.row_organization_id),
+    });
+  }
+  if (floor_seq > 0) return;
+  const [silent] = (await snapshot.raw(
+    'select `t`.`id` from `workspace_tasks` as `t` where not exists ' +
+      '(select 1 from (select distinct `e`.`task_id` from `task_events` as `e`) as `m` where `m`.`task_id` = `t`.`id`)',
+  )) as [{ id: Buffer }[]];
+  for (const { id } of silent) {
+    tell({ taskId: formatUuid(id), column: 'feed', stored: 'no event', expected: 'at least one' });
+  }
+}
+
+/** Characters of a value that are shown. */
+const maxShown = 120;
+
+function show(value: Buffer | string | number | null): string {
+  if (value === null) return 'NULL';
+  const text = Buffer.isBuffer(value)
+    ? value.length === 16
+      ? formatUuid(value)
+      : `0x${value.toString('hex')}`
+    : JSON.stringify(value);
+  return text.length > maxShown ? `${text.slice(0, maxShown)}… (${text.length} characters)` : text;
+}
