@@ -230,7 +230,7 @@ function isInstalledByHand() {
       path === '' ||
       !isWantedHere(rest) ||
       (present[path]?.version === version &&
-        present[path]?.integrity === integrity &&
+        (integrity === undefined || present[path]?.integrity === integrity) &&
         existsSync(join(root, path, 'package.json'))),
   );
 }

@@ -1,0 +1,44 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly devDependencies?: Readonly<Record<string, string>>;
+  readonly optionalDependencies?: Readonly<Record<string, string>>;
+}
+
+interface LockedPackage extends Manifest {
+  readonly version: string;
+  readonly resolved?: string;
+  readonly link?: boolean;
+}
+
+const read = (name: string): unknown => JSON.parse(readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8'));
+const manifest = read('package.json') as Manifest;
+const { packages } = read('package-lock.json') as { packages: Readonly<Record<string, LockedPackage>> };
+
+describe('the lockfile', () => {
+  test('holds no addresses: the registry is a setting of whoever installs', () => {
+    expect(Object.entries(packages).filter(([, { resolved }]) => resolved !== undefined)).toEqual([]);
+  });
+
+  test('names the packages of every platform: npm ci refuses one made where some could not be had', () => {
+    const missing = Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies).filter(
+        (name) => packages[`node_modules/${name}`] === undefined && packages[`${path}/node_modules/${name}`] === undefined,
+      ),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test.each(['dependencies', 'devDependencies', 'optionalDependencies'] as const)('and package.json agree on %s', (kind) => {
+    expect(packages['']?.[kind]).toEqual(manifest[kind]);
+  });
+
+  const pinned = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies, ...manifest.optionalDependencies });
+  test.each(pinned)('%s is of one exact version, %s, and its own package', (name, version) => {
+    expect(version).toMatch(/^\d+\.\d+\.\d+$/);
+    expect(packages[`node_modules/${name}`]).toMatchObject({ version });
+    expect(packages[`node_modules/${name}`]).not.toHaveProperty('name');
+  });
+});
