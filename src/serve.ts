@@ -1,18 +1,23 @@
 import path from 'node:path';
+import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
 import { type Database, openDatabase } from './db/connection.ts';
 import { migrateUp, migrationStatus } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
+import { oldestChangeMs } from './db/outbox.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { createTaskRepository } from './db/task-repository.ts';
+import { missingTriggers } from './db/triggers.ts';
 import { keepDemoAgentsConnected } from './embedded/demo.ts';
 import { removeDemoFile, writeDemoFile } from './embedded/demo-file.ts';
 import { startEngine } from './embedded/engine.ts';
 import { prepareDemo } from './embedded/prepare-demo.ts';
 import { createLog } from './log.ts';
 import { createProjector } from './projection/projector.ts';
+import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { createAuthenticate } from './server/authenticate.ts';
+import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
 import { aborted, stopSignal } from './stop-signal.ts';
 import { createPageTokens } from './tasks/page-token.ts';
@@ -48,8 +53,10 @@ export async function serve(config: Config): Promise<void> {
     parts.defer(() => agents.stop());
   }
 
+  const registry = new Registry();
   const projector = config.PROJECTOR ? createProjector({ address, log }) : undefined;
   if (projector !== undefined) {
+    addProjectorMetrics(registry, projector);
     projector.start();
     parts.defer(() => projector.stop());
   }
@@ -69,8 +76,9 @@ export async function serve(config: Config): Promise<void> {
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     webOrigins: config.WEB_ORIGINS,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
-    readiness: {},
+    readiness: readinessChecks(database, config.MIGRATE_TRIGGERS),
     log,
+    registry,
   });
   const addresses = await server.start();
   parts.defer(() => server.stop());
@@ -92,6 +100,30 @@ export async function serve(config: Config): Promise<void> {
 
   await aborted(stop);
   log.info('stopping');
+}
+
+/** Above this lag, in milliseconds, what is answered is too old to be served: 100 times what it is under load. */
+const maxLagMs = 30_000;
+
+/** What must hold for the service to answer well, by part. */
+function readinessChecks(database: Database, withTriggers: boolean): Record<string, ReadinessCheck> {
+  return {
+    async database() {
+      await database.raw('select 1');
+    },
+    async projection() {
+      const lagMs = await oldestChangeMs(database);
+      if (lagMs !== undefined && lagMs > maxLagMs) throw new Error(`the read model is ${Math.round(lagMs / 1000)} s behind`);
+    },
+    ...(withTriggers
+      ? {
+          async triggers() {
+            const missing = await missingTriggers(database);
+            if (missing.length > 0) throw new Error(`missing: ${missing.join(', ')}; run "migrate up"`);
+          },
+        }
+      : {}),
+  };
 }
 
 async function requireNewestSchema(database: Database): Promise<void> {

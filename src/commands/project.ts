@@ -1,0 +1,46 @@
+import type { Config } from '../config.ts';
+import { createLog } from '../log.ts';
+import { createProjector } from '../projection/projector.ts';
+import { projectAll } from '../projection/rebuild.ts';
+import { describeDifference, verify } from '../projection/verify.ts';
+import { aborted, stopSignal } from '../stop-signal.ts';
+import { CommandError } from './command-error.ts';
+import { progressBar } from './progress-bar.ts';
+import { withDatabase } from './with-database.ts';
+
+/** Keeps the read model true until SIGINT or SIGTERM, in a process of its own. */
+export function followChanges(config: Config): Promise<void> {
+  return withDatabase(config, async (_database, address) => {
+    const stop = stopSignal();
+    const log = createLog(config.LOG_LEVEL);
+    const projector = createProjector({ address, log });
+    projector.start();
+    log.info('following the changes');
+    await aborted(stop);
+    await projector.stop();
+  });
+}
+
+/** Builds the read model anew from the source tables, while it is being read. */
+export function rebuildReadModel(config: Config): Promise<void> {
+  return withDatabase(config, async (database) => {
+    const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
+    const bar = progressBar(process.stderr);
+    const { workspaces, changed } = await projectAll(database, { onProgress: (done) => bar.show(done, row?.count ?? done) });
+    bar.end();
+    console.log(`${workspaces} workspaces were looked at, ${changed} tasks were made, changed or removed`);
+  });
+}
+
+/**
+ * Prints every difference between the read model and the source tables.
+ *
+ * @throws {CommandError} when there is one.
+ */
+export function verifyReadModel(config: Config): Promise<void> {
+  return withDatabase(config, async (database) => {
+    const count = await verify(database, (difference) => console.log(describeDifference(difference)));
+    if (count > 0) throw new CommandError(`${count} differences`);
+    console.log('no difference');
+  });
+}
