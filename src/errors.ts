@@ -36,9 +36,9 @@ export interface Violation {
 export const maxViolations = 20;
 const maxViolationBytes = 4096 - 512;
 
-/** Bad input as an error may repeat it: at most 64 characters, control characters shown as `�`. */
-export function echo(text: string): string {
-  const head = [...text.slice(0, 130)].slice(0, 64).join('');
+/** Bad input as an error may repeat it: at most 64 characters or so many as said, control characters shown as `�`. */
+export function echo(text: string, length = 64): string {
+  const head = [...text.slice(0, 2 * length + 2)].slice(0, length).join('');
   return (head.length < text.length ? `${head}…` : head).replace(/\p{Cc}|\p{Cs}/gu, '\u{fffd}');
 }
 
@@ -66,6 +66,21 @@ export function invalidArgument(
   return failure(Code.InvalidArgument, message, reason, [
     detail(BadRequestSchema, { fieldViolations: told.map(({ field, description }) => ({ field, description })) }),
   ]);
+}
+
+/** INVALID_ARGUMENT for a request that cannot be read as its message, in Protobuf or JSON. `why` is the decoder's own text. */
+export function unreadableRequest(why: string): ConnectError {
+  return invalidArgument([{ field: 'request', description: `cannot be read: ${echo(why, 200)}` }]);
+}
+
+/** RESOURCE_EXHAUSTED for a request that is over `limit` bytes. Sending it again cannot help. */
+export function requestTooLarge(limit: number): ConnectError {
+  return failure(Code.ResourceExhausted, `the request is larger than ${limit} bytes`, 'INVALID_ARGUMENT');
+}
+
+/** UNIMPLEMENTED for a request in a form that the protocol has and this server does not, such as an unknown compression. */
+export function unsupportedRequest(why: string): ConnectError {
+  return failure(Code.Unimplemented, echo(why, 200), 'INVALID_ARGUMENT');
 }
 
 /** UNAUTHENTICATED, with one message whatever is wrong with the token: which part was right is no business of the caller. */
@@ -106,6 +121,11 @@ export function queryTooExpensive(cause: unknown): ConnectError {
 /** DEADLINE_EXCEEDED because the caller's own deadline passed. */
 export function deadlineExceeded(cause?: unknown): ConnectError {
   return failure(Code.DeadlineExceeded, 'the deadline has passed', 'DEADLINE_EXCEEDED', [], cause);
+}
+
+/** CANCELLED because the caller gave up, or its connection broke. Only the log sees it. */
+export function canceled(cause?: unknown): ConnectError {
+  return new ConnectError('the call was canceled', Code.Canceled, undefined, undefined, cause);
 }
 
 /** UNIMPLEMENTED for a method that this version does not serve. */
@@ -159,14 +179,17 @@ export function toConnectError(error: unknown, call: { readonly requestId: strin
   if (error instanceof ConnectError) return error;
   if (call.signal.aborted) {
     const reason: unknown = call.signal.reason;
-    return reason instanceof ConnectError
-      ? reason
-      : new ConnectError('the call was canceled', Code.Canceled, undefined, undefined, error);
+    return reason instanceof ConnectError ? reason : canceled(error);
   }
   const { code, errno, name } = Object(error) as { code?: unknown; errno?: unknown; name?: unknown };
   if (errno === 1969 || errno === 3024) return queryTooExpensive(error);
   if (name === 'KnexTimeoutError' || unavailableCodes.has(code) || unavailableCodes.has(errno)) return databaseUnavailable(error);
   return internal(call.requestId, error);
+}
+
+/** The reason in an error's `google.rpc.ErrorInfo`, if it has one. */
+export function reasonOf(error: ConnectError): string | undefined {
+  return error.findDetails(ErrorInfoSchema)[0]?.reason;
 }
 
 type Detail = { desc: DescMessage; value: MessageInitShape<DescMessage> };
@@ -181,7 +204,7 @@ function retryIn(milliseconds: number): Detail {
 
 function failure(code: Code, message: string, reason: Reason, details: readonly Detail[] = [], cause?: unknown): ConnectError {
   return new ConnectError(
-    message,
+    message.toWellFormed(), // half a surrogate pair cannot be percent-encoded, which gRPC does with it
     code,
     undefined,
     [detail(ErrorInfoSchema, { reason, domain: errorDomain }), ...details],

@@ -1,0 +1,353 @@
+import { randomUUID } from 'node:crypto';
+import type { DescMethod, Message } from '@bufbuild/protobuf';
+import { Code, type ConnectError } from '@connectrpc/connect';
+import { status as statusNames } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { formatUuid } from '../db/uuid.ts';
+import { canceled, deadlineExceeded, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
+import type { Caller } from '../tasks/caller.ts';
+import type { Authenticate, HeaderReader } from './authenticate.ts';
+import type { Call } from './call.ts';
+import type { MethodMetrics } from './call-metrics.ts';
+import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from './method.ts';
+
+/** Services that anyone may call without a token: they tell how to call the others, and whether they answer. */
+export const openServices: ReadonlySet<string> = new Set([
+  'grpc.health.v1.Health',
+  'grpc.reflection.v1.ServerReflection',
+  'grpc.reflection.v1alpha.ServerReflection',
+]);
+
+/** A call as its transport hands it over. */
+export interface Incoming {
+  /** For the log: `grpc`, `grpc-web` or `connect`. */
+  readonly protocol: string;
+  /** The address of the client's end of the connection, for the log. */
+  readonly peer: string;
+  readonly header: HeaderReader;
+  /** When the client stops waiting, in milliseconds since 1970; absent where the transport itself aborts the call then. */
+  readonly deadline?: number;
+}
+
+/** Answers the calls of one method. */
+export interface Route<M extends Method = Method> {
+  readonly method: M;
+  /** Starts a call; one of the answers of what it returns must follow. */
+  begin(incoming: Incoming): RunningCall;
+}
+
+/**
+ * What every call goes through, whichever transport it came over: request id, authentication, reading the request, the handler,
+ * errors, one line in the log, metrics.
+ */
+export interface CallChain {
+  route<M extends Method>(method: M): Route<M>;
+  /**
+   * Refuses new calls with SHUTTING_DOWN and ends the streams with it, which would never end by themselves. Health checks are
+   * still answered. Resolves when no call is running.
+   */
+  drain(): Promise<void>;
+  /** Ends all running calls with SHUTTING_DOWN. */
+  abort(): void;
+  /** How many calls are running. */
+  readonly running: number;
+}
+
+/** Makes the chain. `metrics` makes the counters of a method. */
+export function createCallChain(parts: {
+  readonly authenticate: Authenticate;
+  readonly log: Logger;
+  readonly metrics: (method: DescMethod) => MethodMetrics;
+}): CallChain {
+  const state: ChainState = { authenticate: parts.authenticate, log: parts.log, running: new Set(), draining: false };
+  return {
+    route<M extends Method>(method: M): Route<M> {
+      const { parent, name } = method.desc;
+      const about: MethodInChain = {
+        kind: method.kind,
+        name: `${parent.typeName}/${name}`,
+        open: openServices.has(parent.typeName),
+        metrics: parts.metrics(method.desc),
+      };
+      return { method, begin: (incoming) => new RunningCall(state, about, incoming) };
+    },
+
+    drain() {
+      state.draining = true;
+      for (const call of state.running) if (call.kind !== 'unary') call.abort(shuttingDown);
+      if (state.running.size === 0) return Promise.resolve();
+      return new Promise((resolve) => {
+        state.idle = resolve;
+      });
+    },
+
+    abort() {
+      for (const call of state.running) call.abort(shuttingDown);
+    },
+
+    get running() {
+      return state.running.size;
+    },
+  };
+}
+
+interface ChainState {
+  readonly authenticate: Authenticate;
+  readonly log: Logger;
+  readonly running: Set<RunningCall>;
+  draining: boolean;
+  /** Called when the last running call of a drain has ended. */
+  idle?: () => void;
+}
+
+interface MethodInChain {
+  readonly kind: Method['kind'];
+  readonly name: string;
+  readonly open: boolean;
+  readonly metrics: MethodMetrics;
+}
+
+/** Who calls where nobody had to say so: a caller that may read nothing. */
+const anyone: Caller = {
+  userId: Buffer.alloc(0),
+  username: '',
+  roles: [],
+  customRoles: [],
+  memberships: [],
+  groupIds: [],
+  mayRead: false,
+};
+
+/** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
+const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** The longest timer Node has, 24.8 days. A later deadline is none. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/**
+ * A call on its way through the chain.
+ *
+ * A call that is aborted is answered at once with the reason, whether or not its handler listens to the signal.
+ */
+export class RunningCall implements Call {
+  readonly requestId: string;
+  caller: Caller = anyone;
+  readonly #chain: ChainState;
+  readonly #method: MethodInChain;
+  readonly #incoming: Incoming;
+  readonly #startedAt = performance.now();
+  readonly #deadlineTimer: NodeJS.Timeout | undefined;
+  #controller: AbortController | undefined;
+  #log: Logger | undefined;
+  #abortedBy: ConnectError | undefined;
+  /** Ends the wait of the moment. */
+  #interrupt: ((reason: ConnectError) => void) | undefined;
+  #ended = false;
+
+  constructor(chain: ChainState, method: MethodInChain, incoming: Incoming) {
+    this.#chain = chain;
+    this.#method = method;
+    this.#incoming = incoming;
+    const given = incoming.header('x-request-id');
+    this.requestId = given !== undefined && saneRequestId.test(given) ? given : randomUUID();
+    method.metrics.started();
+    chain.running.add(this);
+    if (incoming.deadline !== undefined) {
+      const left = incoming.deadline - Date.now();
+      if (left <= 0) this.abort(deadlineExceeded);
+      else if (left <= longestTimerMs) this.#deadlineTimer = setTimeout(expire, left, this);
+    }
+    if (chain.draining && !(method.open && method.kind === 'unary')) this.abort(shuttingDown);
+  }
+
+  get kind(): Method['kind'] {
+    return this.#method.kind;
+  }
+
+  // The next two are made when first used: most calls need neither.
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#abortedBy !== undefined) this.#controller.abort(this.#abortedBy);
+    }
+    return this.#controller.signal;
+  }
+
+  get log(): Logger {
+    this.#log ??= this.#chain.log.child({ requestId: this.requestId });
+    return this.#log;
+  }
+
+  /**
+   * Ends the call early. Nothing happens when it has ended already: transports say at the end of every call that the client is
+   * gone, which is why they pass a function, an error with its stack being costly.
+   */
+  abort(why: () => ConnectError): void {
+    if (this.#ended || this.#abortedBy !== undefined) return;
+    const reason = why();
+    this.#abortedBy = reason;
+    this.#controller?.abort(reason);
+    this.#interrupt?.(reason);
+  }
+
+  /**
+   * Answers a unary call.
+   *
+   * @param read gives the request, after the caller is known and not before; what it throws is the call's error.
+   * @param write makes of the response what the transport sends.
+   * @throws {ConnectError} what the client shall see; the log has it already, with its cause.
+   */
+  async unary<T>(method: UnaryMethod, read: () => Message | Promise<Message>, write: (response: Message) => T): Promise<T> {
+    try {
+      const response = write(await this.#untilAborted(this.#handle(method, read)));
+      this.#method.metrics.sent();
+      this.#end();
+      return response;
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  /**
+   * Answers a streaming call. When the consumer stops early, the call counts as canceled.
+   *
+   * @param read gives the request, or the requests, after the caller is known and not before.
+   * @throws {ConnectError} what the client shall see; the log has it already, with its cause.
+   */
+  async *stream(
+    method: ServerStreamingMethod | BidiStreamingMethod,
+    read: () => Message | AsyncIterable<Message> | Promise<Message | AsyncIterable<Message>>,
+  ): AsyncGenerator<Message, void> {
+    let responses: AsyncIterator<Message> | undefined;
+    try {
+      responses = await this.#untilAborted(this.#open(method, read));
+      for (;;) {
+        const next = await this.#untilAborted(responses.next());
+        if (next.done === true) break;
+        this.#method.metrics.sent();
+        yield next.value;
+      }
+      this.#end();
+    } catch (error) {
+      throw this.#fail(error);
+    } finally {
+      if (!this.#ended) this.#fail(canceled());
+      this.#controller?.abort(canceled()); // ends the waits of a handler that is left in the middle
+      void responses?.return?.()?.catch(() => {}); // it may wait for something, and the client does not
+    }
+  }
+
+  async #handle(method: UnaryMethod, read: () => Message | Promise<Message>): Promise<Message> {
+    await this.#admit();
+    const request = await read();
+    this.#goOn();
+    this.#method.metrics.received();
+    return method.handle(request, this);
+  }
+
+  async #open(
+    method: ServerStreamingMethod | BidiStreamingMethod,
+    read: () => Message | AsyncIterable<Message> | Promise<Message | AsyncIterable<Message>>,
+  ): Promise<AsyncIterator<Message>> {
+    await this.#admit();
+    const request = await read();
+    this.#goOn();
+    if (method.kind === 'bidi_streaming') {
+      return method.handle(this.#counted(request as AsyncIterable<Message>), this)[Symbol.asyncIterator]();
+    }
+    this.#method.metrics.received();
+    return method.handle(request as Message, this)[Symbol.asyncIterator]();
+  }
+
+  /** Finds out who calls. What limits callers comes right after it. */
+  async #admit(): Promise<void> {
+    this.#goOn();
+    if (this.#method.open) return;
+    this.caller = await this.#chain.authenticate(this.#incoming.header);
+    this.#goOn();
+  }
+
+  /** A call that was aborted during one step does not take the next. */
+  #goOn(): void {
+    if (this.#abortedBy !== undefined) throw this.#abortedBy;
+  }
+
+  async *#counted(requests: AsyncIterable<Message>): AsyncGenerator<Message> {
+    for await (const request of requests) {
+      this.#method.metrics.received();
+      yield request;
+    }
+  }
+
+  #untilAborted<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#interrupt = reject;
+      work.then(resolve, reject);
+      if (this.#abortedBy !== undefined) reject(this.#abortedBy);
+    });
+  }
+
+  #fail(error: unknown): ConnectError {
+    const failure = this.#abortedBy ?? toConnectError(error, this);
+    this.#end(failure);
+    return failure;
+  }
+
+  #end(failure?: ConnectError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#deadlineTimer);
+    const milliseconds = performance.now() - this.#startedAt;
+    this.#method.metrics.handled(failure?.code ?? 0, milliseconds / 1000);
+    this.#writeLog(failure, milliseconds);
+    const { running, idle } = this.#chain;
+    running.delete(this);
+    if (running.size === 0) idle?.();
+  }
+
+  /** One line a call. It never holds what the client asked for, nor a token. */
+  #writeLog(failure: ConnectError | undefined, milliseconds: number): void {
+    const { log } = this.#chain;
+    const level = failure === undefined ? (this.#method.open ? 'debug' : 'info') : levelOf(failure.code);
+    if (!log.isLevelEnabled(level)) return;
+    const line = {
+      method: this.#method.name,
+      protocol: this.#incoming.protocol,
+      code: statusNames[failure?.code ?? 0],
+      durationMs: Math.round(milliseconds * 1000) / 1000,
+      caller: this.caller === anyone ? undefined : formatUuid(this.caller.userId),
+      requestId: this.requestId,
+      peer: this.#incoming.peer,
+    };
+    if (failure === undefined) log[level](line, 'call');
+    else log[level]({ ...line, reason: reasonOf(failure), cause: causeOf(failure) }, 'call failed');
+  }
+}
+
+function expire(call: RunningCall): void {
+  call.abort(deadlineExceeded);
+}
+
+/** Our own faults are errors, what is away is a warning, and what clients do wrong is no trouble of ours. */
+function levelOf(code: Code): 'error' | 'warn' | 'info' {
+  switch (code) {
+    case Code.Internal:
+    case Code.Unknown:
+    case Code.DataLoss:
+      return 'error';
+    case Code.Unavailable:
+      return 'warn';
+    default:
+      return 'info';
+  }
+}
+
+/** Why a call failed, for the log: of an error its name, message, stack and codes, and no more. A driver's error also holds the SQL with its values. */
+function causeOf({ cause }: Error, depth = 0): object | undefined {
+  if (cause === undefined || cause === null) return undefined;
+  if (!(cause instanceof Error)) return { type: typeof cause };
+  const { code, errno } = cause as { code?: unknown; errno?: unknown };
+  // Three levels show what failed; a chain may be a ring.
+  const deeper = depth < 3 ? causeOf(cause, depth + 1) : undefined;
+  return { type: cause.name, message: cause.message, stack: cause.stack, code, errno, cause: deeper };
+}

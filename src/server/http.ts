@@ -1,0 +1,40 @@
+import type { IncomingMessage, ServerOptions, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+
+/** A request of either HTTP version, as Node's compatible interface has it. */
+export type HttpRequest = IncomingMessage | Http2ServerRequest;
+/** A response of either HTTP version. */
+export type HttpResponse = ServerResponse | Http2ServerResponse;
+
+/** How long a client may take, and how much it may send before a request is known. */
+export const httpLimits = {
+  // Enough for the slowest network, too little to hold connections open by sending a byte now and then.
+  headersTimeout: 10_000,
+  // A request with its body. The largest is 4 MiB.
+  requestTimeout: 30_000,
+  // How late the two above may be noticed. Node's default, 30 s, would triple the first.
+  connectionsCheckingInterval: 2000,
+  // Longer than load balancers keep idle connections, 60 s as a rule, so that theirs is the end that closes.
+  keepAliveTimeout: 65_000,
+  // A GET of Connect carries its message in the address: a query of 4 KiB takes 12 when each byte is percent-encoded.
+  maxHeaderSize: 32 * 1024,
+} as const satisfies ServerOptions;
+
+/** Answers with JSON that is not to be stored or taken for anything else. A HEAD is answered without the body. */
+export function sendJson(request: HttpRequest, response: HttpResponse, status: number, body: object): void {
+  const text = `${JSON.stringify(body)}\n`;
+  response.setHeader('content-type', 'application/json');
+  response.setHeader('content-length', Buffer.byteLength(text));
+  response.setHeader('cache-control', 'no-store');
+  response.setHeader('x-content-type-options', 'nosniff');
+  response.statusCode = status;
+  if (request.method === 'HEAD') response.end();
+  else response.end(text);
+}
+
+/** The path of a request, without what follows `?`. */
+export function pathOf(request: HttpRequest): string {
+  const url = request.url ?? '';
+  const end = url.indexOf('?');
+  return end === -1 ? url : url.slice(0, end);
+}

@@ -1,0 +1,57 @@
+import type { AddressInfo, Server } from 'node:net';
+
+/** A part of the server that answers on one port. */
+export interface Listener {
+  /** Owns the port. */
+  readonly port: Server;
+  /** Takes no more connections and asks clients to leave the present ones. Resolves when all have gone. */
+  drain(): Promise<void>;
+  /** Cuts the connections that are left. */
+  destroy(): void;
+}
+
+/** A port that cannot be had: one line that says which variable to set. */
+export class PortError extends Error {
+  override readonly name = 'PortError';
+}
+
+/**
+ * Starts listening.
+ *
+ * @param variable names the setting of the port, for the error.
+ * @returns `host:port` as a client on this machine can use it; port 0 has become a real one.
+ * @throws {PortError} when the port is in use, needs more rights, or the host is not this machine's.
+ */
+export function listen(server: Server, host: string, port: number, variable: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: NodeJS.ErrnoException): void => reject(new PortError(explain(error, host, port, variable)));
+    server.once('error', failed);
+    server.listen({ host, port }, () => {
+      server.off('error', failed);
+      const { address, port: real } = server.address() as AddressInfo;
+      resolve(`${nameOf(address)}:${real}`);
+    });
+  });
+}
+
+function explain({ code, message }: NodeJS.ErrnoException, host: string, port: number, variable: string): string {
+  switch (code) {
+    case 'EADDRINUSE':
+      return `port ${port} of ${host} is in use: stop what uses it, or set ${variable} to another port`;
+    case 'EACCES':
+      return `port ${port} of ${host} may not be used by this user: set ${variable} to a port from 1024 on`;
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return `${host} is no address of this machine: set HOST to one that is, or to 0.0.0.0 for all`;
+    default:
+      return `cannot listen on port ${port} of ${host} (${variable}): ${message}`;
+  }
+}
+
+/** The address to call for one to listen on: "all addresses" is none that can be called. */
+function nameOf(address: string): string {
+  if (address === '0.0.0.0') return '127.0.0.1';
+  if (address === '::') return '[::1]';
+  return address.includes(':') ? `[${address}]` : address;
+}

@@ -1,0 +1,26 @@
+import { readFileSync } from 'node:fs';
+import { collectDefaultMetrics, Gauge, type Registry } from 'prom-client';
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+/**
+ * Adds the metrics of the process: processor time, memory, garbage collection and the event loop's lag under prom-client's
+ * names; `tasks_build_info`, always 1, with the versions as labels; `tasks_calls_in_flight`.
+ */
+export function addProcessMetrics(registry: Registry, running: () => number): void {
+  collectDefaultMetrics({ register: registry });
+  new Gauge({
+    name: 'tasks_build_info',
+    help: 'Which program this is.',
+    labelNames: ['version', 'node'],
+    registers: [registry],
+  }).set({ version, node: process.version }, 1);
+  const inFlight: Gauge = new Gauge({
+    name: 'tasks_calls_in_flight',
+    help: 'Calls that are running.',
+    registers: [registry],
+    collect() {
+      inFlight.set(running());
+    },
+  });
+}

@@ -1,0 +1,80 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/**
+ * Whether a part of the service can do its work: resolves when it can, rejects with an Error that says why not. It should stop
+ * waiting when the signal is aborted.
+ */
+export type ReadinessCheck = (signal: AbortSignal) => Promise<void>;
+
+/** How the parts of the service are. */
+export interface ReadinessReport {
+  readonly ready: boolean;
+  /** By part: `ok`, or why it is not ready. */
+  readonly parts: Readonly<Record<string, string>>;
+}
+
+/** Finds out whether the service is ready. */
+export interface Readiness {
+  /** Asks all parts. Those who ask at the same time share one look. */
+  check(): Promise<ReadinessReport>;
+  /** Asks again and again and tells `watcher`, until the signal is aborted. Its first answer comes before the promise resolves. */
+  watch(watcher: (report: ReadinessReport) => void, signal: AbortSignal): Promise<void>;
+  /** From now on the service is not ready. */
+  drain(): void;
+}
+
+/** A part that does not answer for so long is not ready. Probes of Kubernetes give up after a second by default. */
+const checkTimeoutMs = 900;
+
+/** How often the parts are asked for those who watch, such as gRPC's health clients. */
+const watchEveryMs = 2000;
+
+/** Makes the readiness of the service out of those of its parts. */
+export function createReadiness(checks: Readonly<Record<string, ReadinessCheck>>): Readiness {
+  let draining = false;
+  let underWay: Promise<ReadinessReport> | undefined;
+
+  const look = async (): Promise<ReadinessReport> => {
+    const parts = await Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const));
+    const all = Object.fromEntries(draining ? [...parts, ['server', 'shutting down'] as const] : parts);
+    return { ready: Object.values(all).every((state) => state === 'ok'), parts: all };
+  };
+
+  const check = (): Promise<ReadinessReport> => {
+    underWay ??= look().finally(() => {
+      underWay = undefined;
+    });
+    return underWay;
+  };
+
+  return {
+    check,
+
+    async watch(watcher, signal) {
+      watcher(await check());
+      void (async () => {
+        while (!signal.aborted) {
+          await delay(watchEveryMs, undefined, { signal, ref: false });
+          watcher(await check());
+        }
+      })().catch(() => {}); // the signal
+    },
+
+    drain() {
+      draining = true;
+    },
+  };
+}
+
+async function stateOf(check: ReadinessCheck): Promise<string> {
+  const timeout = AbortSignal.timeout(checkTimeoutMs);
+  const late = new Promise<never>((_, reject) => {
+    timeout.addEventListener('abort', () => reject(new Error(`no answer within ${checkTimeoutMs} ms`)), { once: true });
+  });
+  try {
+    await Promise.race([check(timeout), late]);
+    return 'ok';
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}

@@ -1,0 +1,141 @@
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { Registry } from 'prom-client';
+import { file_google_rpc_error_details } from '../gen/google/rpc/error_details_pb.ts';
+import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
+import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
+import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
+import type { TasksHandlers } from '../tasks/tasks-service.ts';
+import type { Authenticate } from './authenticate.ts';
+import { createCallChain } from './call-chain.ts';
+import { createCallMetrics } from './call-metrics.ts';
+import { createGrpcListener } from './grpc-listener.ts';
+import { createHealth } from './health.ts';
+import { type Listener, listen } from './listener.ts';
+import { tasksMethods } from './method.ts';
+import { createOpsListener } from './ops-listener.ts';
+import { addProcessMetrics } from './process-metrics.ts';
+import { createReadiness, type ReadinessCheck } from './readiness.ts';
+import { reflectionMethods, reflectionServices } from './reflection.ts';
+import { createWebListener } from './web-listener.ts';
+
+/** What the server is made of. */
+export interface ServerParts {
+  readonly handlers: TasksHandlers;
+  readonly authenticate: Authenticate;
+  /** The address to listen on, `0.0.0.0` for all. */
+  readonly host: string;
+  /** The three ports; 0 takes any that is free. */
+  readonly ports: { readonly grpc: number; readonly web: number; readonly ops: number };
+  /** Origins whose pages may call the web port from a browser. */
+  readonly webOrigins: readonly string[];
+  /** Where clients may ask for our proto files. */
+  readonly reflection: { readonly grpc: boolean; readonly web: boolean };
+  /** The parts without which no call can be answered, such as the database, by name. */
+  readonly readiness: Readonly<Record<string, ReadinessCheck>>;
+  readonly log: Logger;
+  /** Where the metrics of other parts are; those of the server come to them. */
+  readonly registry?: Registry;
+  /** How long running calls may take after `stop`, in milliseconds; 10 seconds if not said. */
+  readonly drainMs?: number;
+}
+
+/** Where the server answers, as `host:port`. */
+export interface Addresses {
+  readonly grpc: string;
+  readonly web: string;
+  readonly ops: string;
+}
+
+/** The service on its three ports. */
+export interface Server {
+  /** Starts listening. @throws {PortError} when a port cannot be had; then none is left open. */
+  start(): Promise<Addresses>;
+  /** Lets running calls finish, ends those that take too long, and closes the ports. The second call waits for the first. */
+  stop(): Promise<void>;
+}
+
+/** How long running calls may take after `stop`. Kubernetes kills after 30 s; a call takes at most the statement limit, 2 s. */
+const defaultDrainMs = 10_000;
+
+/** How long the answers of aborted calls may take to leave the process. */
+const flushMs = 500;
+
+/**
+ * Makes the server: the service over gRPC and the web protocols by one call chain, health and reflection beside it, and the
+ * operator port.
+ */
+export function createServer(parts: ServerParts): Server {
+  const registry = parts.registry ?? new Registry();
+  const chain = createCallChain({
+    authenticate: parts.authenticate,
+    log: parts.log,
+    metrics: createCallMetrics(registry),
+  });
+  addProcessMetrics(registry, () => chain.running);
+
+  const health = createHealth([TasksService.typeName]);
+  const readiness = createReadiness(parts.readiness);
+  const served = [...tasksMethods(parts.handlers), ...health.methods];
+  const reflection = reflectionMethods(
+    [TasksService, HealthService, ...reflectionServices],
+    [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
+  );
+  const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain);
+  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, parts.webOrigins);
+  const ops = createOpsListener(readiness, registry);
+  const stopped = new AbortController();
+  let stopping: Promise<void> | undefined;
+
+  const stop = async (): Promise<void> => {
+    stopped.abort();
+    readiness.drain();
+    health.drain();
+    await turn(); // those who watch are told before their streams end
+    const idle = chain.drain();
+    const closed = Promise.all([grpc.drain(), web.drain()]);
+    await within(parts.drainMs ?? defaultDrainMs, idle);
+    chain.abort();
+    await within(flushMs, closed);
+    grpc.destroy();
+    web.destroy();
+    await closed;
+    ops.destroy();
+    await ops.drain();
+  };
+
+  return {
+    async start() {
+      const bound: Listener[] = [];
+      const bind = async (listener: Listener, port: number, variable: string): Promise<string> => {
+        const address = await listen(listener.port, parts.host, port, variable);
+        bound.push(listener);
+        return address;
+      };
+      await readiness.watch(({ ready }) => health.setServing(TasksService.typeName, ready), stopped.signal);
+      try {
+        return {
+          grpc: await bind(grpc, parts.ports.grpc, 'GRPC_PORT'),
+          web: await bind(web, parts.ports.web, 'WEB_PORT'),
+          ops: await bind(ops, parts.ports.ops, 'OPS_PORT'),
+        };
+      } catch (error) {
+        stopped.abort();
+        await Promise.all(bound.map((listener) => listener.drain()));
+        throw error;
+      }
+    },
+
+    stop() {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+/** Waits for the work, but no longer than so many milliseconds. */
+async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
+  const timer = new AbortController();
+  await Promise.race([work, delay(milliseconds, undefined, { signal: timer.signal }).catch(() => {})]);
+  timer.abort();
+}

@@ -1,0 +1,146 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { createServer as createHttp2Server, type ServerOptions as Http2Options } from 'node:http2';
+import type { Socket } from 'node:net';
+import { createConnectRouter } from '@connectrpc/connect';
+import type { UniversalHandler, UniversalServerRequest } from '@connectrpc/connect/protocol';
+import { compressionGzip, universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
+import type { CallChain, Route } from './call-chain.ts';
+import { createCors } from './cors.ts';
+import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
+import { tellHttpVersion } from './http-version.ts';
+import { keepHttp2Sessions } from './http2-sessions.ts';
+import { maxRequestBytes } from './limits.ts';
+import type { Listener } from './listener.ts';
+import type { Method } from './method.ts';
+import { WebCall } from './web-call.ts';
+
+const http2Limits: Http2Options = {
+  // As on the gRPC port.
+  settings: { maxConcurrentStreams: 1000 },
+  streamResetBurst: 10_000,
+  streamResetRate: 1000,
+  // Megabytes a connection may hold. Node's default of 10 is less than four of the largest pages.
+  maxSessionMemory: 64,
+};
+
+/**
+ * Connect, gRPC-Web and gRPC on one clear-text port, over HTTP/1.1 and HTTP/2.
+ *
+ * @param origins whose pages may call it from a browser.
+ */
+export function createWebListener(methods: readonly Method[], chain: CallChain, origins: readonly string[]): Listener {
+  const routes = createRoutes(methods, chain);
+  const answerCors = createCors(origins);
+  let draining = false;
+
+  const serve = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
+    if (answerCors(request, response)) return;
+    const found = routes.get(pathOf(request));
+    if (found === undefined) {
+      sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
+      return;
+    }
+    const universal = toUniversal(request, response);
+    if (universal === undefined) {
+      sendJson(request, response, 400, { code: 'invalid_argument', message: 'the request has no valid host or path' });
+      return;
+    }
+    const { remoteAddress, remotePort } = request.socket;
+    const call = new WebCall(found.route, `${remoteAddress}:${remotePort}`);
+    const answer = await call.answer(found.handler, universal);
+    if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    response.setHeader('cache-control', 'no-store');
+    response.setHeader('cross-origin-resource-policy', 'same-origin');
+    response.setHeader('x-content-type-options', 'nosniff');
+    await universalResponseToNodeResponse(answer, response);
+  };
+  const onRequest = (request: HttpRequest, response: HttpResponse): void => {
+    request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
+    response.on('error', () => {});
+    serve(request, response).catch(() => response.destroy()); // it could not be written, and there is nobody to tell
+  };
+
+  const http1 = createServer(httpLimits, onRequest);
+  const http2 = createHttp2Server(http2Limits, onRequest);
+  const sessions = keepHttp2Sessions(http2);
+  const sockets = new Set<Socket>();
+  const unknown = new Set<Socket>();
+
+  // The HTTP/1.1 server owns the port, since Node minds its time limits only while it listens. Its own listener comes second.
+  const [serveHttp1] = http1.listeners('connection') as [(socket: Socket) => void];
+  http1.removeAllListeners('connection');
+  http1.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    unknown.add(socket);
+    socket.on('error', () => {}); // reset before or after its first bytes: nobody is left to care
+    socket.once('close', () => {
+      sockets.delete(socket);
+      unknown.delete(socket);
+    });
+    tellHttpVersion(socket, httpLimits.headersTimeout, (version) => {
+      unknown.delete(socket);
+      if (version === 2) http2.emit('connection', socket);
+      else serveHttp1.call(http1, socket);
+    });
+  });
+
+  return {
+    port: http1,
+
+    async drain() {
+      draining = true;
+      const closed = once(http1, 'close');
+      http1.close(); // ends idle HTTP/1.1 connections, too
+      sessions.close();
+      for (const socket of unknown) socket.destroy();
+      await closed;
+    },
+
+    destroy() {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** By path, what answers a method. */
+function createRoutes(
+  methods: readonly Method[],
+  chain: CallChain,
+): Map<string, { readonly handler: UniversalHandler; readonly route: Route }> {
+  const router = createConnectRouter({
+    requestGate: WebCall.gate,
+    readMaxBytes: maxRequestBytes,
+    // Brotli at its default level would take 20 ms of a processor for a page of tasks.
+    acceptCompression: [compressionGzip],
+  });
+  for (const method of methods) {
+    switch (method.kind) {
+      case 'unary':
+        router.rpc(method.desc, WebCall.unary);
+        break;
+      case 'server_streaming':
+        router.rpc(method.desc, WebCall.stream);
+        break;
+      case 'bidi_streaming':
+        router.rpc(method.desc, WebCall.stream);
+        break;
+    }
+  }
+  return new Map(
+    methods.map((method, index) => {
+      const handler = router.handlers[index];
+      if (handler === undefined) throw new Error(`${method.desc.name} has no handler`);
+      return [handler.requestPath, { handler, route: chain.route(method) }];
+    }),
+  );
+}
+
+/** The request as the library takes it, or undefined when it has no host or its address is none. */
+function toUniversal(request: HttpRequest, response: HttpResponse): UniversalServerRequest | undefined {
+  try {
+    return universalRequestFromNodeRequest(request, response, undefined, undefined);
+  } catch {
+    return undefined;
+  }
+}
