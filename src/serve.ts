@@ -2,7 +2,7 @@ import path from 'node:path';
 import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
-import { type Database, openDatabase } from './db/connection.ts';
+import { type Database, openDatabase, requireDatabase } from './db/connection.ts';
 import { migrateUp, migrationStatus } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { oldestChangeMs } from './db/outbox.ts';
@@ -43,6 +43,7 @@ export async function serve(config: Config): Promise<void> {
 
   const database = openDatabase(address, { size: config.DATABASE_POOL_SIZE, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
   parts.defer(() => database.destroy());
+  await requireDatabase(database);
   if (engine !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
   else await requireNewestSchema(database);
 

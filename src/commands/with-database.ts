@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
-import { type Database, openDatabase } from '../db/connection.ts';
+import { type Database, openDatabase, requireDatabase } from '../db/connection.ts';
 import { readDemoFile } from '../embedded/demo-file.ts';
 import { startEngine } from '../embedded/engine.ts';
 import { createLog } from '../log.ts';
@@ -34,6 +34,7 @@ async function onDatabase<Result>(
   // A command is allowed to take its time: rebuilding and generating read and write much in one statement.
   const database = openDatabase(address, { size: 4, statementTimeoutMs: 0, acquireTimeoutMs: 30_000 });
   try {
+    await requireDatabase(database);
     return await work(database, address);
   } finally {
     await database.destroy();

@@ -60,6 +60,24 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
   });
 }
 
+/** The database cannot be used, for a reason that whoever started the program can do something about. */
+export class DatabaseError extends Error {
+  override readonly name = 'DatabaseError';
+}
+
+/**
+ * Makes sure that the database answers.
+ *
+ * @throws {DatabaseError} that says why not, without a password.
+ */
+export async function requireDatabase(database: Database): Promise<void> {
+  try {
+    await database.raw('select 1');
+  } catch (error) {
+    throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
 /** The part of a mysql2 connection that is used on it directly. */
 export interface RawConnection {
   query(sql: string, callback: (error: unknown, rows: unknown) => void): void;
