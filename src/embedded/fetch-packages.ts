@@ -126,7 +126,7 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
   await writeFile(join(work, 'apt.conf'), `#clear APT::Update;\n#clear DPkg;\n#clear APT::Install;\n${lines.join('')}`);
   const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
   // A source of the machine that cannot be reached fails the update, and may not matter; the install says what does.
-  const update = await step('apt-get', ['-qq', 'update'], env).catch((error: Error) => error);
+  const update = await step('apt-get', ['-qq', 'update'], env).catch((error: unknown) => error);
   try {
     await step(
       'apt-get',
@@ -159,8 +159,8 @@ async function step(program: string, args: string[], env: NodeJS.ProcessEnv = pr
     await run(program, args, { env, timeout: stepLimitMs, maxBuffer: 16 * 1024 * 1024 });
   } catch (error) {
     const { code, stderr } = error as { code?: unknown; stderr?: string };
-    if (code === 'ENOENT') throw new Error(`this machine has no ${program}`);
+    if (code === 'ENOENT') throw new Error(`this machine has no ${program}`, { cause: error });
     const lines = (stderr ?? '').trim().split('\n').slice(-3).join(' ');
-    throw new Error(`${program} ${args[0] === '-qq' ? args.at(-1) : ''} failed: ${lines || String(error)}`);
+    throw new Error(`${program} ${args[0] === '-qq' ? args.at(-1) : ''} failed: ${lines || String(error)}`, { cause: error });
   }
 }

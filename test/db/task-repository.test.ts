@@ -163,7 +163,7 @@ describeOnEngines('the task repository', (engine) => {
     });
 
     test('a deleted task can be got by its id by who could read it, and is not listed', async () => {
-      const [deleted] = tasks.filter((task) => !isLive(task) && owner.equals(task['owner_id'] as Buffer) === false);
+      const deleted = tasks.find((task) => !isLive(task) && !owner.equals(task['owner_id'] as Buffer));
       if (deleted === undefined) throw new Error('no deleted task');
       expect(await repository.getById(site, deleted.id)).toBeDefined();
       expect(await repository.getById(asStranger, deleted.id)).toBeUndefined();

@@ -13,13 +13,14 @@ try {
   const engine = await startEngine({ dataDir, cacheDir, log: pino({ level: 'silent' }) });
   const { socketPath, user } = engine.address;
   process.once('SIGTERM', () => void engine.stop());
-  process.once('SIGINT', async () => {
+  const answerAndStop = async (): Promise<void> => {
     const connection = await mysql.createConnection({ ...(socketPath === undefined ? {} : { socketPath }), user });
     const [rows] = await connection.query('select 42 as answer');
     print(rows);
     await connection.end();
     await engine.stop();
-  });
+  };
+  process.once('SIGINT', () => void answerAndStop());
   print({ pid: engine.pid, socketPath });
 } catch (error) {
   print({ error: String(error) });
