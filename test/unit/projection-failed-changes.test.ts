@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest';
+import { workOrPark } from '../../src/projection/failed-changes.ts';
+
+const poison = Object.assign(new Error('Data too long'), { sqlState: '22001', errno: 1406 });
+
+/** Works on numbers; fails when a bad one is among them. */
+async function run(items: readonly number[], bad: ReadonlyMap<number, unknown>) {
+  const done: number[] = [];
+  const parked: number[] = [];
+  let attempts = 0;
+  await workOrPark(
+    items,
+    async (some) => {
+      attempts += 1;
+      for (const item of some) if (bad.has(item)) throw bad.get(item);
+      done.push(...some);
+    },
+    async (item) => {
+      parked.push(item);
+    },
+  );
+  return { done, parked, attempts };
+}
+
+const upTo = (count: number) => Array.from({ length: count }, (_, i) => i);
+
+describe('work or park', () => {
+  test('all at once when nothing is wrong', async () => {
+    expect(await run(upTo(500), new Map())).toEqual({ done: upTo(500), parked: [], attempts: 1 });
+  });
+
+  test('nothing to do is one attempt', async () => {
+    expect(await run([], new Map())).toEqual({ done: [], parked: [], attempts: 1 });
+  });
+
+  test.each([[[0]], [[499]], [[250]], [[0, 1, 2]], [[3, 77, 200, 499]]])('parks exactly %j and does the rest', async (bad) => {
+    const { done, parked, attempts } = await run(upTo(500), new Map(bad.map((item) => [item, poison])));
+    expect(parked).toEqual(bad);
+    expect(done).toEqual(upTo(500).filter((item) => !bad.includes(item)));
+    expect(attempts).toBeLessThan(bad.length * 20);
+  });
+
+  test.each<[what: string, error: unknown]>([
+    ['a statement over its limit on MariaDB', { sqlState: '70100', errno: 1969 }],
+    ['a statement over its limit on MySQL', { sqlState: 'HY000', errno: 3024 }],
+    ['a constraint', { sqlState: '23000', errno: 4025 }],
+    ['a check of MySQL', { sqlState: 'HY000', errno: 3819 }],
+    ['an error that SQL raises', { sqlState: '45000', errno: 1644 }],
+  ])('%s is the fault of one', async (_what, error) => {
+    const { parked } = await run([1, 2, 3], new Map([[2, Object.assign(new Error('no'), error)]]));
+    expect(parked).toEqual([2]);
+  });
+
+  test('so is a bug of ours', async () => {
+    const { parked } = await run([1, 2, 3], new Map([[2, new TypeError('x is undefined')]]));
+    expect(parked).toEqual([2]);
+  });
+
+  test.each<[what: string, error: unknown]>([
+    ['a lost connection', { code: 'PROTOCOL_CONNECTION_LOST' }],
+    ['a refused connection', { code: 'ECONNREFUSED', errno: -111 }],
+    ['a deadlock', { sqlState: '40001', errno: 1213 }],
+    ['a lock wait', { sqlState: 'HY000', errno: 1205 }],
+    ['a missing table', { sqlState: '42S02', errno: 1146 }],
+    ['a missing right', { sqlState: '42000', errno: 1142 }],
+    ['a full disk', { sqlState: 'HY000', errno: 1114 }],
+    ['a read-only server', { sqlState: 'HY000', errno: 1290 }],
+    ['being fenced off', { name: 'FencedError' }],
+  ])('%s is nobody’s fault, and is thrown', async (_what, error) => {
+    const thrown = Object.assign(new Error('no'), error);
+    await expect(run([1, 2, 3], new Map([[2, thrown]]))).rejects.toBe(thrown);
+  });
+});
