@@ -29,7 +29,7 @@ export interface ProjectorOptions {
   readonly onBatch?: (batch: ProjectedBatch) => void;
   /** How much of the feed is kept, an hour and a million events by default. */
   readonly retention?: FeedRetention;
-  /** At least how long the sweep takes to go once through all workspaces, in milliseconds; a minute by default. */
+  /** At least how long the sweep takes to go once through all workspaces, in milliseconds; a minute by default, never if Infinity. */
   readonly sweepPassMs?: number;
 }
 
@@ -228,9 +228,10 @@ export function createProjector(options: ProjectorOptions): Projector {
   /** Returns what is done between batches: from time to time a slice of the sweep, and the pruning of the feed. */
   function housekeeping(database: Database, epoch: number): () => Promise<void> {
     let after: Buffer | undefined = randomBytes(16); // not always the same ones first
-    let sweepAt = performance.now();
-    let passAt = sweepAt;
-    let pruneAt = sweepAt;
+    const start = performance.now();
+    let sweepAt = sweepPassMs === Number.POSITIVE_INFINITY ? sweepPassMs : start;
+    let passAt = start;
+    let pruneAt = start;
     return async () => {
       const now = performance.now();
       if (now >= pruneAt) {

@@ -1,18 +1,252 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { migrateDown, migrateUp } from '../../src/db/migrations.ts';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeAll, expect, inject, test } from 'vitest';
+import type { DatabaseAddress } from '../../src/config.ts';
+import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { MigrationError } from '../../src/db/migration-error.ts';
+import { migrateDown, migrateUp, migrationStatus } from '../../src/db/migrations.ts';
+import { dropTriggers, missingTriggers, triggerNames } from '../../src/db/triggers.ts';
+import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { startMariadb, startMysql } from '../support/engines.ts';
+import { insertWorkspace } from '../support/source-writer.ts';
+
+const migrations = ['20261123000001_create_source_tables', '20261123000002_create_read_model'];
+
+/** Everything that migrations make, as text: tables with their columns and indexes, and triggers. */
+async function schemaOf(database: Database): Promise<string[]> {
+  const [tables] = (await database.raw(
+    'select `t`.`table_name` as `name` from `information_schema`.`tables` as `t` where `t`.`table_schema` = database() order by 1',
+  )) as [{ name: string }[]];
+  const created: string[] = [];
+  for (const { name } of tables) {
+    const [[row]] = (await database.raw('show create table ??', [name])) as [{ 'Create Table': string }[]];
+    created.push((row?.['Create Table'] ?? '').replace(/ AUTO_INCREMENT=\d+/, ''));
+  }
+  const [triggers] = (await database.raw(
+    'select `t`.`trigger_name` as `name`, `t`.`action_statement` as `does` from `information_schema`.`triggers` as `t` ' +
+      'where `t`.`trigger_schema` = database() order by 1',
+  )) as [{ name: string; does: string }[]];
+  return [...created, ...triggers.map(({ name, does }) => `${name}: ${does}`)];
+}
+
+async function noted(database: Database): Promise<string[]> {
+  const [rows] = (await database.raw(
+    'select `c`.`kind`, hex(`c`.`ref`) as `ref` from `workspace_changes` as `c` order by `c`.`seq`',
+  )) as [{ kind: number; ref: string }[]];
+  return rows.map(({ kind, ref }) => `${kind} ${ref.toLowerCase()}`);
+}
 
 describeOnEngines('migrations', (engine) => {
-  let test1: TestDatabase;
+  let test_: TestDatabase;
+  let database: Database;
+  let reference: string[];
+  const empty = async () => {
+    test_ = await createTestDatabase(engine, { migrate: false });
+    database = test_.database;
+  };
   beforeAll(async () => {
-    test1 = await createTestDatabase(engine, { migrate: false });
+    await empty();
+    await migrateUp(database, { triggers: true });
+    reference = await schemaOf(database);
+    await test_.drop();
   });
-  afterAll(() => test1.drop());
+  afterEach(() => test_.drop());
 
-  test('up, status, down', async () => {
-    expect(await migrateUp(test1.database, { triggers: true })).toHaveLength(2);
-    expect(await migrateUp(test1.database, { triggers: true })).toEqual([]);
-    expect(await migrateDown(test1.database)).toHaveLength(1);
-    expect(await migrateDown(test1.database, { all: true })).toHaveLength(1);
+  test('up, again, down by one, up, all down, up: always the same schema', async () => {
+    await empty();
+    expect(await migrateUp(database, { triggers: true })).toEqual(migrations);
+    expect(await schemaOf(database)).toEqual(reference);
+    expect(await migrateUp(database, { triggers: true })).toEqual([]);
+    expect(await migrateDown(database)).toEqual(migrations.slice(1));
+    expect((await schemaOf(database)).join()).not.toMatch(/workspace_tasks|tasks_note_/);
+    expect(await migrateUp(database, { triggers: true })).toEqual(migrations.slice(1));
+    expect(await schemaOf(database)).toEqual(reference);
+    expect(await migrateDown(database, { all: true })).toEqual(migrations.toReversed());
+    expect(await schemaOf(database)).toHaveLength(2); // knex's own tables
+    expect(await migrateDown(database)).toEqual([]);
+    await migrateUp(database, { triggers: true });
+    expect(await schemaOf(database)).toEqual(reference);
+  });
+
+  test('writers can write after a step down', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await migrateDown(database);
+    await insertWorkspace(database);
+  });
+
+  test('status says what is applied and when, and changes nothing', async () => {
+    await empty();
+    expect(await migrationStatus(database)).toEqual(migrations.map((name) => ({ name })));
+    expect(await schemaOf(database)).toEqual([]);
+    await migrateUp(database, { triggers: true });
+    const [first] = await migrationStatus(database);
+    expect(first?.appliedAt).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+    expect(Math.abs(Date.parse(first?.appliedAt ?? '') - Date.now())).toBeLessThan(60_000);
+  });
+
+  test('a schema newer than the program is refused in one line, and left alone', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await database('knex_migrations').insert({ name: '20991231000000_from_the_future', batch: 9, migration_time: '2099-12-31' });
+    for (const migrate of [() => migrateUp(database, { triggers: true }), () => migrateDown(database)]) {
+      const error = await migrate().then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(error).toBeInstanceOf(MigrationError);
+      expect((error as Error).message).toMatch(/^[^\n]*newer than this program[^\n]*20991231000000_from_the_future[^\n]*$/);
+    }
+    expect(await schemaOf(database)).toEqual(reference);
+    expect((await migrationStatus(database)).map(({ name }) => name)).toEqual([...migrations, '20991231000000_from_the_future']);
+  });
+
+  test('several processes at once: one works, the others find nothing to do', async () => {
+    await empty();
+    const children = [1, 2, 3].map(() => startScript('migrate', test_.address));
+    expect(await Promise.all(children.map(({ ended }) => ended))).toEqual([0, 0, 0]);
+    const applied = children.map(({ lines }) => lines.at(-1)).toSorted();
+    expect(applied).toEqual(['applied ', 'applied ', `applied ${migrations.join(' ')}`]);
+    expect(await schemaOf(database)).toEqual(reference);
+  });
+
+  test('a process killed in the middle blocks nobody, and its work is finished by the next', async () => {
+    await empty();
+    let interrupted = 0;
+    for (const milliseconds of [20, 50, 90, 140, 200, 280, 370]) {
+      const child = startScript('migrate', test_.address);
+      await child.line('begin');
+      await sleep(milliseconds);
+      await child.kill();
+      if (!child.lines.some((line) => line.startsWith('applied'))) interrupted += 1;
+    }
+    expect(interrupted).toBeGreaterThan(0);
+    await migrateUp(database, { triggers: true });
+    expect(await schemaOf(database)).toEqual(reference);
+    const [settings] = await database('service_settings').where('name', 'page_token_key').count({ count: '*' });
+    expect(settings).toEqual({ count: 1 });
+  });
+
+  test('another connection that holds the lock of knex does not matter', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await migrateDown(database);
+    await database('knex_migrations_lock').update({ is_locked: 1 });
+    expect(await migrateUp(database, { triggers: true })).toEqual(migrations.slice(1));
+  });
+
+  test('workspaces that were there before are noted, once', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await migrateDown(database);
+    const ids = [await insertWorkspace(database), await insertWorkspace(database)];
+    await migrateUp(database, { triggers: true });
+    expect(await noted(database)).toEqual(ids.map((id) => `1 ${id.toString('hex')}`).toSorted());
+    await migrateUp(database, { triggers: true });
+    expect(await noted(database)).toHaveLength(2);
+  });
+
+  test('without triggers none is made; later they are, and what went by is noted', async () => {
+    await empty();
+    await migrateUp(database, { triggers: false });
+    expect(await missingTriggers(database)).toEqual(triggerNames);
+    const id = await insertWorkspace(database);
+    expect(await noted(database)).toEqual([]);
+    await migrateUp(database, { triggers: true });
+    expect(await missingTriggers(database)).toEqual([]);
+    expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
+    await migrateUp(database, { triggers: false }); // leaves them
+    expect(await missingTriggers(database)).toEqual([]);
+  });
+
+  test('one trigger that is missing is made, and one of another version goes', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    const id = await insertWorkspace(database);
+    await database('workspace_changes').delete();
+    const gone = triggerNames[4] ?? '';
+    await database.raw('drop trigger ??', [gone]);
+    const old = 'tasks_note_workspaces_update_01234567';
+    const foreign = 'somebody_elses';
+    for (const name of [old, foreign])
+      await database.raw(`create trigger \`${name}\` after update on workspaces for each row set @x = 1`);
+    expect(await missingTriggers(database)).toEqual([gone]);
+    await migrateUp(database, { triggers: true });
+    const schema = (await schemaOf(database)).join('\n');
+    expect(schema).not.toContain(old);
+    expect(schema).toContain(foreign);
+    expect(await missingTriggers(database)).toEqual([]);
+    expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
+  });
+
+  test('a process that dies after making the triggers leaves the notes to the next', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    const id = await insertWorkspace(database);
+    await database('workspace_changes').delete();
+    await database('service_settings').where('name', 'workspaces_noted_for').delete();
+    await migrateUp(database, { triggers: true });
+    expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
+  });
+
+  test('dropping the triggers drops all of ours', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await dropTriggers(database);
+    expect(await missingTriggers(database)).toEqual(triggerNames);
+  });
+
+  test('there are no foreign keys: a cascade would fire no trigger', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    const [constraints] = (await database.raw(
+      'select * from `information_schema`.`referential_constraints` as `r` where `r`.`constraint_schema` = database()',
+    )) as [unknown[]];
+    expect(constraints).toEqual([]);
+  });
+
+  test('every table and text says its character set', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    const [columns] = (await database.raw(
+      'select `c`.`table_name` as `t`, `c`.`column_name` as `c`, `c`.`collation_name` as `collation` from `information_schema`.`columns` as `c` ' +
+        "where `c`.`table_schema` = database() and `c`.`collation_name` is not null and `c`.`collation_name` <> 'utf8mb4_bin'",
+    )) as [unknown[]];
+    expect(columns).toEqual([]);
+  });
+});
+
+describeOnEngines('a server with a binary log', (engine) => {
+  const cannotStartOne = process.env[`TEST_${engine.toUpperCase()}_URL`] !== undefined || inject('engines')[engine] === undefined;
+
+  test.skipIf(cannotStartOne)('refuses triggers, and the error says what to set', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'tasks-binlog-'));
+    const options = ['--log-bin=log', '--server-id=1', '--log-bin-trust-function-creators=OFF'];
+    const server = await (engine === 'mariadb' ? startMariadb(folder, options) : startMysql(folder, options));
+    try {
+      const name = `test_${randomBytes(4).toString('hex')}`;
+      const root = openDatabase({ ...server.address, database: '' }, { size: 1, statementTimeoutMs: 10_000 });
+      await root.raw(`create database ${name} character set utf8mb4 collate utf8mb4_bin`);
+      await root.raw("create user 'service'@'%' identified by 'secret'");
+      await root.raw(`grant all on ${name}.* to 'service'@'%'`);
+      await root.destroy();
+      const address: DatabaseAddress = { ...server.address, user: 'service', password: 'secret', database: name };
+      const database = openDatabase(address, { size: 2, statementTimeoutMs: 10_000 });
+      const error = await migrateUp(database, { triggers: true }).catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(MigrationError);
+      expect((error as Error).message).toMatch(
+        /^[^\n]*1419[^\n]*log_bin_trust_function_creators=1[^\n]*MIGRATE_TRIGGERS=false[^\n]*$/,
+      );
+      expect((await migrationStatus(database)).every(({ appliedAt }) => appliedAt !== undefined)).toBe(true);
+      expect(await migrateUp(database, { triggers: false })).toEqual([]);
+      await database.destroy();
+    } finally {
+      await server.stop();
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 });

@@ -1,0 +1,8 @@
+import type { DatabaseAddress } from '../../../src/config.ts';
+import { createLog } from '../../../src/log.ts';
+import { createProjector } from '../../../src/projection/projector.ts';
+
+/** Runs a projector until it is killed, without the sweep, which would hide a change that was lost. */
+const address = JSON.parse(process.argv[2] ?? '') as DatabaseAddress;
+createProjector({ address, log: createLog('debug'), sweepPassMs: Number.POSITIVE_INFINITY }).start();
+setInterval(() => {}, 60_000);
