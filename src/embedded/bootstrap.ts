@@ -79,8 +79,9 @@ async function fill(
   );
   server.stdin.on('error', () => {}); // it ended before it read everything; its exit code says so
   server.stdin.end(systemTables(baseDir));
-  const [printed, [code, signal]] = await Promise.all([text(server.stderr), once(server, 'exit')]);
-  if (code !== 0) throw new EngineError(`a new database could not be made (${signal ?? `code ${code}`}): ${lastLines(printed)}`);
+  const [printed, end] = await Promise.all([text(server.stderr), once(server, 'exit')]);
+  const [code, signal] = end as [number | null, NodeJS.Signals | null];
+  if (code !== 0) throw new EngineError(`a new database could not be made (${signal ?? `code ${code}`}): ${whyItEnded(printed)}`);
 }
 
 /** The SQL that fills an empty data directory: scripts that come with the server. */
@@ -103,11 +104,15 @@ function systemTables(baseDir: string): string {
     .join('\n');
 }
 
-/** The end of what a server printed, as one line of at most 600 characters, without its time stamps. */
-export function lastLines(printed: string): string {
-  const lines = printed.trim().split('\n').slice(-6);
-  return lines
-    .map((line) => line.replace(/^[\d-]+[ T]+[\d:.]+Z? +\d+ */, ''))
-    .join(' | ')
-    .slice(-600);
+/**
+ * Why a server gave up, from what it printed: its first errors, which later ones follow from, else its last lines. One line of at
+ * most 600 characters, without time stamps.
+ */
+export function whyItEnded(printed: string): string {
+  const lines = printed
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/^[\d-]+[ T]+[\d:.]+Z? +\d+ */, ''));
+  const errors = lines.filter((line) => line.includes('[ERROR]')).slice(0, 4);
+  return (errors.length > 0 ? errors : lines.slice(-4)).join(' | ').slice(0, 600);
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { lastLines } from './bootstrap.ts';
+import { whyItEnded } from './bootstrap.ts';
 import { EngineError } from './engine-error.ts';
 import { type ServerCommand, type ServerProcess, startServerProcess, waitUntilAnswering } from './server-process.ts';
 
@@ -58,7 +58,7 @@ export async function superviseServer({
     noteServer(server.pid);
     if (await waitUntilAnswering(server, socketPath, startLimitMs)) return;
     await server.stop(0);
-    throw new EngineError(`the database server did not start (${await server.ended}): ${lastLines(printed())}`);
+    throw new EngineError(`the database server did not start (${await server.ended}): ${whyItEnded(printed())}`);
   };
 
   const keepRunning = async (): Promise<void> => {

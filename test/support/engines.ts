@@ -4,7 +4,7 @@ import { cp, mkdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { bootstrap, lastLines } from '../../src/embedded/bootstrap.ts';
+import { bootstrap, whyItEnded } from '../../src/embedded/bootstrap.ts';
 import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { takeFileLock } from '../../src/embedded/file-lock.ts';
 import { findEngine } from '../../src/embedded/find-engine.ts';
@@ -144,7 +144,7 @@ async function start(
   const address = { socketPath, user: 'root' };
   if (!(await waitUntilAnswering(server, socketPath, 60_000))) {
     await server.stop(0);
-    throw new Error(`the server did not start: ${lastLines(readFileSync(logFile, 'utf8'))}`);
+    throw new Error(`the server did not start: ${whyItEnded(readFileSync(logFile, 'utf8'))}`);
   }
   return { version, address, stop: () => server.stop(0) }; // at once: its data are thrown away
 }
