@@ -9,6 +9,7 @@ import type { Caller } from '../tasks/caller.ts';
 import type { Authenticate, HeaderReader } from './authenticate.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
+import { longestTimerMs } from './limits.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from './method.ts';
 
 /** Services that anyone may call without a token: they tell how to call the others, and whether they answer. */
@@ -120,9 +121,6 @@ const anyone: Caller = {
 
 /** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
 const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
-
-/** The longest timer Node has, 24.8 days. A later deadline is none. */
-const longestTimerMs = 2 ** 31 - 1;
 
 /**
  * A call on its way through the chain.

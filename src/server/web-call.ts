@@ -78,12 +78,12 @@ export class WebCall implements Incoming {
     const contextValues = createContextValues().set(webCallKey, this);
     const answering = handler({ ...request, contextValues });
     const response = await Promise.race([answering, this.#ended.promise]);
-    if (response !== undefined && this.#bring === undefined) return response;
+    if (response !== undefined && this.#bring === undefined) return forAllClients(response);
 
     answering.catch(() => {}); // it still reads a body that nobody waits for
     this.#running?.abort(() => unreadableRequest('it ended early'));
     await Promise.allSettled([this.#response, this.#first]);
-    return handler({ ...request, contextValues, body: nothing() });
+    return forAllClients(await handler({ ...request, contextValues, body: nothing() }));
   }
 
   /** Starts the chain. Resolves when it asks for the message, and rejects when it refuses the call before. */
@@ -97,10 +97,12 @@ export class WebCall implements Incoming {
     this.#running = running;
     context.responseHeader.set('x-request-id', running.requestId);
     // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
-    context.signal.addEventListener('abort', () => {
+    const abort = (): void => {
       const reason: unknown = context.signal.reason;
       running.abort(() => whyGone(reason) ?? (this.#bring === undefined ? canceled(reason) : whyUnreadable(reason)));
-    });
+    };
+    if (context.signal.aborted) abort();
+    else context.signal.addEventListener('abort', abort);
 
     const admitted = Promise.withResolvers<void>();
     const message = Promise.withResolvers<Request>();
@@ -129,6 +131,21 @@ export class WebCall implements Incoming {
     }
     return admitted.promise;
   }
+}
+
+/**
+ * Makes an error over gRPC what clients of grpc-js expect: they read the request id of a failed call in its trailers, and
+ * decode of its message what `encodeURI` encodes, where the library encodes more.
+ */
+function forAllClients(response: UniversalServerResponse): UniversalServerResponse {
+  const { header, trailer } = response;
+  const message = trailer?.get('grpc-message') ?? '';
+  const requestId = header?.get('x-request-id') ?? '';
+  if (trailer === undefined || message === '') return response;
+  trailer.set('grpc-message', encodeURI(decodeURIComponent(message)));
+  trailer.set('x-request-id', requestId);
+  header?.delete('x-request-id');
+  return response;
 }
 
 function carried(context: HandlerContext): WebCall {

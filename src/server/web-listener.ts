@@ -10,7 +10,7 @@ import { createCors } from './cors.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
-import { maxRequestBytes } from './limits.ts';
+import { longestTimerMs, maxRequestBytes } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { Method } from './method.ts';
 import { WebCall } from './web-call.ts';
@@ -139,8 +139,20 @@ function createRoutes(
 /** The request as the library takes it, or undefined when it has no host or its address is none. */
 function toUniversal(request: HttpRequest, response: HttpResponse): UniversalServerRequest | undefined {
   try {
-    return universalRequestFromNodeRequest(request, response, undefined, undefined);
+    const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+    dropFarTimeout(universal.header);
+    return universal;
   } catch {
     return undefined;
   }
+}
+
+/** Milliseconds in the units of `grpc-timeout` that can name more than 24.8 days. */
+const longUnits: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000 };
+
+/** Takes away a timeout that is too long for a timer, which the library would take for a passed one. */
+function dropFarTimeout(header: Headers): void {
+  if (Number(header.get('connect-timeout-ms')) > longestTimerMs) header.delete('connect-timeout-ms');
+  const grpc = /^(\d{1,8})([HMS])$/.exec(header.get('grpc-timeout') ?? '');
+  if (grpc !== null && Number(grpc[1]) * (longUnits[grpc[2] ?? ''] ?? 0) > longestTimerMs) header.delete('grpc-timeout');
 }

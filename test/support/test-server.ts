@@ -1,0 +1,81 @@
+import { create } from '@bufbuild/protobuf';
+import { pino } from 'pino';
+import { unauthenticated } from '../../src/errors.ts';
+import { ListTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { type Addresses, createServer, type Server, type ServerParts } from '../../src/server/server.ts';
+import type { Caller } from '../../src/tasks/caller.ts';
+
+/** The one token that the test server takes. */
+export const goodToken = 'abcdefghij-aaaaaaaaaaaaaaaaaaaaaa';
+
+/** Headers of a signed-in caller. */
+export const signedIn = { 'coder-session-token': goodToken } as const;
+
+/** Who has that token. */
+export const testCaller: Caller = {
+  userId: Buffer.from('9e9b94750fc047b29170a5b7b9a075ee', 'hex'),
+  username: 'developer',
+  roles: [],
+  customRoles: [],
+  memberships: [],
+  groupIds: [],
+  mayRead: true,
+};
+
+/** A line of the log. */
+export type LogLine = Readonly<Record<string, unknown>>;
+
+/** The real server on free ports with handlers of the test's own, without a database. */
+export interface TestServer extends Addresses {
+  readonly server: Server;
+  /** What was logged, from `debug` on. */
+  readonly log: readonly LogLine[];
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts one. What is not given: ListTasks answers with the page size as count and a task named like the query; GetTask answers
+ * nothing; the good token is taken, as a header, a bearer or a cookie; reflection is on everywhere.
+ */
+export async function startTestServer(
+  parts: Partial<Omit<ServerParts, 'handlers'>> & { readonly handlers?: Partial<ServerParts['handlers']> } = {},
+): Promise<TestServer> {
+  const log: LogLine[] = [];
+  const server = createServer({
+    authenticate: authenticateForTests,
+    host: '127.0.0.1',
+    ports: { grpc: 0, web: 0, ops: 0 },
+    webOrigins: [],
+    reflection: { grpc: true, web: true },
+    readiness: {},
+    log: pino({ level: 'debug', base: null }, { write: (line) => void log.push(JSON.parse(line) as LogLine) }),
+    ...parts,
+    handlers: {
+      listTasks: ({ pageSize, query }) =>
+        Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
+      getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
+      ...parts.handlers,
+    },
+  });
+  return { ...(await server.start()), server, log, stop: () => server.stop() };
+}
+
+/** Takes the good token wherever a client may put it. */
+export const authenticateForTests: ServerParts['authenticate'] = (header) => {
+  const given = [header('coder-session-token'), header('authorization'), header('cookie')];
+  const good = [goodToken, `Bearer ${goodToken}`, `coder_session_token=${goodToken}`];
+  return given.some((value, place) => value === good[place]) ? Promise.resolve(testCaller) : Promise.reject(unauthenticated());
+};
+
+/** Waits until something holds, 5 seconds at most. */
+export async function until<T>(what: string, probe: () => T | undefined | false): Promise<T> {
+  const deadline = performance.now() + 5000;
+  for (;;) {
+    const found = probe();
+    if (found !== undefined && found !== false) return found;
+    if (performance.now() > deadline) throw new Error(`in 5 s there was no ${what}`);
+    await new Promise((resolve) => {
+      setTimeout(resolve, 5);
+    });
+  }
+}

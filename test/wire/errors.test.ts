@@ -1,0 +1,648 @@
+import { once } from 'node:events';
+import { connect } from 'node:http2';
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { anyUnpack } from '@bufbuild/protobuf/wkt';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  databaseUnavailable,
+  deadlineExceeded,
+  invalidArgument,
+  queryTooExpensive,
+  shuttingDown,
+  taskNotFound,
+} from '../../src/errors.ts';
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RequestInfoSchema,
+  RetryInfoSchema,
+} from '../../src/gen/google/rpc/error_details_pb.ts';
+import { StatusSchema } from '../../src/gen/google/rpc/status_pb.ts';
+import {
+  ListTasksRequestSchema,
+  ListTasksResponseSchema,
+  TasksService,
+  WatchTasksRequestSchema,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { type ListClient, listClients, makeGrpcClient } from '../support/clients.ts';
+import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
+
+/** What handlers throw, by the query that makes them, and what every client must see of it. */
+const thrown: Readonly<Record<string, { error: () => Error; code: Code; reason: string; message: string | RegExp }>> = {
+  invalid: {
+    error: () => invalidArgument([{ field: 'page_size', description: 'must not be negative' }]),
+    code: Code.InvalidArgument,
+    reason: 'INVALID_ARGUMENT',
+    message: 'page_size: must not be negative',
+  },
+  'bad query': {
+    error: () => invalidArgument([{ field: 'stäte', description: 'unknown key "stäte" – 100%\n🙂' }], 'INVALID_QUERY'),
+    code: Code.InvalidArgument,
+    reason: 'INVALID_QUERY',
+    message: 'stäte: unknown key "stäte" – 100%\n🙂',
+  },
+  'bad token': {
+    error: () => invalidArgument([{ field: 'page_token', description: 'is not one of ours' }], 'PAGE_TOKEN_INVALID'),
+    code: Code.InvalidArgument,
+    reason: 'PAGE_TOKEN_INVALID',
+    message: 'page_token: is not one of ours',
+  },
+  absent: { error: taskNotFound, code: Code.NotFound, reason: 'TASK_NOT_FOUND', message: 'no such task, or you may not read it' },
+  'database away': {
+    error: () => databaseUnavailable(new Error('secret of the database')),
+    code: Code.Unavailable,
+    reason: 'DATABASE_UNAVAILABLE',
+    message: 'the database is unavailable, try again',
+  },
+  'driver error': {
+    error: () => Object.assign(new Error('secret of the driver'), { code: 'ECONNREFUSED' }),
+    code: Code.Unavailable,
+    reason: 'DATABASE_UNAVAILABLE',
+    message: 'the database is unavailable, try again',
+  },
+  'too expensive': {
+    error: () => queryTooExpensive(new Error('secret of the statement')),
+    code: Code.ResourceExhausted,
+    reason: 'QUERY_TOO_EXPENSIVE',
+    message: /^the query reads too much/,
+  },
+  'too late': {
+    error: () => deadlineExceeded(),
+    code: Code.DeadlineExceeded,
+    reason: 'DEADLINE_EXCEEDED',
+    message: 'the deadline has passed',
+  },
+  stopping: {
+    error: shuttingDown,
+    code: Code.Unavailable,
+    reason: 'SHUTTING_DOWN',
+    message: 'the server is shutting down, try again',
+  },
+  bug: {
+    error: () => Object.assign(new TypeError('secret of a bug'), { sql: "select 'secret'", cause: new Error('secret below') }),
+    code: Code.Internal,
+    reason: 'INTERNAL',
+    message: /^internal error \(request [A-Za-z0-9._-]{1,64}\)$/,
+  },
+};
+
+let server: TestServer;
+let enteredHandlers = 0;
+const signals: AbortSignal[] = [];
+
+beforeAll(async () => {
+  server = await startTestServer({
+    handlers: {
+      async listTasks({ query, pageSize }, { signal }) {
+        enteredHandlers += 1;
+        const error = thrown[query]?.error();
+        if (error !== undefined) throw error;
+        if (query === 'a moment') await sleep(50);
+        if (query === 'deaf') {
+          signals.push(signal);
+          await sleep(2000);
+        }
+        if (query === 'too large a number') return create(ListTasksResponseSchema, { count: 2 ** 40 });
+        return create(ListTasksResponseSchema, { count: pageSize });
+      },
+    },
+  });
+});
+
+afterAll(async () => {
+  await server.stop();
+});
+
+/** The error a call ends with. It must be one. */
+async function failureOf(call: Promise<unknown>): Promise<ConnectError> {
+  const error = await call.then(
+    () => new Error('the call went well'),
+    (reason: unknown) => reason,
+  );
+  if (error instanceof ConnectError) return error;
+  throw error;
+}
+
+function reasonOf(error: ConnectError): string | undefined {
+  const [info, ...others] = error.findDetails(ErrorInfoSchema);
+  expect(others).toEqual([]);
+  expect(info?.domain).toBe('tasks.v1');
+  return info?.reason;
+}
+
+function fieldsOf(error: ConnectError): string[] {
+  return error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
+}
+
+describe.each(listClients)('%s', (_name, open) => {
+  let client: ListClient;
+  beforeAll(() => {
+    client = open(server);
+  });
+  afterAll(() => client.close());
+
+  test('an answer has the request id of the call', async () => {
+    const { message, header } = await client.list({ pageSize: 3 }, { headers: { ...signedIn, 'x-request-id': 'mine-1.2_3' } });
+    expect(message.count).toBe(3);
+    expect(header('x-request-id')).toBe('mine-1.2_3');
+  });
+
+  test.each(['a b', 'x'.repeat(65), '"', 'a/b', '{"level":60}'])('%j is no request id: the server makes one', async (given) => {
+    const { header } = await client.list({}, { headers: { ...signedIn, 'x-request-id': given } });
+    expect(header('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
+  test.each(Object.entries(thrown))('%s', async (query, { code, reason, message }) => {
+    const requestId = `id-${Math.random()}`;
+    const error = await failureOf(client.list({ query }, { headers: { ...signedIn, 'x-request-id': requestId } }));
+    expect(Code[error.code]).toBe(Code[code]);
+    expect(error.rawMessage).toEqual(typeof message === 'string' ? message : expect.stringMatching(message));
+    expect(reasonOf(error)).toBe(reason);
+    expect(error.metadata.get('x-request-id')).toBe(requestId);
+    expect(fieldsOf(error).length).toBe(code === Code.InvalidArgument ? 1 : 0);
+    expect(error.findDetails(RetryInfoSchema).length).toBe(code === Code.Unavailable ? 1 : 0);
+    expect(JSON.stringify([error.message, error.details, [...error.metadata]])).not.toContain('secret');
+
+    const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
+    expect(line).toMatchObject({ reason, caller: '9e9b9475-0fc0-47b2-9170-a5b7b9a075ee' });
+    expect(JSON.stringify(line)).not.toContain("select 'secret'");
+    if (query === 'bug') {
+      expect(error.findDetails(RequestInfoSchema)).toMatchObject([{ requestId }]);
+      expect(error.rawMessage).toContain(requestId);
+      expect(line).toMatchObject({
+        level: 50,
+        code: 'INTERNAL',
+        cause: { type: 'TypeError', message: 'secret of a bug', cause: { message: 'secret below' } },
+      });
+      expect((line['cause'] as { stack: string }).stack).toContain('errors.test.ts');
+    }
+  });
+
+  test.each<[string, Record<string, string>]>([
+    ['no token', {}],
+    ['half a token', { 'coder-session-token': goodToken.slice(0, goodToken.length / 2) }],
+    ['a token and more', { 'coder-session-token': `${goodToken}x` }],
+    ['another scheme', { authorization: `Basic ${goodToken}` }],
+  ])('%s', async (_what, headers) => {
+    const entered = enteredHandlers;
+    const error = await failureOf(client.list({}, { headers }));
+    expect(Code[error.code]).toBe('Unauthenticated');
+    expect(reasonOf(error)).toBe('UNAUTHENTICATED');
+    expect(error.rawMessage).toBe('you are signed out, or your session has expired: send a valid session token');
+    expect(error.metadata.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+    expect(enteredHandlers).toBe(entered);
+  });
+
+  test('a bearer token is one, too', async () => {
+    const { message } = await client.list({ pageSize: 1 }, { headers: { authorization: `Bearer ${goodToken}` } });
+    expect(message.count).toBe(1);
+  });
+
+  test('a passed deadline ends the call and aborts its handler, which does not listen', async () => {
+    const requestId = `late-${Math.random()}`;
+    const started = performance.now();
+    const error = await failureOf(
+      client.list({ query: 'deaf' }, { timeoutMs: 150, headers: { ...signedIn, 'x-request-id': requestId } }),
+    );
+    expect(Code[error.code]).toBe('DeadlineExceeded');
+    expect(performance.now() - started).toBeLessThan(1500);
+    // The client may give up before the server's answer comes; the log has the server's view.
+    const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
+    expect(['DEADLINE_EXCEEDED', 'CANCELLED']).toContain(line['code']);
+    expect(line['durationMs']).toBeLessThan(1500);
+    expect(signals.at(-1)?.aborted).toBe(true);
+  });
+
+  test('a client that cancels ends the call and aborts its handler', async () => {
+    const requestId = `cancel-${Math.random()}`;
+    const seen = signals.length;
+    const controller = new AbortController();
+    const call = client.list(
+      { query: 'deaf' },
+      { signal: controller.signal, headers: { ...signedIn, 'x-request-id': requestId } },
+    );
+    const failed = failureOf(call);
+    await until('call', () => signals.length > seen);
+    controller.abort();
+    expect(Code[(await failed).code]).toBe('Canceled');
+    const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
+    expect(line).toMatchObject({ code: 'CANCELLED', level: 30 });
+    expect(signals.at(-1)?.aborted).toBe(true);
+  });
+
+  test('300 calls at once', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 300 }, (_, i) => client.list({ pageSize: i + 1 }, { headers: signedIn })),
+    );
+    expect(answers.map(({ message }) => message.count)).toEqual(Array.from({ length: 300 }, (_, i) => i + 1));
+  });
+});
+
+/** Bytes that are no ListTasksRequest. */
+const noMessages: readonly (readonly [string, number[]])[] = [
+  ['a tag without a value', [0x08]],
+  ['a varint without an end', [0x08, 0x80]],
+  ['a varint of eleven bytes', [0x08, ...Array.from({ length: 11 }, () => 0xff)]],
+  ['a string longer than the message', [0x1a, 0x7f, 0x61]],
+  ['a string that is no UTF-8', [0x1a, 0x01, 0xff]],
+  ['a group without an end', [0x0b]],
+  ['field number 0', [0x00, 0x00]],
+  ['text', [...Buffer.from('this is no protobuf')]],
+];
+
+describe.each(noMessages)('bytes that are no protobuf: %s', (_name, bytes) => {
+  const body = Uint8Array.from(bytes);
+
+  function check(code: string, info: { reason: string; domain: string }, fields: readonly string[]): void {
+    expect(code).toBe('invalid_argument');
+    expect(info).toMatchObject({ reason: 'INVALID_ARGUMENT', domain: 'tasks.v1' });
+    expect(fields).toEqual(['request']);
+  }
+
+  async function logged(requestId: string, protocol: string): Promise<void> {
+    const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
+    expect(line).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'INVALID_ARGUMENT', protocol });
+  }
+
+  test.each(['grpc', 'web'] as const)('gRPC on the port %s', async (port) => {
+    const client = makeGrpcClient(server[port]);
+    try {
+      const requestId = `bytes-${Math.random()}`;
+      const headers = { ...signedIn, 'x-request-id': requestId };
+      const error = await failureOf(client.bytes(TasksService.method.listTasks, body, { headers }));
+      check(
+        Code[error.code] === 'InvalidArgument' ? 'invalid_argument' : Code[error.code],
+        error.findDetails(ErrorInfoSchema)[0] as never,
+        fieldsOf(error),
+      );
+      await logged(requestId, 'grpc');
+    } finally {
+      client.close();
+    }
+  });
+
+  test('Connect', async () => {
+    const requestId = `bytes-${Math.random()}`;
+    const response = await post('ListTasks', 'application/proto', body, { 'x-request-id': requestId });
+    const error = (await response.json()) as JsonError;
+    expect(response.status).toBe(400);
+    check(error.code, error.details[0].debug as never, fieldsIn(error));
+    await logged(requestId, 'connect');
+  });
+
+  test('Connect GET', async () => {
+    const message = Buffer.from(body).toString('base64url');
+    const response = await fetch(
+      `http://${server.web}/tasks.v1.TasksService/ListTasks?connect=v1&encoding=proto&base64=1&message=${message}`,
+      { headers: signedIn },
+    );
+    const error = (await response.json()) as JsonError;
+    check(error.code, error.details[0].debug as never, fieldsIn(error));
+  });
+
+  test('gRPC-Web', async () => {
+    const requestId = `bytes-${Math.random()}`;
+    const response = await post('ListTasks', 'application/grpc-web+proto', frame(body), { 'x-request-id': requestId });
+    const text = Buffer.from(await response.arrayBuffer()).toString();
+    expect(response.status).toBe(200);
+    expect(text).toContain('grpc-status: 3');
+    expect(text).toContain('grpc-status-details-bin: ');
+    await logged(requestId, 'grpc-web');
+  });
+});
+
+interface JsonError {
+  readonly code: string;
+  readonly message: string;
+  readonly details: readonly [Detail, ...Detail[]];
+}
+interface Detail {
+  readonly type: string;
+  readonly debug: Readonly<Record<string, { field: string; description: string }[]>>;
+}
+
+function fieldsIn(error: JsonError): string[] {
+  return (error.details[1]?.debug['fieldViolations'] ?? []).map(({ field }) => field);
+}
+
+function frame(message: Uint8Array, flags = 0): Uint8Array {
+  const head = Buffer.alloc(5);
+  head.writeUInt8(flags, 0);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
+}
+
+function post(method: string, type: string, body: Uint8Array | string, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`http://${server.web}/tasks.v1.TasksService/${method}`, {
+    method: 'POST',
+    headers: { 'content-type': type, ...signedIn, ...headers },
+    body: body as never,
+  });
+}
+
+describe('JSON that is no request', () => {
+  test.each([
+    '',
+    'nonsense',
+    '[]',
+    'null',
+    '7',
+    '{',
+    '{"pageSize":"many"}',
+    '{"pageSize":3000000000}',
+    '{"query":5}',
+    '{"includeTotalSize":"yes"}',
+    '{"query":"\\ud800"}',
+    `{"pageSize":"${'9'.repeat(5000)}"}`,
+  ])('%j', async (body) => {
+    const response = await post('ListTasks', 'application/json', body);
+    const error = (await response.json()) as JsonError;
+    expect([response.status, error.code]).toEqual([400, 'invalid_argument']);
+    expect(error.details.map(({ type }) => type)).toEqual(['google.rpc.ErrorInfo', 'google.rpc.BadRequest']);
+    expect(error.message.length).toBeLessThan(300);
+  });
+
+  test('an unknown field is ignored, as in Protobuf', async () => {
+    const response = await post('ListTasks', 'application/json', '{"pageSize":4,"newer":true}');
+    expect(await response.json()).toEqual({ count: 4 });
+  });
+});
+
+describe('a body over 4 MiB', () => {
+  const over = Buffer.alloc(4 * 1024 * 1024 + 10, 0x61);
+  const message = Buffer.concat([Buffer.from([0x1a, 0x80, 0x80, 0x80, 0x02]), over.subarray(0, 4 * 1024 * 1024)]);
+
+  test('over gRPC is answered by the library', async () => {
+    const client = makeGrpcClient(server.grpc);
+    const error = await failureOf(client.bytes(TasksService.method.listTasks, message, { headers: signedIn }));
+    client.close();
+    expect(Code[error.code]).toBe('ResourceExhausted');
+  });
+
+  test.each([
+    ['Connect', 'application/proto', message, {}],
+    ['Connect JSON', 'application/json', `{"query":"${over.toString()}"}`, {}],
+    ['Connect, which grows when decompressed', 'application/proto', gzipSync(message), { 'content-encoding': 'gzip' }],
+  ] as const)('%s', async (_name, type, body, headers) => {
+    const response = await post('ListTasks', type, body, headers);
+    const error = (await response.json()) as JsonError;
+    expect([response.status, error.code]).toEqual([429, 'resource_exhausted']);
+    expect(error.details.map(({ debug }) => debug)).toMatchObject([{ reason: 'INVALID_ARGUMENT', domain: 'tasks.v1' }]);
+  });
+
+  test.each([
+    ['gRPC-Web', frame(message), {}],
+    ['gRPC-Web, which grows when decompressed', frame(gzipSync(message), 1), { 'grpc-encoding': 'gzip' }],
+  ] as const)('%s', async (_name, body, headers) => {
+    const response = await post('ListTasks', 'application/grpc-web+proto', body, headers);
+    const text = Buffer.from(await response.arrayBuffer()).toString();
+    expect(text).toContain('grpc-status: 8');
+    expect(text).toContain('grpc-status-details-bin: ');
+  });
+
+  test('of exactly 4 MiB is read', async () => {
+    const query = 'a'.repeat(4 * 1024 * 1024 - 12);
+    const response = await post('ListTasks', 'application/json', `{"query":"${query}"}`);
+    expect(response.status).toBe(200);
+  });
+});
+
+test('an unknown compression', async () => {
+  const response = await post('ListTasks', 'application/proto', new Uint8Array(), { 'content-encoding': 'zstd' });
+  const error = (await response.json()) as JsonError;
+  expect([response.status, error.code]).toEqual([501, 'unimplemented']);
+  expect(error.details[0].debug).toMatchObject({ reason: 'INVALID_ARGUMENT' });
+});
+
+/** Sends one message over gRPC without a library, and gives back all metadata of the answer. */
+async function rawGrpc(
+  port: 'grpc' | 'web',
+  headers: Record<string, string>,
+  method = 'ListTasks',
+  body: Uint8Array = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'deaf' }))),
+): Promise<Record<string, unknown>> {
+  const session = connect(`http://${server[port]}`);
+  try {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': `/tasks.v1.TasksService/${method}`,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...signedIn,
+      ...headers,
+    });
+    const answer = {};
+    stream.on('response', (received) => Object.assign(answer, received));
+    stream.on('trailers', (received) => Object.assign(answer, received));
+    stream.end(body);
+    stream.resume();
+    await once(stream, 'close');
+    return answer;
+  } finally {
+    session.destroy();
+  }
+}
+
+describe('the deadline of a client that leaves it to the server', () => {
+  test.each([
+    ['grpc', '100m'],
+    ['grpc', '100000u'],
+    ['grpc', '1m'],
+    ['web', '100m'],
+    ['web', '100000u'],
+    ['web', '0m'],
+  ] as const)('over gRPC on the port %s: %s', async (port, timeout) => {
+    const answer = await rawGrpc(port, { 'grpc-timeout': timeout });
+    expect(answer['grpc-status']).toBe('4');
+    expect(answer).toHaveProperty('grpc-status-details-bin');
+    const status = fromBinary(StatusSchema, Buffer.from(String(answer['grpc-status-details-bin']), 'base64'));
+    expect(status.details.map((any) => anyUnpack(any, ErrorInfoSchema)?.reason)).toEqual(['DEADLINE_EXCEEDED']);
+  });
+
+  test.each(['150', '1', '0'])('over Connect: %s', async (timeout) => {
+    const response = await post('ListTasks', 'application/json', '{"query":"deaf"}', { 'connect-timeout-ms': timeout });
+    const error = (await response.json()) as JsonError;
+    expect([response.status, error.code]).toEqual([504, 'deadline_exceeded']);
+    expect(error.details[0].debug).toMatchObject({ reason: 'DEADLINE_EXCEEDED' });
+  });
+
+  test('is a passed one while the request is still on its way', async () => {
+    const { hostname, port } = new URL(`http://${server.web}`);
+    const socket = net.connect(Number(port), hostname);
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    const head = [
+      'POST /tasks.v1.TasksService/ListTasks HTTP/1.1',
+      'host: localhost',
+      'content-type: application/json',
+      'content-length: 100',
+      'connect-timeout-ms: 100',
+      `coder-session-token: ${goodToken}`,
+    ];
+    socket.write(`${head.join('\r\n')}\r\n\r\n{"query":`);
+    await until('answer', () => text.includes('deadline_exceeded'));
+    socket.destroy();
+    expect(text).toContain('HTTP/1.1 504');
+    expect(text).toContain('DEADLINE_EXCEEDED');
+  });
+
+  test.each(['soon', '-1', '1.5', '1e3', ' '])('that is none is refused over Connect: %s', async (timeout) => {
+    const response = await post('ListTasks', 'application/json', '{}', { 'connect-timeout-ms': timeout });
+    expect([response.status, ((await response.json()) as JsonError).code]).toEqual([400, 'invalid_argument']);
+  });
+
+  test('is refused over gRPC on the web port when it is none', async () => {
+    const answer = await rawGrpc('web', { 'grpc-timeout': 'soon' });
+    expect(answer['grpc-status']).toBe('3');
+    expect(answer).toHaveProperty('grpc-status-details-bin');
+  });
+
+  test.each(['2147483647', '2147483648', '9999999999', '99999999999'])('over Connect may be months away: %s', async (timeout) => {
+    const response = await post('ListTasks', 'application/json', '{"query":"a moment","pageSize":2}', {
+      'connect-timeout-ms': timeout,
+    });
+    expect(await response.json()).toEqual({ count: 2 });
+  });
+
+  test.each(['596H', '597H', '99999999H', '99999999M', '99999999S'])(
+    'over gRPC on the web port may be months away: %s',
+    async (timeout) => {
+      const body = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'a moment' })));
+      expect(await rawGrpc('web', { 'grpc-timeout': timeout }, 'ListTasks', body)).toMatchObject({ 'grpc-status': '0' });
+    },
+  );
+});
+
+describe('requests over gRPC that are not one message', () => {
+  test.each([
+    ['none', new Uint8Array()],
+    ['two', Buffer.concat([frame(new Uint8Array()), frame(new Uint8Array())])],
+  ])('%s', async (_name, body) => {
+    for (const port of ['grpc', 'web'] as const) {
+      expect(await rawGrpc(port, {}, 'ListTasks', body)).toMatchObject({ 'grpc-status': '12' });
+    }
+  });
+
+  test('an unknown compression', async () => {
+    for (const port of ['grpc', 'web'] as const) {
+      const answer = await rawGrpc(port, { 'grpc-encoding': 'zstd' }, 'ListTasks', frame(Buffer.from('x'), 1));
+      expect(answer).toMatchObject({ 'grpc-status': '12' });
+    }
+  });
+
+  test('half a message, and then the client hangs up', async () => {
+    for (const port of ['grpc', 'web'] as const) {
+      const session = connect(`http://${server[port]}`);
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/tasks.v1.TasksService/ListTasks',
+        'content-type': 'application/grpc',
+        ...signedIn,
+      });
+      stream.on('error', () => {});
+      stream.write(frame(Buffer.alloc(100)).subarray(0, 50));
+      await sleep(50);
+      session.destroy();
+    }
+    expect(await rawGrpc('web', {}, 'ListTasks', frame(new Uint8Array()))).toMatchObject({ 'grpc-status': '0' });
+    expect(await rawGrpc('grpc', {}, 'ListTasks', frame(new Uint8Array()))).toMatchObject({ 'grpc-status': '0' });
+  });
+});
+
+describe('a wrong content type', () => {
+  test.each([
+    'text/plain',
+    'application/xml',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data',
+    'application/grpc-web-text',
+  ])('%s on the web port is 415', async (type) => {
+    expect((await post('ListTasks', type, 'x')).status).toBe(415);
+  });
+
+  test('Connect on the gRPC port is 415', async () => {
+    const session = connect(`http://${server.grpc}`);
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/tasks.v1.TasksService/ListTasks',
+      'content-type': 'application/json',
+    });
+    stream.end('{}');
+    const status = await new Promise((resolve) => {
+      stream.once('response', (headers) => resolve(headers[':status']));
+    });
+    session.destroy();
+    expect(status).toBe(415);
+  });
+});
+
+describe('a method that is not implemented', () => {
+  test.each(['grpc', 'web'] as const)('WatchTasks over gRPC on the port %s', async (port) => {
+    const client = makeGrpcClient(server[port]);
+    const watch = async () => {
+      for await (const _ of client.serverStream(TasksService.method.watchTasks, {}, { headers: signedIn }));
+    };
+    const error = await failureOf(watch());
+    client.close();
+    expect(Code[error.code]).toBe('Unimplemented');
+    expect(reasonOf(error)).toBe('INTERNAL');
+    expect(error.metadata.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
+  test('WatchTasks over Connect', async () => {
+    const response = await post('WatchTasks', 'application/connect+json', frame(Buffer.from('{}')));
+    const bytes = Buffer.from(await response.arrayBuffer());
+    const end = JSON.parse(bytes.subarray(5).toString()) as { error: JsonError };
+    expect(end.error.code).toBe('unimplemented');
+    expect(end.error.details[0].debug).toMatchObject({ reason: 'INTERNAL', domain: 'tasks.v1' });
+  });
+
+  test('WatchTasks with bytes that are no protobuf', async () => {
+    const response = await post('WatchTasks', 'application/connect+proto', frame(Buffer.from([8])));
+    const end = JSON.parse(
+      Buffer.from(await response.arrayBuffer())
+        .subarray(5)
+        .toString(),
+    ) as { error: JsonError };
+    expect(end.error.code).toBe('invalid_argument');
+  });
+
+  test('WatchTasks without a token', async () => {
+    const client = makeGrpcClient(server.grpc);
+    const watch = async () => {
+      for await (const _ of client.serverStream(TasksService.method.watchTasks, create(WatchTasksRequestSchema)));
+    };
+    const error = await failureOf(watch());
+    client.close();
+    expect(Code[error.code]).toBe('Unauthenticated');
+  });
+
+  test.each(['grpc', 'web'] as const)('an unknown one over gRPC on the port %s', async (port) => {
+    const client = makeGrpcClient(server[port]);
+    const method = { ...TasksService.method.listTasks, name: 'NoSuchMethod' };
+    const error = await failureOf(client.bytes(method, new Uint8Array(), { headers: signedIn }));
+    client.close();
+    expect(Code[error.code]).toBe('Unimplemented');
+  });
+
+  test('an unknown one over Connect', async () => {
+    const response = await post('NoSuchMethod', 'application/json', '{}');
+    expect([response.status, ((await response.json()) as JsonError).code]).toEqual([404, 'unimplemented']);
+  });
+});
+
+test('a response that cannot be written is a bug like any other, over gRPC', async () => {
+  const client = makeGrpcClient(server.grpc);
+  const error = await failureOf(
+    client.unary(TasksService.method.listTasks, { query: 'too large a number' }, { headers: signedIn }),
+  );
+  client.close();
+  expect(Code[error.code]).toBe('Internal');
+  expect(reasonOf(error)).toBe('INTERNAL');
+});
