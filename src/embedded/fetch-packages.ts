@@ -100,6 +100,8 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
   await mkdir(join(work, 'lists/partial'), { recursive: true });
   await mkdir(join(archives, 'partial'), { recursive: true });
   const settings: Record<string, string> = {
+    'Dir::Etc::Main': '/dev/null',
+    'Dir::Etc::Parts': '/dev/null',
     'Dir::State': work,
     'Dir::State::lists': join(work, 'lists'),
     'Dir::State::status': '/var/lib/dpkg/status',
@@ -107,6 +109,8 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
     'Dir::Cache::archives': archives,
     // As root, apt downloads as the user _apt, who may not enter these folders.
     'APT::Sandbox::User': 'root',
+    // The machine's lock is root's, and guards what is not touched here.
+    'Debug::NoLocking': 'true',
     'APT::Keep-Downloaded-Packages': 'true',
     'Acquire::Languages': 'none',
     'Acquire::Retries': '2',
@@ -122,8 +126,10 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
     settings['Dir::Etc::preferencesparts'] = '/dev/null';
   }
   const lines = Object.entries(settings).map(([name, value]) => `${name} "${value}";\n`);
-  // Hooks of the machine (a container's clean-up of archives, a desktop's index) are not for this private state.
-  await writeFile(join(work, 'apt.conf'), `#clear APT::Update;\n#clear DPkg;\n#clear APT::Install;\n${lines.join('')}`);
+  // How to reach the mirror, such as by a proxy, is as the machine has it. The rest is not, above all its hooks.
+  const reach = ['dump', '--format', '%F "%v";%n', 'Acquire::http', 'Acquire::https'];
+  const inherited = await step('apt-config', reach).catch(() => '');
+  await writeFile(join(work, 'apt.conf'), inherited + lines.join(''));
   const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
   // A source of the machine that cannot be reached fails the update, and may not matter; the install says what does.
   const update = await step('apt-get', ['-qq', 'update'], env).catch((error: unknown) => error);
@@ -154,9 +160,11 @@ function debianMirror(): string {
   throw new Error('this machine does not take its packages from a Debian mirror');
 }
 
-async function step(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<void> {
+/** Runs a program, and returns what it prints. */
+async function step(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<string> {
   try {
-    await run(program, args, { env, timeout: stepLimitMs, maxBuffer: 16 * 1024 * 1024 });
+    const { stdout } = await run(program, args, { env, timeout: stepLimitMs, maxBuffer: 16 * 1024 * 1024 });
+    return stdout;
   } catch (error) {
     const { code, stderr } = error as { code?: unknown; stderr?: string };
     if (code === 'ENOENT') throw new Error(`this machine has no ${program}`, { cause: error });

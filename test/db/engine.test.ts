@@ -23,10 +23,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openDatabase } from '../../src/db/connection.ts';
 import { type EmbeddedEngine, type EngineOptions, startEngine } from '../../src/embedded/engine.ts';
 import { processStart } from '../../src/embedded/file-lock.ts';
+import type { Account } from '../../src/embedded/server-process.ts';
 import { cacheDir } from '../support/engines.ts';
+import { hasOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
 
-const isRoot = process.getuid?.() === 0;
-const nobody = 65534;
 const log = pino({ level: 'silent' });
 
 /** What a test opened, closed after it whatever happened. */
@@ -70,7 +70,7 @@ interface Owner {
   readonly first: { readonly pid?: number; readonly socketPath?: string; readonly error?: string };
 }
 
-async function startOwner(dataDir = join(home, 'data'), account: { uid?: number; gid?: number } = {}): Promise<Owner> {
+async function startOwner(dataDir = join(home, 'data'), account: Partial<Account> = {}): Promise<Owner> {
   const child = spawnOwner(dataDir, account);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const { value } = (await lines.next()) as { value: string | undefined };
@@ -78,7 +78,7 @@ async function startOwner(dataDir = join(home, 'data'), account: { uid?: number;
   return { process: child, lines, first: JSON.parse(value) as Owner['first'] };
 }
 
-function spawnOwner(dataDir: string, account: { uid?: number; gid?: number } = {}) {
+function spawnOwner(dataDir: string, account: Partial<Account> = {}) {
   const script = join(import.meta.dirname, '../support/engine-owner.ts');
   const child = spawn(process.execPath, [script, dataDir, cacheDir], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -439,9 +439,9 @@ describe('paths', () => {
   });
 });
 
-describe.runIf(isRoot)('as root', () => {
+describe.runIf(hasOrdinaryUser)('as root', () => {
   test('the server runs as nobody', async () => {
-    expect(uidOf((await start()).pid)).toBe(nobody);
+    expect(uidOf((await start()).pid)).toBe(65534);
   });
 
   test('in a folder that nobody can enter it runs as root', async () => {
@@ -454,35 +454,38 @@ describe.runIf(isRoot)('as root', () => {
   });
 
   test('a folder of another user keeps its owner', async () => {
-    const dataDir = join(home, 'data');
-    const owner = await startOwnerAs(1234, dataDir);
+    const owner = await startAsOrdinaryUser();
     owner.process.kill('SIGTERM');
     await once(owner.process, 'exit');
     const engine = await start();
-    expect(uidOf(engine.pid)).toBe(1234);
+    expect(uidOf(engine.pid)).toBe(ordinaryUser.uid);
     await engine.stop();
-    expect((await startOwnerAs(1234, dataDir)).first.error).toBeUndefined();
+    expect((await startAsOrdinaryUser()).first.error).toBeUndefined();
   });
+});
 
-  test('an ordinary user needs no root', async () => {
-    const owner = await startOwnerAs(1234, join(home, 'data'));
-    expect(uidOf(owner.first.pid ?? 0)).toBe(1234);
+describe.runIf(hasOrdinaryUser)('as an ordinary user', () => {
+  test('the server runs as that user, and ends with its owner', async () => {
+    const owner = await startAsOrdinaryUser();
+    expect(uidOf(owner.first.pid ?? 0)).toBe(ordinaryUser.uid);
     owner.process.kill('SIGKILL');
     await until(() => processStart(owner.first.pid ?? 0) === undefined, 2000);
   });
 
-  test('an ordinary user is told of a folder that is not theirs', async () => {
+  test('a folder of somebody else is a clear error', async () => {
     mkdirSync(join(home, 'data'));
-    const owner = await startOwner(join(home, 'data'), { uid: 1234, gid: 1234 });
+    const owner = await startOwner(join(home, 'data'), ordinaryUser);
     expect(owner.first.error).toMatch(/^EngineError: the data folder .*\/data cannot be used: EACCES/);
   });
-
-  async function startOwnerAs(uid: number, dataDir: string): Promise<Owner> {
-    mkdirSync(dataDir, { recursive: true });
-    chownSync(dataDir, uid, uid);
-    return startOwner(dataDir, { uid, gid: uid });
-  }
 });
+
+/** Starts an owner as the ordinary user, in a folder of that user. */
+async function startAsOrdinaryUser(): Promise<Owner> {
+  const dataDir = join(home, 'data');
+  mkdirSync(dataDir, { recursive: true });
+  chownSync(dataDir, ordinaryUser.uid, ordinaryUser.gid);
+  return startOwner(dataDir, ordinaryUser);
+}
 
 test('without a server and without packages, one line says what to do', async () => {
   const path = process.env['PATH'];

@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,10 +9,13 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { startEngine } from '../../src/embedded/engine.ts';
 import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { findEngine } from '../../src/embedded/find-engine.ts';
+import { hasOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
 
 const run = promisify(execFile);
 const hasApt = existsSync('/usr/bin/apt-get') && existsSync('/var/lib/dpkg/status');
-const module = join(import.meta.dirname, '../../src/embedded/fetch-packages.ts');
+const embedded = join(import.meta.dirname, '../../src/embedded');
+/** What apt says when there is no network. */
+const unreachable = /Failed to fetch|Could not resolve|Temporary failure|Unable to locate package|no apt-get|Unable to connect/;
 let home: string;
 
 beforeEach(() => {
@@ -27,11 +30,19 @@ describe.runIf(hasApt)('fetching packages', () => {
   let offline: string | undefined;
 
   beforeAll(async () => {
-    cacheDir = join(mkdtempSync(join(tmpdir(), 'fetch-test-')), 'a cache');
-    await findEngine({ cacheDir, log, folders: [] }).catch((error: Error) => {
-      offline = error.message;
-    });
-    if (offline !== undefined) console.log(`NOT RUN: fetching packages: ${offline}`);
+    const folder = mkdtempSync(join(tmpdir(), 'fetch-test-'));
+    cacheDir = join(folder, 'a cache');
+    // Not as root: whoever starts the service must be able to fetch.
+    if (hasOrdinaryUser) chownSync(folder, ordinaryUser.uid, ordinaryUser.gid);
+    const code = `import { findEngine } from ${JSON.stringify(join(embedded, 'find-engine.ts'))};
+      await findEngine({ cacheDir: ${JSON.stringify(cacheDir)}, log: console, folders: [] });`;
+    await run(process.execPath, ['--input-type=module-typescript', '-e', code], hasOrdinaryUser ? ordinaryUser : {}).catch(
+      (error: Error) => {
+        if (!unreachable.test(error.message)) throw error;
+        offline = /EngineError: (.*)/.exec(error.message)?.[1] ?? error.message;
+        console.log(`NOT RUN: fetching packages: ${offline}`);
+      },
+    );
   });
   afterAll(() => rmSync(join(cacheDir, '..'), { recursive: true, force: true }));
   beforeEach(({ skip }) => skip(offline !== undefined, offline));
@@ -46,7 +57,7 @@ describe.runIf(hasApt)('fetching packages', () => {
 
   test('two at once after one that was killed: both have it, complete, and nothing else is left', async () => {
     const into = join(home, 'cache/fetched');
-    const code = `import { fetchPackages } from ${JSON.stringify(module)};
+    const code = `import { fetchPackages } from ${JSON.stringify(join(embedded, 'fetch-packages.ts'))};
       await fetchPackages({ packages: ['mysql-common'], into: ${JSON.stringify(into)} });`;
     const command = ['--input-type=module-typescript', '-e', code];
     const killed = spawn(process.execPath, command, { stdio: 'inherit' });
