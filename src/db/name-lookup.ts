@@ -5,6 +5,12 @@ import type { Database } from './connection.ts';
 export interface NameLookup {
   /** The user who is not deleted and has this username, in either case. */
   userId(username: string): Promise<Buffer | undefined>;
+  /** The organization that is not deleted and has this name, in either case. */
+  organizationId(name: string): Promise<Buffer | undefined>;
+  /** The group of an organization, or of the default one, that has this name, and that organization. */
+  group(name: string, organization?: string): Promise<{ readonly id: Buffer; readonly organizationId: Buffer } | undefined>;
+  /** Whether two users are members of one organization. */
+  shareOrganization(userId: Buffer, otherId: Buffer): Promise<boolean>;
   /** The templates of this name in any organization, in either case, that are not deleted. */
   templateIds(name: string): Promise<readonly Buffer[]>;
 }
@@ -19,20 +25,46 @@ const maxNames = 10_000;
  */
 export function createNameLookup(database: Database, rememberSeconds: number): NameLookup {
   const remembered = new LRUCache<string, readonly Buffer[]>({ max: maxNames, ttl: Math.max(1, rememberSeconds * 1000) });
-  const lookUp = async (kind: 'user' | 'template', name: string): Promise<readonly Buffer[]> => {
-    const key = `${kind} ${name}`;
+  const lookUp = async (kind: keyof typeof folded, name: string): Promise<readonly Buffer[]> => {
+    const fold = name.toLowerCase();
+    const key = `${kind} ${fold}`;
     const known = remembered.get(key);
     if (known !== undefined) return known;
     // select users.id from users where users.username_lower = ?
-    const found = (await (kind === 'user'
-      ? database.from('users').where('users.username_lower', name).select('users.id')
-      : database.from('templates').where('templates.name_lower', name).select('templates.id'))) as { id: Buffer }[];
+    const found = (await database.from(kind).where(`${kind}.${folded[kind]}`, fold).select(`${kind}.id`)) as { id: Buffer }[];
     const ids = found.map(({ id }) => id);
     if (ids.length > 0 && rememberSeconds > 0) remembered.set(key, ids);
     return ids;
   };
   return {
-    userId: async (username) => (await lookUp('user', username.toLowerCase()))[0],
-    templateIds: (name) => lookUp('template', name.toLowerCase()),
+    userId: async (username) => (await lookUp('users', username))[0],
+    organizationId: async (name) => (await lookUp('organizations', name))[0],
+    templateIds: (name) => lookUp('templates', name),
+    async group(name, organization) {
+      // select g.id, g.organization_id from groups as g join organizations as o on o.id = g.organization_id
+      // where lower(g.name) = ? and o.name_lower = ?            (or o.is_default = 1)
+      const query = database
+        .from({ g: 'groups' })
+        .join({ o: 'organizations' }, 'o.id', 'g.organization_id')
+        .where('o.deleted', false)
+        .whereRaw('lower(??) = ?', ['g.name', name.toLowerCase()])
+        .select('g.id', 'g.organization_id as organizationId');
+      if (organization === undefined) query.where('o.is_default', true);
+      else query.where('o.name_lower', organization.toLowerCase());
+      return ((await query) as { id: Buffer; organizationId: Buffer }[])[0];
+    },
+    async shareOrganization(userId, otherId) {
+      // select 1 from organization_members as a join organization_members as b on … where a.user_id = ? and b.user_id = ? limit 1
+      const rows = (await database
+        .from({ a: 'organization_members' })
+        .join({ b: 'organization_members' }, 'b.organization_id', 'a.organization_id')
+        .where({ 'a.user_id': userId, 'b.user_id': otherId })
+        .limit(1)
+        .select(database.raw('1'))) as unknown[];
+      return rows.length > 0;
+    },
   };
 }
+
+/** The column of each table that has the name lower-cased, and NULL in rows that are deleted. */
+const folded = { users: 'username_lower', organizations: 'name_lower', templates: 'name_lower' } as const;

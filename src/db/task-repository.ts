@@ -2,24 +2,13 @@ import type { Knex } from 'knex';
 import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import type { TaskRow } from './tables.ts';
+import { agentStatus, applyFilter, foldName, type TaskFilter } from './task-filter.ts';
 
 /**
  * The orders a list is read in. `key` is favorites, running, name; `run` is running, name: both are one column that ends in the
  * id, so that a position is a single comparison.
  */
 export type ListOrder = 'key' | 'run' | 'name' | 'name desc' | 'created_at' | 'created_at desc';
-
-/** Which tasks to list, in terms of columns. */
-export interface TaskFilter {
-  /** One owner's tasks, or everyone's when absent. */
-  readonly ownerId?: Buffer;
-  /** A part of the folded name. */
-  readonly name?: string;
-  /** Templates, any of them. */
-  readonly templateIds?: readonly Buffer[];
-  /** A WorkspaceStatus. Without one, deleted tasks are left out. */
-  readonly status?: number;
-}
 
 /** The place behind a row in an order: values of the order's columns. */
 export type Position = readonly [key: Buffer] | readonly [name: Buffer, id: Buffer] | readonly [createdAt: string, id: Buffer];
@@ -62,11 +51,6 @@ const canWait: ReadonlySet<number> = new Set([2, 3]);
 /** Above this many branches a union costs more than it saves: then one scan within the statement limit does the work. */
 const maxBranches = 24;
 
-/** Folds a name for comparison: case does not count, everything else does. The read model's `name_fold` is made by it too. */
-export function foldName(name: string): string {
-  return name.toLowerCase();
-}
-
 /**
  * Reads tasks over Knex.
  *
@@ -82,10 +66,10 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       if (only === undefined) return [];
       const query =
         branches.length === 1
-          ? listBranch(database, only, question)
+          ? listBranch(database, only, question, agentInactiveSeconds)
           : branches.length > maxBranches
-            ? listScan(database, scope, question)
-            : listUnion(database, branches, question);
+            ? listScan(database, scope, question, agentInactiveSeconds)
+            : listUnion(database, branches, question, agentInactiveSeconds);
       return (await joinNames(query.select(columns))) as TaskRow[];
     },
 
@@ -95,7 +79,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       // select count(*) as `count` from (<branch> [union <branch> …] limit ?) as `k`
       const ids = database
         .union(
-          branches.map((branch) => branchRows(database, branch).select('t.id')),
+          branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id')),
           true,
         )
         .limit(limit);
@@ -155,20 +139,17 @@ interface Readable {
  * or two, because an index serves equalities in order but neither OR nor IN. No branch means that nothing can be read.
  */
 function branchesOf(scope: Scope, filter: TaskFilter, order: ListOrder): Branch[] {
-  const { ownerId, status, templateIds } = filter;
-  if (templateIds?.length === 0) return [];
+  const { ownerId, organizationId, templateIds, ids } = filter;
+  if (templateIds?.length === 0 || ids?.length === 0) return [];
   const suffix = orders[order].index;
-  const statuses: Readonly<Record<string, number>>[] =
-    status === undefined
-      ? [{ live: 1 }]
-      : canWait.has(status)
-        ? [{ list_status: status }, { list_status: status + waitingOffset }]
-        : [{ list_status: status }];
-  // A rare template is found faster through its own index than by walking the scope's: that choice is the optimizer's.
-  const forced = templateIds === undefined && !(suffix === 'name' && status !== undefined);
+  const statuses = statusesOf(filter);
+  const byStatus = statuses !== live;
+  // A few ids, or a rare template, are found faster through their own index than by walking the scope's: that choice is the
+  // optimizer's.
+  const forced = templateIds === undefined && ids === undefined && !(suffix === 'name' && byStatus);
   const walk = (scopeIndex: string, equal: Branch['equal'], readable?: Readable): Branch[] =>
     statuses.map((one) => ({
-      index: forced ? `${scopeIndex}${status === undefined ? '' : '_st'}_${suffix}` : undefined,
+      index: forced ? `${scopeIndex}${byStatus ? '_st' : ''}_${suffix}` : undefined,
       equal: { ...equal, ...one },
       ...(readable === undefined ? {} : { readable }),
       filter,
@@ -181,10 +162,12 @@ function branchesOf(scope: Scope, filter: TaskFilter, order: ListOrder): Branch[
     // One owner's tasks are few enough to walk in their order and look up what is shared; that keeps it one branch.
     return walk('own', { owner_id: ownerId }, { organizations, orSharedIn: scope });
   }
-  if (scope.everything) return walk('all', {});
+  const wanted = (id: Buffer): boolean => organizationId === undefined || organizationId.equals(id);
+  if (scope.everything) return organizationId === undefined ? walk('all', {}) : walk('org', { organization_id: organizationId });
+  const ownIn = scope.ownIn.filter(wanted);
   return [
-    ...(scope.ownIn.length === 0 ? [] : walk('own', { owner_id: scope.userId }, { organizations: scope.ownIn })),
-    ...scope.organizations.flatMap((id) => walk('org', { organization_id: id })),
+    ...(ownIn.length === 0 ? [] : walk('own', { owner_id: scope.userId }, { organizations: ownIn })),
+    ...scope.organizations.filter(wanted).flatMap((id) => walk('org', { organization_id: id })),
     ...scope.sharedWith.flatMap((subject) =>
       statuses.map((equal) => ({
         index: undefined,
@@ -197,11 +180,26 @@ function branchesOf(scope: Scope, filter: TaskFilter, order: ListOrder): Branch[
   ];
 }
 
+/** The branches of a list by status: all that are not deleted, or those of a status, waiting for input or not. */
+function statusesOf({ status, waiting }: TaskFilter): readonly Readonly<Record<string, number>>[] {
+  if (status === undefined && waiting !== true) return live;
+  const wanted = status === undefined ? [...canWait] : [status];
+  return wanted.flatMap((one) => [
+    ...(waiting === true ? [] : [{ list_status: one }]),
+    ...(canWait.has(one) && waiting !== false ? [{ list_status: one + waitingOffset }] : []),
+  ]);
+}
+const live: readonly Readonly<Record<string, number>>[] = [{ live: 1 }];
+
 /** `workspace_task_acl.kind` of each kind of subject. */
 const subjectKinds = { user: 1, group: 2 } as const;
 
 /** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …` */
-function branchRows(database: Database, { index, equal, readable, subject, filter }: Branch): Knex.QueryBuilder {
+function branchRows(
+  database: Database,
+  { index, equal, readable, subject, filter }: Branch,
+  agentInactiveSeconds: number,
+): Knex.QueryBuilder {
   const query = database.queryBuilder();
   if (subject !== undefined) {
     // from workspace_task_acl as s straight_join workspace_tasks as t on … where s.kind = ? and s.subject_id = ? and …
@@ -221,9 +219,7 @@ function branchRows(database: Database, { index, equal, readable, subject, filte
   else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
   for (const [column, value] of Object.entries(equal)) query.where(`t.${column}`, value);
   if (readable !== undefined) query.where((any) => whereReadable(database, any, readable));
-  if (filter.templateIds !== undefined) query.whereIn('t.template_id', filter.templateIds);
-  // locate() compares bytes: no character of the name is a wildcard.
-  if (filter.name !== undefined) query.whereRaw('locate(?, ??) > 0', [Buffer.from(foldName(filter.name)), 't.name_fold']);
+  applyFilter(database, query, filter, agentInactiveSeconds);
   return query;
 }
 
@@ -250,8 +246,13 @@ function whereReadable(database: Database, any: Knex.QueryBuilder, { organizatio
 }
 
 /** A branch from the position on: `… and (t.created_at < ? or (t.created_at = ? and t.id < ?)) order by … limit ?` */
-function listBranch(database: Database, branch: Branch, { order, after, limit }: ListQuestion): Knex.QueryBuilder {
-  const query = branchRows(database, branch);
+function listBranch(
+  database: Database,
+  branch: Branch,
+  { order, after, limit }: ListQuestion,
+  agentInactiveSeconds: number,
+): Knex.QueryBuilder {
+  const query = branchRows(database, branch, agentInactiveSeconds);
   const { columns, direction } = orders[order];
   // What is shared is walked in its own index, which has the same order.
   const walked = branch.subject === undefined ? columns.map((column) => `t.${column}`) : ['s.created_at', 's.task_id'];
@@ -275,13 +276,20 @@ function listBranch(database: Database, branch: Branch, { order, after, limit }:
  *     from ((select t.owner_id, t.id, t.created_at from … limit ?) union (…) order by created_at desc, id desc limit ?) as k
  *     straight_join workspace_tasks as t on t.owner_id = k.owner_id and t.id = k.id … order by k.created_at desc, k.id desc
  */
-function listUnion(database: Database, branches: readonly Branch[], question: ListQuestion): Knex.QueryBuilder {
+function listUnion(
+  database: Database,
+  branches: readonly Branch[],
+  question: ListQuestion,
+  agentInactiveSeconds: number,
+): Knex.QueryBuilder {
   const { columns, direction } = orders[question.order];
   const selected = [...new Set(['owner_id', 'id', ...columns])];
   const sort = (table: string) => columns.map((column) => ({ column: `${table}${column}`, order: direction }));
   const keys = database
     .union(
-      branches.map((branch) => listBranch(database, branch, question).select(selected.map((column) => `t.${column}`))),
+      branches.map((branch) =>
+        listBranch(database, branch, question, agentInactiveSeconds).select(selected.map((column) => `t.${column}`)),
+      ),
       true,
     )
     .orderBy(sort(''))
@@ -304,15 +312,13 @@ function listUnion(database: Database, branches: readonly Branch[], question: Li
  *
  *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
  */
-function listScan(database: Database, scope: Scope, question: ListQuestion): Knex.QueryBuilder {
+function listScan(database: Database, scope: Scope, question: ListQuestion, agentInactiveSeconds: number): Knex.QueryBuilder {
   const { filter } = question;
-  const statuses = filter.status === undefined ? undefined : [filter.status, filter.status + waitingOffset];
-  const query = listBranch(
-    database,
-    { index: undefined, equal: filter.status === undefined ? { live: 1 } : {}, filter },
-    question,
-  );
-  if (statuses !== undefined) query.whereIn('t.list_status', statuses);
+  const query = listBranch(database, { index: undefined, equal: {}, filter }, question, agentInactiveSeconds);
+  query.where((any) => {
+    for (const equal of statusesOf(filter))
+      any.orWhere(Object.fromEntries(Object.entries(equal).map(([key, value]) => [`t.${key}`, value])));
+  });
   return query.modify(readable, database, scope);
 }
 
@@ -339,19 +345,6 @@ function joinNames(query: Knex.QueryBuilder): Knex.QueryBuilder {
 }
 
 function taskColumns(database: Database, agentInactiveSeconds: number): (string | Knex.Raw)[] {
-  // In Coder's order (coderd/database/modelmethods.go): the boundary itself still counts as connected, and as not timed out.
-  const agentStatus = database.raw(
-    `case
-       when a.id is null then null
-       when a.first_connected_at is null
-         then if(a.connection_timeout_seconds > 0
-             and timestampdiff(microsecond, a.created_at, utc_timestamp(6)) > a.connection_timeout_seconds * 1000000, 'timeout', 'connecting')
-       when a.disconnected_at > a.last_connected_at then 'disconnected'
-       when timestampdiff(microsecond, a.last_connected_at, utc_timestamp(6)) > ? then 'disconnected'
-       else 'connected'
-     end as agent_status`,
-    [agentInactiveSeconds * 1_000_000],
-  );
   return [
     't.id',
     't.owner_id',
@@ -385,6 +378,6 @@ function taskColumns(database: Database, agentInactiveSeconds: number): (string 
     'm.display_name as template_display_name',
     'm.icon as template_icon',
     'w.last_used_at',
-    agentStatus,
+    database.raw('? as agent_status', [agentStatus(database, agentInactiveSeconds)]),
   ];
 }

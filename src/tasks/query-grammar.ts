@@ -28,11 +28,12 @@ interface Piece {
  *
  * - Terms are separated by spaces. A `"` opens or closes a quotation, in which nothing separates; one left open runs to the end.
  * - `key:value` has exactly one `:` outside quotations, neither first nor last. Keys and values are lower-cased.
+ * - A key whose values have colons, such as a time, takes all that follows its first `:`.
  * - What has no `:` is a free word. All free words together, joined by single spaces, are a name, or `owner/name`.
  *
  * Never throws. All problems are reported, each with the field `query` and its position.
  */
-export function parseQuery(query: string): ParsedQuery {
+export function parseQuery(query: string, hasColons: (key: string) => boolean = () => false): ParsedQuery {
   const values = new Map<string, QueryValue[]>();
   const violations: Violation[] = [];
   const refuse = (description: string, position: number) =>
@@ -60,10 +61,14 @@ export function parseQuery(query: string): ParsedQuery {
       continue;
     }
     const [key, value, ...more] = split(term.text, ':', term.position);
+    const name = unquote(key?.text ?? '').toLowerCase();
     if (key === undefined || value === undefined) free.push(term);
-    else if (more.length > 0)
+    else if (more.length > 0 && !hasColons(name))
       refuse(`"${echo(term.text)}" must have one ":" only; put a value with ":" in quotation marks`, term.position);
-    else add(unquote(key.text).toLowerCase(), unquote(value.text).toLowerCase(), term.position);
+    else {
+      const rest = query.slice(value.position, term.position + term.text.length);
+      add(name, unquote(rest).toLowerCase(), term.position);
+    }
   }
 
   const first = free[0];

@@ -70,6 +70,19 @@ export function scopeOf(caller: Caller): Scope {
   };
 }
 
+/** Site roles that read every organization and every user (coderd/rbac/roles.go). */
+const siteReaders: ReadonlySet<string> = new Set(['owner', 'template-admin', 'user-admin', 'auditor']);
+
+/** Whether a caller may know of every user. */
+export function readsEveryUser(caller: Caller): boolean {
+  return caller.roles.some((role) => siteReaders.has(role));
+}
+
+/** Whether a caller may know of an organization: a member may, and some roles of the site. */
+export function readsOrganization(caller: Caller, organizationId: Buffer): boolean {
+  return readsEveryUser(caller) || caller.memberships.some((membership) => membership.organizationId.equals(organizationId));
+}
+
 function verdict(
   roles: readonly string[],
   reading: ReadonlySet<string>,

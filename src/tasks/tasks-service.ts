@@ -1,7 +1,9 @@
 import { create } from '@bufbuild/protobuf';
+import type { ConnectError } from '@connectrpc/connect';
 import type { NameLookup } from '../db/name-lookup.ts';
 import type { TaskRow } from '../db/tables.ts';
-import { type ListOrder, type Position, positionOf, type TaskFilter, type TaskRepository } from '../db/task-repository.ts';
+import type { TaskFilter } from '../db/task-filter.ts';
+import { type ListOrder, type Position, positionOf, type TaskRepository } from '../db/task-repository.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { echo, invalidArgument, taskNotFound, type Violation } from '../errors.ts';
 import {
@@ -14,11 +16,13 @@ import {
   type TaskName,
 } from '../gen/tasks/v1/tasks_pb.ts';
 import type { Call } from '../server/call.ts';
+import type { Caller } from './caller.ts';
 import type { PageTokens, TokenScope } from './page-token.ts';
 import { decodePosition, encodePosition } from './position.ts';
-import { type Scope, scopeOf } from './scope.ts';
+import type { IdOrName, OwnerTerm, TaskTerms } from './query-keys.ts';
+import { readsEveryUser, readsOrganization, type Scope, scopeOf } from './scope.ts';
 import { toTask } from './task-mapper.ts';
-import { type OwnerTerm, type TaskQuery, toTaskQuery } from './task-query.ts';
+import { type TaskQuery, toTaskQuery } from './task-query.ts';
 
 /** The methods of `tasks.v1.TasksService`. They do not know which transport called them. */
 export interface TasksHandlers {
@@ -48,7 +52,7 @@ export function createTasksService(parts: {
       const ownerId = await ownerOf(query.owner, call);
       const order = orderOf(query, ownerId, call.caller.userId);
       const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
-      const filter = await filterOf(query, ownerId);
+      const filter = await filterOf(query, ownerId, call);
       if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
 
       // One row more than the page shows whether there is a next page, without an empty last one.
@@ -92,16 +96,56 @@ export function createTasksService(parts: {
   }
 
   /** The filter in terms of columns, or undefined when a name in the query means nothing, so that nothing matches. */
-  async function filterOf(query: TaskQuery, ownerId: Buffer | 'everyone' | undefined): Promise<TaskFilter | undefined> {
+  async function filterOf(
+    query: TaskQuery,
+    ownerId: Buffer | 'everyone' | undefined,
+    call: Call,
+  ): Promise<TaskFilter | undefined> {
+    const { caller } = call;
+    const { owner: _owner, orderBy: _orderBy, pageSize: _pageSize, ...terms } = query;
+    const { template, organization, sharedWithUser, sharedWithGroup, ...columns } = terms;
+    const organizationId = organization === undefined ? undefined : await organizationOf(organization, caller);
+    const sharedWithUserId = sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller);
+    const sharedWithGroupId = sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller);
     if (ownerId === undefined) return undefined;
-    const templateIds = query.template === undefined ? undefined : await names.templateIds(query.template);
+    const templateIds = template === undefined ? undefined : await names.templateIds(template);
     if (templateIds?.length === 0) return undefined;
     return {
+      ...columns,
       ...(ownerId === 'everyone' ? {} : { ownerId }),
-      ...(query.name === undefined ? {} : { name: query.name }),
+      ...(organizationId === undefined ? {} : { organizationId }),
       ...(templateIds === undefined ? {} : { templateIds }),
-      ...(query.status === undefined ? {} : { status: query.status }),
+      ...(sharedWithUserId === undefined ? {} : { sharedWithUserId }),
+      ...(sharedWithGroupId === undefined ? {} : { sharedWithGroupId }),
     };
+  }
+
+  /** The organization a query means. An id is taken as it is: who may not read its tasks finds none. */
+  async function organizationOf(organization: IdOrName, caller: Caller): Promise<Buffer> {
+    if ('id' in organization) return organization.id;
+    const id = await names.organizationId(organization.name);
+    if (id !== undefined && readsOrganization(caller, id)) return id;
+    throw unknownName('organization', organization.name);
+  }
+
+  /** The user whom tasks are shared with. Who may not be seen is refused like who does not exist. */
+  async function userOf(user: IdOrName | 'me', caller: Caller): Promise<Buffer> {
+    if (user === 'me') return caller.userId;
+    if ('id' in user) return user.id;
+    const id = user.name === caller.username.toLowerCase() ? caller.userId : await names.userId(user.name);
+    const seen =
+      id !== undefined &&
+      (id.equals(caller.userId) || readsEveryUser(caller) || (await names.shareOrganization(caller.userId, id)));
+    if (seen) return id;
+    throw unknownName('shared_with_user', user.name);
+  }
+
+  /** The group that tasks are shared with. */
+  async function groupOf(group: NonNullable<TaskTerms['sharedWithGroup']>, caller: Caller): Promise<Buffer> {
+    if ('id' in group) return group.id;
+    const found = await names.group(group.name, group.organization);
+    if (found !== undefined && readsOrganization(caller, found.organizationId)) return found.id;
+    throw unknownName('shared_with_group', group.organization === undefined ? group.name : `${group.organization}/${group.name}`);
   }
 
   function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
@@ -135,6 +179,11 @@ function orderOf({ orderBy }: TaskQuery, ownerId: Buffer | 'everyone' | undefine
   if (orderBy !== 'default') return orderBy;
   if (ownerId === 'everyone') return 'created_at desc';
   return ownerId?.equals(callerId) === true ? 'key' : 'run';
+}
+
+function unknownName(key: string, name: string): ConnectError {
+  const description = `"${echo(name)}" either does not exist, or you are unauthorized to view it`;
+  return invalidArgument([{ field: key, description }], 'INVALID_QUERY');
 }
 
 function checkName(given: TaskName): TaskName {

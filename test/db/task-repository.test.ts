@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
 import type { TaskRow } from '../../src/db/tables.ts';
+import type { TaskFilter } from '../../src/db/task-filter.ts';
 import {
   createTaskRepository,
   type ListOrder,
   type ListQuestion,
   positionOf,
-  type TaskFilter,
   type TaskRepository,
 } from '../../src/db/task-repository.ts';
 import { WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';

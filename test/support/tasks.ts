@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../../src/db/connection.ts';
-import { foldName } from '../../src/db/task-repository.ts';
+import { foldName } from '../../src/db/task-filter.ts';
 import { parseUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 

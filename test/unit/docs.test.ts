@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { readConfig, variables } from '../../src/config.ts';
-import { statusWords } from '../../src/tasks/task-query.ts';
+import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
 
 const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
 
@@ -32,7 +32,16 @@ describe('docs/configuration.md', () => {
   });
 });
 
-test('docs/query.md has every status', () => {
-  const text = read('docs/query.md');
-  for (const word of statusWords.keys()) expect(text).toContain(`\`${word}\``);
+describe('every key of the query, and every word of theirs, is', () => {
+  test('in docs/query.md', () => {
+    const text = read('docs/query.md');
+    for (const word of [...queryKeys.keys(), ...statusWords.keys(), ...phaseWords.keys(), ...stateWords.keys()]) {
+      expect(text).toContain(`\`${word}\``);
+    }
+  });
+
+  test('in the comment of the proto', () => {
+    const text = read('proto/tasks/v1/tasks.proto');
+    for (const key of queryKeys.keys()) expect(text).toContain(`\`${key}\``);
+  });
 });

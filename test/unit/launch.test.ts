@@ -316,6 +316,21 @@ describe('signals', () => {
     expect((await end).stdout).toContain('signals: SIGINT\n');
   });
 
+  test('npm killed with -9 ends the program', async () => {
+    await launch(['serve']);
+    const npm = spawn('/bin/sh', ['-c', `"${process.execPath}" "${join(root, 'bin/launch.mjs')}" wait; true`], {
+      env: { PATH: '/usr/bin:/bin', npm_lifecycle_event: 'start' },
+    });
+    running.add(npm);
+    let output = '';
+    npm.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
+    await expect.poll(() => output, { timeout: 10_000 }).toContain('ready');
+    npm.kill('SIGKILL');
+    await once(npm, 'close'); // when the last of those that share its output has ended
+    running.delete(npm);
+    expect(output).toContain('signals: SIGTERM');
+  });
+
   test('during an installation one ends it, and nothing is started or taken for installed', async () => {
     const { child, end, says } = start(['serve'], { env: { FAKE_NPM_SECONDS: '5' } });
     await says('stderr', 'installing');

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { maxViolations } from '../../src/errors.ts';
 import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { ListTasksRequestSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { statusWords, toTaskQuery } from '../../src/tasks/task-query.ts';
+import { statusWords } from '../../src/tasks/query-keys.ts';
+import { toTaskQuery } from '../../src/tasks/task-query.ts';
 
 function read(request: { query?: string; pageSize?: number; orderBy?: string }) {
   return toTaskQuery(create(ListTasksRequestSchema, request));

@@ -47,9 +47,12 @@ export type ListTasksRequest = Message<"tasks.v1.ListTasksRequest"> & {
   /**
    * Which tasks: terms of the form `key:value`, all of which must hold, and free words, which are looked for in the name.
    *
-   * Keys are `owner`, `name`, `template` and `status`, described in docs/query.md. Without `owner` the query means the caller's
-   * own tasks; `owner:*` means everyone's. At most 4 KiB and 64 terms. A query that does not parse is INVALID_ARGUMENT with
-   * INVALID_QUERY and names each wrong key.
+   * Keys are `owner`, `name`, `template`, `organization`, `id`, `status`, `phase`, `state`, `waiting`, `has-agent`, `healthy`,
+   * `dormant`, `outdated`, `has_external_agent`, `has-ai-task`, `param`, `shared`, `shared_with_user`, `shared_with_group`,
+   * `created_after`, `created_before`, `last_used_after` and `last_used_before`, described in docs/query.md. Without `owner` the
+   * query means the caller's own tasks, or with `id`, `organization` or `shared_with_…` everyone's; so does `owner:*`. At most
+   * 4 KiB, 64 terms and 200 values in a list. A query that does not parse is INVALID_ARGUMENT with INVALID_QUERY and names each
+   * wrong key.
    *
    * @generated from field: string query = 3;
    */

@@ -1,0 +1,253 @@
+import { formatDatetime } from '../db/datetime.ts';
+import { parseUuid } from '../db/uuid.ts';
+import { echo } from '../errors.ts';
+import { TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
+
+/** Whose tasks a query means. */
+export type OwnerTerm =
+  | { readonly kind: 'me' }
+  | { readonly kind: 'everyone' }
+  | { readonly kind: 'id'; readonly id: Buffer }
+  | { readonly kind: 'username'; readonly username: string };
+
+/** Something that is named by its id or by its name, lower-cased. */
+export type IdOrName = { readonly id: Buffer } | { readonly name: string };
+
+/** Which tasks a query asks for. All that are given must hold. Texts are lower-cased; times are as DATETIME(6) takes them. */
+export interface TaskTerms {
+  readonly owner?: OwnerTerm;
+  /** A part of the name, literal. */
+  readonly name?: string;
+  /** A template's name. */
+  readonly template?: string;
+  readonly organization?: IdOrName;
+  readonly ids?: readonly Buffer[];
+  readonly status?: WorkspaceStatus;
+  readonly phase?: TaskPhase;
+  readonly state?: TaskState;
+  /** Whether the task waits for input: phase active and state idle. */
+  readonly waiting?: boolean;
+  /** Some agent of the latest start has one of these connection statuses. Words that are none match nothing. */
+  readonly agentStatuses?: readonly string[];
+  /** Only dormant ones. */
+  readonly dormant?: true;
+  /** Whether the latest build's template version is another than the template's active one. */
+  readonly outdated?: boolean;
+  readonly externalAgent?: boolean;
+  /** Whether the workspace is shared with anybody. */
+  readonly shared?: boolean;
+  readonly sharedWithUser?: IdOrName | 'me';
+  readonly sharedWithGroup?: { readonly id: Buffer } | { readonly organization?: string; readonly name: string };
+  /** The latest build has a parameter of one of these names. */
+  readonly parameterNames?: readonly string[];
+  /** The latest build has a parameter of one of these names with its value. */
+  readonly parameterValues?: readonly (readonly [name: string, value: string])[];
+  readonly createdAfter?: string;
+  readonly createdBefore?: string;
+  readonly lastUsedAfter?: string;
+  readonly lastUsedBefore?: string;
+}
+
+/** Terms while they are being read. */
+export type TermsDraft = { -readonly [K in keyof TaskTerms]: TaskTerms[K] };
+
+/** A key of the query: how its values are read into the terms. */
+export interface QueryKey {
+  /** Whether it may be given several times, and each value may be a list with commas. */
+  readonly many: boolean;
+  /** Whether a value may have `:` outside quotations, as times do. */
+  readonly hasColons: boolean;
+  /** Reads the values, at least one, none of them empty. Returns what is wrong with them, if anything is. */
+  read(values: readonly [string, ...string[]], terms: TermsDraft): string | undefined;
+  /** What the key means without a value. Most mean nothing then. */
+  readonly byDefault?: (terms: TermsDraft) => void;
+}
+
+/** Most ids, or other words, in one list of a query. */
+export const maxListSize = 200;
+
+/** The words of `status:`, which are Coder's and the lower-cased names of the enum. */
+export const statusWords = wordsOf(WorkspaceStatus);
+/** The words of `phase:`. */
+export const phaseWords = wordsOf(TaskPhase);
+/** The words of `state:`, and Coder's word for the last one. */
+export const stateWords: ReadonlyMap<string, TaskState> = new Map([...wordsOf(TaskState), ['failure', TaskState.FAILED]]);
+
+/** Every key that a query may have, by its name (coderd/searchquery/search.go, and our own). */
+export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey>([
+  [
+    'owner',
+    single((value, terms) => {
+      const id = parseUuid(value);
+      if (value === 'me') terms.owner = { kind: 'me' };
+      else if (value === '*') terms.owner = { kind: 'everyone' };
+      else terms.owner = id === undefined ? { kind: 'username', username: value } : { kind: 'id', id };
+    }),
+  ],
+  ['name', single((value, terms) => void (terms.name = value))],
+  ['template', single((value, terms) => void (terms.template = value))],
+  ['organization', single((value, terms) => void (terms.organization = toIdOrName(value)))],
+  [
+    'id',
+    list((values, terms) => {
+      const ids = values.map(parseLooseUuid);
+      const wrong = values.filter((_, index) => ids[index] === undefined);
+      if (wrong.length > 0)
+        return `has invalid values: ${wrong
+          .slice(0, 3)
+          .map((value) => `"${echo(value)}"`)
+          .join(', ')}`;
+      terms.ids = ids.filter((id) => id !== undefined);
+      return undefined;
+    }),
+  ],
+  ['status', oneOf(statusWords, (status, terms) => void (terms.status = status))],
+  ['phase', oneOf(phaseWords, (phase, terms) => void (terms.phase = phase))],
+  ['state', oneOf(stateWords, (state, terms) => void (terms.state = state))],
+  ['waiting', boolean((waiting, terms) => void (terms.waiting = waiting))],
+  ['has-agent', list((words, terms) => void (terms.agentStatuses = [...(terms.agentStatuses ?? []), ...words]))],
+  [
+    'healthy',
+    boolean((healthy, terms) => {
+      terms.agentStatuses = [...(terms.agentStatuses ?? []), ...(healthy ? ['connected'] : ['disconnected', 'timeout'])];
+    }),
+  ],
+  // `dormant:false` is no filter in Coder: it does not mean active ones.
+  ['dormant', boolean((dormant, terms) => void (dormant && (terms.dormant = true)))],
+  [
+    'outdated',
+    { ...boolean((outdated, terms) => void (terms.outdated = outdated)), byDefault: (terms) => void (terms.outdated = true) },
+  ],
+  ['has_external_agent', boolean((external, terms) => void (terms.externalAgent = external))],
+  // Coder overrides it, so that everything listed is a task: only its form is checked.
+  ['has-ai-task', boolean(() => {})],
+  ['shared', boolean((shared, terms) => void (terms.shared = shared))],
+  ['shared_with_user', single((value, terms) => void (terms.sharedWithUser = value === 'me' ? 'me' : toIdOrName(value)))],
+  ['shared_with_group', single(readGroup)],
+  ['param', list(readParameters)],
+  ['created_after', time((at, terms) => void (terms.createdAfter = at))],
+  ['created_before', time((at, terms) => void (terms.createdBefore = at))],
+  ['last_used_after', time((at, terms) => void (terms.lastUsedAfter = at))],
+  ['last_used_before', time((at, terms) => void (terms.lastUsedBefore = at))],
+]);
+
+/** A group: its id, `organization/name`, or a name in the default organization. */
+function readGroup(value: string, terms: TermsDraft): string | undefined {
+  const id = parseUuid(value);
+  const [first = '', second, ...more] = value.split('/');
+  if (more.length > 0 || first === '' || second === '')
+    return `"${echo(value)}" must be a group's id, organization/group, or group`;
+  terms.sharedWithGroup =
+    id !== undefined ? { id } : second === undefined ? { name: first } : { organization: first, name: second };
+  return undefined;
+}
+
+/** Parameters: `name` for its presence, `name=value` for its value. */
+function readParameters(values: readonly string[], terms: TermsDraft): string | undefined {
+  for (const value of values) {
+    const [name = '', given, ...more] = value.split('=');
+    if (more.length > 0) return `"${echo(value)}" can only contain 1 '='`;
+    if (given === '') return `"${echo(value)}" has an empty value: omit the '=' to match just on the parameter name`;
+    if (given === undefined) terms.parameterNames = [...(terms.parameterNames ?? []), name];
+    else terms.parameterValues = [...(terms.parameterValues ?? []), [name, given]];
+  }
+  return undefined;
+}
+
+function single(read: (value: string, terms: TermsDraft) => string | undefined | void): QueryKey {
+  return { many: false, hasColons: false, read: ([value], terms) => read(value, terms) ?? undefined };
+}
+
+function list(read: (values: readonly string[], terms: TermsDraft) => string | undefined | void): QueryKey {
+  return {
+    many: true,
+    hasColons: false,
+    read(values, terms) {
+      const words = values.flatMap((value) => value.split(',')).map((word) => word.trim());
+      if (words.length > maxListSize) return `has ${words.length} values, more than ${maxListSize}`;
+      return (
+        read(
+          words.filter((word) => word !== ''),
+          terms,
+        ) ?? undefined
+      );
+    },
+  };
+}
+
+function oneOf<Value>(words: ReadonlyMap<string, Value>, set: (value: Value, terms: TermsDraft) => void): QueryKey {
+  return single((word, terms) => {
+    const value = words.get(word);
+    if (value === undefined) return `"${echo(word)}" is not a valid value: use ${[...words.keys()].join(', ')}`;
+    set(value, terms);
+    return undefined;
+  });
+}
+
+/** Go's strconv.ParseBool, for lower-cased words. */
+const booleans: ReadonlyMap<string, boolean> = new Map([
+  ['1', true],
+  ['t', true],
+  ['true', true],
+  ['0', false],
+  ['f', false],
+  ['false', false],
+]);
+
+function boolean(set: (value: boolean, terms: TermsDraft) => void): QueryKey {
+  return single((word, terms) => {
+    const value = booleans.get(word);
+    if (value === undefined) return `"${echo(word)}" must be a valid boolean: true or false`;
+    set(value, terms);
+    return undefined;
+  });
+}
+
+function time(set: (at: string, terms: TermsDraft) => void): QueryKey {
+  return {
+    ...single((text, terms) => {
+      const at = parseTime(text);
+      if (at === undefined) return `"${echo(text)}" must be a valid date: 2026-11-23, or 2026-11-23T10:00:00Z`;
+      // Coder's zero time: as if the term were not there.
+      if (at !== '0001-01-01 00:00:00.000000') set(at, terms);
+      return undefined;
+    }),
+    hasColons: true,
+  };
+}
+
+/** An RFC 3339 time in either case, or a day, as DATETIME(6) in UTC; what is below a microsecond is cut off. */
+function parseTime(text: string): string | undefined {
+  const [, day, clock = '00:00:00', fraction = '', zone = 'Z'] =
+    /^(\d{4}-\d\d-\d\d)(?:t(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(z|[+-]\d\d:\d\d))?$/i.exec(text) ?? [];
+  if (day === undefined || clock.startsWith('24') || /^[+-](?:2[4-9]|[3-9])/.test(zone)) return undefined;
+  const milliseconds = Date.parse(`${day}T${clock}${zone.toUpperCase()}`);
+  // Date.parse takes 2026-02-31 for March; the day must come back as it went in.
+  if (Number.isNaN(milliseconds) || new Date(Date.parse(`${day}T00:00:00Z`)).toISOString().slice(0, 10) !== day) return undefined;
+  const seconds = BigInt(milliseconds / 1000);
+  if (seconds < -62_135_596_800n || seconds > 253_402_300_799n) return undefined; // years 1 to 9999, as the database has them
+  return formatDatetime({ seconds, nanos: Number(fraction.padEnd(9, '0')) });
+}
+
+/** A UUID in any form that Coder takes in a query: plain, 32 digits, with `urn:uuid:` in front, or between two characters. */
+function parseLooseUuid(text: string): Buffer | undefined {
+  if (/^[0-9a-f]{32}$/i.test(text)) return Buffer.from(text, 'hex');
+  return (
+    parseUuid(text) ??
+    parseUuid(text.replace(/^urn:uuid:/i, '')) ??
+    (text.length === 38 ? parseUuid(text.slice(1, -1)) : undefined)
+  );
+}
+
+function toIdOrName(text: string): IdOrName {
+  const id = parseUuid(text);
+  return id === undefined ? { name: text } : { id };
+}
+
+function wordsOf<Value extends number>(values: Readonly<Record<string, Value>>): ReadonlyMap<string, Value> {
+  return new Map(
+    Object.entries(values)
+      .filter(([name]) => name !== 'UNSPECIFIED')
+      .map(([name, value]) => [name.toLowerCase(), value]),
+  );
+}
