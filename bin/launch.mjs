@@ -57,6 +57,8 @@ const heartbeatMs = 1000;
 const abandonedMs = 30_000;
 /** The same signal again within this time is the same request, in milliseconds: Ctrl-C comes from the terminal and from npm. */
 const sameSignalMs = 500;
+/** How often to look whether npm is still there, in milliseconds. */
+const parentCheckMs = 1000;
 
 /** The packages that carry Node as one program file, by platform. */
 const nodePackages = /** @type {Record<string, string | undefined>} */ ({
@@ -75,12 +77,21 @@ let askedToEnd;
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
   let last = Number.NEGATIVE_INFINITY;
   process.on(signal, () => {
-    askedToEnd = signal;
     const now = performance.now();
     if (now - last < sameSignalMs) return;
     last = now;
-    child?.kill(signal);
+    end(signal);
   });
+}
+if (process.env['npm_lifecycle_event'] !== undefined) {
+  // npm killed with -9, or its shell with it, can pass on nothing: what it was to run must end with it.
+  const npm = process.ppid;
+  const check = setInterval(() => {
+    if (process.ppid === npm) return;
+    clearInterval(check);
+    end('SIGTERM');
+  }, parentCheckMs);
+  check.unref();
 }
 
 try {
@@ -93,6 +104,12 @@ try {
   if (askedToEnd !== undefined) endAs(askedToEnd);
   tell(/** @type {Error} */ (error).message);
   process.exit(1);
+}
+
+/** Ends what runs now, and nothing more is started. @param {NodeJS.Signals} signal */
+function end(signal) {
+  askedToEnd = signal;
+  child?.kill(signal);
 }
 
 /** Says in one line what takes time or went wrong. @param {string} message */
@@ -324,9 +341,9 @@ async function run(node, args) {
   const path = [join(modules, '.bin'), process.env[pathName]].filter(Boolean).join(delimiter);
   // The program watches LAUNCHER_PID: it must not outlive a launcher that was killed without a chance to pass that on.
   const env = { ...process.env, [pathName]: path, LAUNCHER_PID: String(process.pid) };
-  const end = await spawned(spawn(node, program, { cwd: root, stdio: 'inherit', env }));
-  if (end.error !== undefined) throw end.error;
-  return end;
+  const result = await spawned(spawn(node, program, { cwd: root, stdio: 'inherit', env }));
+  if (result.error !== undefined) throw result.error;
+  return result;
 }
 
 /**
