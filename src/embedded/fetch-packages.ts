@@ -125,11 +125,12 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
     settings['Dir::Etc::sourceparts'] = '/dev/null';
     settings['Dir::Etc::preferencesparts'] = '/dev/null';
   }
-  const lines = Object.entries(settings).map(([name, value]) => `${name} "${value}";\n`);
-  // How to reach the mirror, such as by a proxy, is as the machine has it. The rest is not, above all its hooks.
-  const reach = ['dump', '--format', '%F "%v";%n', 'Acquire::http', 'Acquire::https'];
-  const inherited = await step('apt-config', reach).catch(() => '');
-  await writeFile(join(work, 'apt.conf'), inherited + lines.join(''));
+  const lines = Object.entries(settings).map(([name, value]) => `${name} "${value}";`);
+  // How to reach the mirror and what to accept from it is as the machine has it, such as a proxy. The rest is not, above all
+  // its hooks, and the indexes that its desktop wants besides.
+  const acquire = await step('apt-config', ['dump', '--format', '%F "%v";%n', 'Acquire']).catch(() => '');
+  const inherited = acquire.split('\n').filter((line) => !line.startsWith('Acquire::IndexTargets'));
+  await writeFile(join(work, 'apt.conf'), [...inherited, ...lines].join('\n'));
   const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
   // A source of the machine that cannot be reached fails the update, and may not matter; the install says what does.
   const update = await step('apt-get', ['-qq', 'update'], env).catch((error: unknown) => error);
