@@ -8,7 +8,7 @@ import type { DatabaseAddress } from '../config.ts';
 import { bootstrap, versionFile } from './bootstrap.ts';
 import { type DataFolder, openDataFolder } from './data-folder.ts';
 import { EngineError } from './engine-error.ts';
-import { type EngineProgram, findEngine } from './find-engine.ts';
+import { compareSeries, type EngineProgram, findEngine } from './find-engine.ts';
 import type { Account } from './server-process.ts';
 import { superviseServer } from './supervised-server.ts';
 
@@ -185,12 +185,6 @@ function checkVersion({ database }: DataFolder, { version }: EngineProgram): voi
     );
   }
   if (order > 0) writeFileSync(file, version);
-}
-
-/** Compares the first two numbers of two versions; negative when the first is older. */
-function compareSeries(one: string, other: string): number {
-  const [a = [], b = []] = [one, other].map((version) => version.split('.').slice(0, 2).map(Number));
-  return (a[0] ?? 0) - (b[0] ?? 0) || (a[1] ?? 0) - (b[1] ?? 0);
 }
 
 async function createDatabase(socketPath: string, database: string): Promise<void> {

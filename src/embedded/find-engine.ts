@@ -37,9 +37,12 @@ export interface EngineSearch {
   readonly folders?: readonly string[];
 }
 
+/** The oldest series of MariaDB that the service is tested on. */
+const oldestSeries = '10.11';
+
 /**
  * Finds a MariaDB server: installed on the machine, or fetched before into the cache folder, or fetched now from the packages of
- * the machine's distribution.
+ * the machine's distribution. One that is older than 10.11 or does not run is passed over.
  *
  * @throws {EngineError} where all of that fails.
  */
@@ -47,9 +50,12 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
   for (const folder of folders) {
     const file = join(folder, 'mariadbd');
     if (!isExecutable(file)) continue;
-    const real = realpathSync(file);
-    const found = await describe({ command: [file], env: {} }, dirname(dirname(real)));
-    if (found !== undefined) return found;
+    const found = await describe({ command: [file], env: {} }, dirname(dirname(realpathSync(file))));
+    if (found !== undefined && compareSeries(found.version, oldestSeries) >= 0) return found;
+    log.info(
+      { file, version: found?.version },
+      `this MariaDB server does not run, or is older than ${oldestSeries}; it is not used`,
+    );
   }
   const root = resolve(cacheDir, `mariadb-${process.arch}`);
   if (!existsSync(root)) {
@@ -57,19 +63,25 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
     try {
       await fetchPackages({ packages: ['mariadb-server-core'], into: root });
     } catch (error) {
-      throw new EngineError(
-        `no database: install MariaDB (mariadb-server-core), or set DATABASE_URL, or use docker compose (fetching MariaDB failed: ${
-          error instanceof Error ? error.message : String(error)
-        })`,
-      );
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new EngineError(`no database: ${remedy} (fetching MariaDB failed: ${reason})`);
     }
   }
-  const program = fetchedProgram(root, 'usr/sbin/mariadbd');
-  const fetched = await describe(program, join(root, 'usr'));
-  if (fetched !== undefined) return fetched;
+  const fetched = await describe(fetchedProgram(root, 'usr/sbin/mariadbd'), join(root, 'usr'));
+  if (fetched !== undefined && compareSeries(fetched.version, oldestSeries) >= 0) return fetched;
   throw new EngineError(
-    `no database: the MariaDB server in ${root} does not run on this machine; remove that folder to fetch it anew, or set DATABASE_URL`,
+    `no database: the MariaDB server that was fetched into ${root} ${
+      fetched === undefined ? 'does not run here' : `is ${fetched.version}`
+    }; remove that folder, and ${remedy}`,
   );
+}
+
+const remedy = `install MariaDB ${oldestSeries} or newer (mariadb-server-core), or set DATABASE_URL, or use docker compose`;
+
+/** Compares two versions by their first two numbers; negative when the first is of an older series. */
+export function compareSeries(one: string, other: string): number {
+  const [a = [], b = []] = [one, other].map((version) => version.split('.').map(Number));
+  return (a[0] ?? 0) - (b[0] ?? 0) || (a[1] ?? 0) - (b[1] ?? 0);
 }
 
 function engineFolders(): readonly string[] {

@@ -11,6 +11,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,6 +24,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openDatabase } from '../../src/db/connection.ts';
 import { type EmbeddedEngine, type EngineOptions, startEngine } from '../../src/embedded/engine.ts';
 import { processStart } from '../../src/embedded/file-lock.ts';
+import { compareSeries, findEngine } from '../../src/embedded/find-engine.ts';
 import type { Account } from '../../src/embedded/server-process.ts';
 import { cacheDir } from '../support/engines.ts';
 import { hasOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
@@ -487,14 +489,63 @@ async function startAsOrdinaryUser(): Promise<Owner> {
   return startOwner(dataDir, ordinaryUser);
 }
 
-test('without a server and without packages, one line says what to do', async () => {
-  const path = process.env['PATH'];
-  closers.push(() => {
-    process.env['PATH'] = path;
+describe('finding a server', () => {
+  test('one that is too old, does not run or is no MariaDB is passed over', async () => {
+    const info = vi.fn();
+    const scripts = {
+      old: "echo 'mariadbd  Ver 10.6.22-MariaDB for debian-linux-gnu'",
+      broken: 'echo "error while loading shared libraries: liburing.so.2" >&2; exit 127',
+      mysql: "echo 'mysqld  Ver 8.4.3 for Linux'",
+      good: "echo 'mariadbd  Ver 10.11.2-MariaDB for Linux'",
+    };
+    const folders = Object.entries(scripts).map(([name, script]) => {
+      mkdirSync(join(home, name));
+      writeFileSync(join(home, name, 'mariadbd'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      return join(home, name);
+    });
+    writeFileSync(join(home, 'mariadbd'), 'not executable');
+    const found = await findEngine({ cacheDir, log: { info }, folders: [home, ...folders] });
+    expect(found.command).toEqual([join(home, 'good/mariadbd')]);
+    expect(info.mock.calls.map(([fields]) => fields as unknown)).toEqual([
+      { file: join(home, 'old/mariadbd'), version: '10.6.22-MariaDB' },
+      { file: join(home, 'broken/mariadbd'), version: undefined },
+      { file: join(home, 'mysql/mariadbd'), version: undefined },
+    ]);
   });
-  process.env['PATH'] = join(home, 'empty');
-  const error = await start({ cacheDir: join(home, 'cache'), programFolders: [] }).catch((reason: unknown) => reason as Error);
-  expect(String(error)).toBe(
-    'EngineError: no database: install MariaDB (mariadb-server-core), or set DATABASE_URL, or use docker compose (fetching MariaDB failed: this machine has no apt-get)',
-  );
+
+  test('an installed one is used, with the files beside it', async () => {
+    mkdirSync(join(home, 'inst/sbin'), { recursive: true });
+    mkdirSync(join(home, 'bin'));
+    writeFileSync(join(home, 'inst/sbin/mariadbd'), "#!/bin/sh\necho 'mariadbd  Ver 11.8.2-MariaDB-log for Linux'\n", {
+      mode: 0o755,
+    });
+    symlinkSync('../inst/sbin/mariadbd', join(home, 'bin/mariadbd'));
+    const found = await findEngine({ cacheDir, log, folders: [join(home, 'none'), join(home, 'bin')] });
+    expect(found).toMatchObject({
+      command: [join(home, 'bin/mariadbd')],
+      baseDir: join(home, 'inst'),
+      version: '11.8.2-MariaDB',
+    });
+  });
+
+  test.each([
+    ['10.11.19-MariaDB', '10.11', 0],
+    ['10.6.22-MariaDB', '10.11', -1],
+    ['11.4.2-MariaDB', '10.11.19-MariaDB', 1],
+    ['10.11.2-MariaDB', '11.8.9-MariaDB', -1],
+  ])('%s compared with %s', (one, other, order) => {
+    expect(Math.sign(compareSeries(one, other))).toBe(order);
+  });
+
+  test('without one and without packages, one line says what to do', async () => {
+    const path = process.env['PATH'];
+    closers.push(() => {
+      process.env['PATH'] = path;
+    });
+    process.env['PATH'] = join(home, 'empty');
+    const error = await start({ cacheDir: join(home, 'cache'), programFolders: [] }).catch((reason: unknown) => reason as Error);
+    expect(String(error)).toBe(
+      'EngineError: no database: install MariaDB 10.11 or newer (mariadb-server-core), or set DATABASE_URL, or use docker compose (fetching MariaDB failed: this machine has no apt-get)',
+    );
+  });
 });
