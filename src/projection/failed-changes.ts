@@ -45,7 +45,8 @@ const maxErrorCharacters = 1000;
 
 /** Keeps a change that cannot be projected, for people to look at; a later change of the same workspace is tried again. */
 export async function parkChange(database: Database, { kind, ref }: Pick<Change, 'kind' | 'ref'>, error: unknown): Promise<void> {
-  const text = (error instanceof Error ? error.message : String(error)).slice(0, maxErrorCharacters);
+  const { sqlMessage } = Object(error) as { sqlMessage?: unknown }; // the message begins with the whole statement
+  const text = String(sqlMessage ?? error).slice(0, maxErrorCharacters);
   await database.raw(
     'insert into `workspace_changes_failed` (`kind`, `ref`, `error`) values (?, ?, ?) ' +
       'on duplicate key update `error` = values(`error`), `failed_at` = utc_timestamp(6)',

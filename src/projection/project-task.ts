@@ -20,6 +20,7 @@ export interface ProjectedRow {
   readonly name_fold: Buffer;
   readonly display_name: string;
   readonly prompt: string;
+  readonly prompt_fold: Buffer;
   readonly live: 0 | 1;
   readonly status: number;
   readonly list_status: number;
@@ -57,6 +58,10 @@ export interface ProjectedTask {
 
 /** Added to `list_status` for a task that waits for input: whoever looks for tasks looks for these most, so they have a place. */
 export const waitingOffset = 16;
+
+/** How many characters of a prompt can be searched, and their bytes: few letters grow when they are lower-cased. */
+const foldedCharacters = 1000;
+const maxPromptFoldBytes = 4096;
 
 /** Most bytes of a prompt in the read model, the ellipsis of a cut one included: 1 MiB. */
 const maxPromptBytes = 1_048_576;
@@ -106,6 +111,7 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
     name_fold: cutBytes(fold, maxFoldBytes),
     display_name: displayName(prompt),
     prompt,
+    prompt_fold: promptFold(prompt),
     live: deleted ? 0 : 1,
     status,
     list_status: waiting ? status + waitingOffset : status,
@@ -321,6 +327,12 @@ function cutPrompt(prompt: Buffer | null): string {
   if (prompt === null) return '';
   if (prompt.length <= maxPromptBytes) return prompt.toString();
   return `${cutBytes(prompt, maxPromptBytes - Buffer.byteLength('…')).toString()}…`;
+}
+
+/** What `prompt:` searches: the first 1,000 characters, lower-cased, cut to the column's width. */
+function promptFold(prompt: string): Buffer {
+  const head = [...prompt.slice(0, 2 * foldedCharacters)].slice(0, foldedCharacters).join('');
+  return cutBytes(Buffer.from(head.toLowerCase()), maxPromptFoldBytes);
 }
 
 /**

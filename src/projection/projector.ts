@@ -161,10 +161,10 @@ export function createProjector(options: ProjectorOptions): Projector {
 
   /** Stands by until it is this process's turn, then projects until it is told to stop, or something fails. */
   async function project(database: Database): Promise<void> {
-    while (!(await within(becomeActive(database)))) {
-      await measureLag(database);
+    do {
       if (stopping.signal.aborted) return;
-    }
+      await measureLag(database);
+    } while (!(await within(becomeActive(database))));
     const epoch = await within(takeOver(database));
     counters.parked = await within(countParked(database));
     active = true;

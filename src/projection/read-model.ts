@@ -20,6 +20,7 @@ export const taskColumns = [
   'name_fold',
   'display_name',
   'prompt',
+  'prompt_fold',
   'live',
   'status',
   'list_status',

@@ -1,0 +1,718 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { changeKinds, notedTables } from '../../src/db/noted-tables.ts';
+import { deleteChanges, noteWorkspaces, oldestChangeMs, readChanges } from '../../src/db/outbox.ts';
+import { formatUuid } from '../../src/db/uuid.ts';
+import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { createLog } from '../../src/log.ts';
+import { type EventBatch, FencedError, pruneFeed, startGeneration, takeOver, writeReadModel } from '../../src/projection/feed.ts';
+import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
+import { projectWorkspaces } from '../../src/projection/read-model.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
+import { describeDifference, verify } from '../../src/projection/verify.ts';
+import { startScript } from '../support/child-script.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { insertRunningTask, insertSource, insertWorkspace, newId, now } from '../support/source-writer.ts';
+
+type Row = Record<string, Buffer | string | number | null>;
+
+describeOnEngines('the projector', (engine) => {
+  let test_: TestDatabase;
+  let database: Database;
+  let projectors: Projector[] = [];
+
+  beforeAll(async () => {
+    test_ = await createTestDatabase(engine);
+    database = test_.database;
+  });
+  afterAll(() => test_.drop());
+  afterEach(async () => {
+    await Promise.all(projectors.map((projector) => projector.stop()));
+    projectors = [];
+    await database.raw('drop trigger if exists poison');
+    const model = ['workspace_tasks', 'workspace_task_acl', 'task_events', 'workspace_changes_failed'];
+    // The outbox last: emptying the sources fills it.
+    for (const table of [...Object.keys(notedTables), ...model, 'workspace_changes']) await database(table).delete();
+    await database('projector_state').update({ epoch: 0, seq: 0, floor_seq: 0 });
+  });
+
+  /** Starts one without the sweep, which would repair what the test is about. */
+  function start(options: Partial<ProjectorOptions> = {}): Projector {
+    const projector = createProjector({
+      address: test_.address,
+      log: createLog('silent'),
+      sweepPassMs: Number.POSITIVE_INFINITY,
+      ...options,
+    });
+    projectors.push(projector);
+    projector.start();
+    return projector;
+  }
+
+  async function until(what: string, isTrue: () => Promise<boolean> | boolean, milliseconds = 15_000): Promise<void> {
+    const deadline = performance.now() + milliseconds;
+    while (!(await isTrue())) {
+      if (performance.now() > deadline) throw new Error(`it took too long until ${what}`);
+      await sleep(5);
+    }
+  }
+
+  const settled = () => until('the outbox is empty', async () => (await oldestChangeMs(database)) === undefined);
+  const taskOf = async (id: Buffer): Promise<Row | undefined> =>
+    (await database('workspace_tasks').where('id', id))[0] as Row | undefined;
+  const events = async (): Promise<Row[]> => (await database('task_events').orderBy('seq')) as Row[];
+  const state = async (): Promise<Row> => (await database('projector_state'))[0] as Row;
+  async function differences(): Promise<string[]> {
+    const lines: string[] = [];
+    await verify(database, (difference) => lines.push(describeDifference(difference)));
+    return lines;
+  }
+
+  describe('follows', () => {
+    test('a task from its creation to its deletion', async () => {
+      start();
+      const ids = await insertRunningTask(database, { name: 'Some-Task' });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({
+        status: WorkspaceStatus.RUNNING,
+        phase: TaskPhase.ACTIVE,
+        state: TaskState.WORKING,
+        app_id: ids.app,
+        agent_id: ids.agent,
+        prompt: 'Do something',
+      });
+
+      await database('workspace_app_statuses').where('id', ids.status).update({ state: 'idle', message: 'What now?' });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ state: TaskState.IDLE, list_status: 19, state_message: 'What now?' });
+
+      const stop = newId();
+      await database.transaction(async (transaction) => {
+        const builds = { workspace_id: ids.workspace, build_number: 2, transition: 'stop', job_id: stop };
+        await insertSource(transaction, 'workspace_builds', builds);
+        await insertSource(transaction, 'provisioner_jobs', { id: stop });
+      });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ status: WorkspaceStatus.PENDING, build_number: 2, job_id: stop });
+      await database('provisioner_jobs').where('id', stop).update({ started_at: now(), completed_at: now() });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ status: WorkspaceStatus.STOPPED, phase: TaskPhase.PAUSED });
+
+      await database('workspaces').where('id', ids.workspace).update({ deleted: 1 });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ status: WorkspaceStatus.DELETED, live: 0 });
+
+      await database('workspaces').where('id', ids.workspace).delete();
+      await settled();
+      expect(await taskOf(ids.workspace)).toBeUndefined();
+      expect((await events()).map(({ kind }) => kind)).toEqual([1, 1, 1, 1, 1, 2]);
+      expect(await differences()).toEqual([]);
+    });
+
+    test('a workspace that is no task makes no row and no event', async () => {
+      start();
+      await insertWorkspace(database);
+      await settled();
+      expect(await database('workspace_tasks')).toEqual([]);
+      expect(await events()).toEqual([]);
+    });
+
+    test('a change of owner: one row, whose event says where it was', async () => {
+      const ids = await insertRunningTask(database);
+      start();
+      await settled();
+      const before = await taskOf(ids.workspace);
+      const [owner, organization] = [newId(), newId()];
+      await database('workspaces').where('id', ids.workspace).update({ owner_id: owner, organization_id: organization });
+      await settled();
+      expect(await database('workspace_tasks')).toHaveLength(1);
+      const [, event] = await events();
+      expect(event).toMatchObject({
+        kind: 1,
+        owner_id: owner,
+        organization_id: organization,
+        old_owner_id: before?.['owner_id'],
+        old_organization_id: before?.['organization_id'],
+        acl_changed: 0,
+      });
+      expect(await differences()).toEqual([]);
+    });
+
+    test('two owners swap the names of their tasks', async () => {
+      const owner_id = newId();
+      const one = await insertRunningTask(database, { owner_id, name: 'one' });
+      const two = await insertRunningTask(database, { owner_id, name: 'two' });
+      start();
+      await settled();
+      await database.transaction(async (transaction) => {
+        const rename = (id: Buffer, name: string) => transaction('workspaces').where('id', id).update({ name });
+        await rename(one.workspace, 'three');
+        await rename(two.workspace, 'one');
+        await rename(one.workspace, 'two');
+      });
+      await settled();
+      expect(await taskOf(one.workspace)).toMatchObject({ name: 'two' });
+      expect(await taskOf(two.workspace)).toMatchObject({ name: 'one' });
+    });
+
+    test('whom a workspace is shared with', async () => {
+      const [user, group] = [newId(), newId()];
+      const acl = (id: Buffer, permission: string) => JSON.stringify({ [formatUuid(id)]: { permissions: [permission] } });
+      const ids = await insertRunningTask(database, { user_acl: acl(user, 'read') });
+      start();
+      await settled();
+      const shared = async () =>
+        ((await database('workspace_task_acl').orderBy('kind')) as Row[]).map(({ kind, subject_id }) => [kind, subject_id]);
+      expect(await shared()).toEqual([[1, user]]);
+      await database('workspaces')
+        .where('id', ids.workspace)
+        .update({ user_acl: acl(user, 'ssh'), group_acl: acl(group, '*') });
+      await settled();
+      expect(await shared()).toEqual([[2, group]]);
+      expect((await events()).map(({ acl_changed }) => acl_changed)).toEqual([1, 1]);
+      await database('workspaces').where('id', ids.workspace).update({ created_at: '2026-01-01 00:00:00.000001' });
+      await settled();
+      expect(await database('workspace_task_acl')).toMatchObject([{ created_at: '2026-01-01 00:00:00.000001' }]);
+      await database('workspaces').where('id', ids.workspace).update({ deleted: 1 });
+      await settled();
+      expect(await shared()).toEqual([]);
+      expect(await differences()).toEqual([]);
+    });
+
+    test('a space at the end of a text, which the collation does not see', async () => {
+      const ids = await insertRunningTask(database, { name: 'padded' });
+      start();
+      await settled();
+      await database('workspaces').where('id', ids.workspace).update({ name: 'padded  ' });
+      await database('workspace_app_statuses').where('id', ids.status).update({ message: 'On it ' });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ name: 'padded  ', state_message: 'On it ' });
+    });
+
+    test('a parameter whose name only looks like the prompt is none', async () => {
+      const ids = await insertRunningTask(database);
+      await database('workspace_build_parameters').where('workspace_build_id', ids.build).update({ name: 'AI Prompt ' });
+      start();
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ prompt: '', display_name: '' });
+    });
+
+    test('prompts as large as a row takes, many at once, cut to 1 MiB', async () => {
+      const large = '🙂'.repeat(4_000_000); // 16 MB
+      const first = await insertRunningTask(database);
+      await database('workspace_build_parameters').where('workspace_build_id', first.build).update({ value: large });
+      for (let i = 0; i < 12; i++) {
+        const ids = await insertRunningTask(database);
+        const value = "'\\\n".repeat(500_000); // each character is escaped
+        await database('workspace_build_parameters').where('workspace_build_id', ids.build).update({ value });
+      }
+      start();
+      await settled();
+      const [[size]] = (await database.raw(
+        'select count(*) as `n`, min(length(`prompt`)) as `least`, max(length(`prompt`)) as `most` from `workspace_tasks`',
+      )) as [Row[]];
+      expect(size).toMatchObject({ n: 13, most: 1_048_576 });
+      expect(Number(size?.['least'])).toBeGreaterThanOrEqual(1_048_575);
+      expect(await database('workspace_changes_failed')).toEqual([]);
+    }, 60_000);
+
+    test('a JSON that is broken gives nobody a right and stops nothing', async () => {
+      const ids = await insertRunningTask(database);
+      if (engine === 'mariadb') {
+        const transaction = await database.transaction();
+        await transaction.raw('set statement check_constraint_checks = 0 for update workspaces set user_acl = ? where id = ?', [
+          '{"a": {"permissions"',
+          ids.workspace,
+        ]);
+        await transaction.commit();
+      } else await database('workspaces').where('id', ids.workspace).update({ user_acl: '[1, "read", null]' });
+      start();
+      await settled();
+      expect(await taskOf(ids.workspace)).toBeDefined();
+      expect(await database('workspace_task_acl')).toEqual([]);
+      expect(await differences()).toEqual([]);
+    });
+
+    test('notes of writers, without triggers, of any kind', async () => {
+      const ids = await insertRunningTask(database);
+      start();
+      await settled();
+      const kinds = [ids.workspace, ids.build, ids.job, ids.resource, ids.agent];
+      for (const [index, ref] of kinds.entries()) {
+        await database('workspace_tasks').update({ prompt: `wrong ${index}` });
+        await database('workspace_changes').insert({ kind: index + 1, ref });
+        await settled();
+        expect(await taskOf(ids.workspace), `kind ${index + 1}`).toMatchObject({ prompt: 'Do something' });
+      }
+      await database('workspace_changes').insert({ kind: 5, ref: newId() }); // leads nowhere
+      await settled();
+      expect(await database('workspace_changes_failed')).toEqual([]);
+    });
+  });
+
+  describe('the outbox', () => {
+    test('of many rows, half a batch is the oldest and half the newest', async () => {
+      await noteWorkspaces(database, Array.from({ length: 1200 }, newId));
+      const changes = (await readChanges(database)).map(({ seq }) => seq);
+      const [[ends]] = (await database.raw('select min(`seq`) as `first`, max(`seq`) as `last` from `workspace_changes`')) as [
+        Row[],
+      ];
+      expect(changes).toHaveLength(500);
+      expect(new Set(changes).size).toBe(500);
+      expect(changes).toContain(ends?.['first']);
+      expect(changes).toContain(ends?.['last']);
+    });
+
+    test.each([0, 1, 249, 250, 251, 499, 500, 501])('of %d rows, a batch has each once', async (count) => {
+      if (count > 0) await noteWorkspaces(database, Array.from({ length: count }, newId));
+      const changes = (await readChanges(database)).map(({ seq }) => seq);
+      expect(new Set(changes).size).toBe(changes.length);
+      expect(changes).toHaveLength(Math.min(count, 500));
+    });
+
+    test('a lower number that is committed after a higher one is not passed over', async () => {
+      const [early, late] = [
+        await insertRunningTask(database, { name: 'early' }),
+        await insertRunningTask(database, { name: 'late' }),
+      ];
+      start();
+      await settled();
+      const slow = await database.transaction();
+      await slow('workspaces').where('id', early.workspace).update({ name: 'early-2' });
+      await database('workspaces').where('id', late.workspace).update({ name: 'late-2' });
+      await until('the second is there', async () => (await taskOf(late.workspace))?.['name'] === 'late-2');
+      await sleep(50);
+      await slow.commit();
+      await until('the first is there', async () => (await taskOf(early.workspace))?.['name'] === 'early-2');
+    });
+
+    test('deleting what was taken does not wait for writers, nor make them wait', async () => {
+      const slow = await database.transaction();
+      await noteWorkspaces(database, Array.from({ length: 40 }, newId));
+      await slow.raw('insert into workspace_changes (kind, ref) values (1, ?)', [newId()]);
+      await noteWorkspaces(database, Array.from({ length: 40 }, newId));
+      const began = performance.now();
+      await database.transaction(async (transaction) => {
+        await deleteChanges(transaction, await readChanges(transaction));
+        await noteWorkspaces(database, [newId()]); // another writer, meanwhile
+      });
+      expect(performance.now() - began).toBeLessThan(1000);
+      await slow.commit();
+      expect(await readChanges(database)).toHaveLength(2);
+    });
+
+    test('the age of the oldest change does not depend on the time zone of its writer', async () => {
+      await database.transaction(async (transaction) => {
+        await transaction.raw("set time_zone = '+09:00'");
+        await noteWorkspaces(transaction, [newId()]);
+        await transaction.raw("set time_zone = '+00:00'");
+      });
+      expect(await oldestChangeMs(database)).toBeLessThan(5000);
+      expect(await oldestChangeMs(database)).toBeGreaterThanOrEqual(0);
+    });
+  });
+
+  describe('a workspace that cannot be projected', () => {
+    const refuse = () =>
+      database.raw(
+        "create trigger poison before insert on workspace_tasks for each row if new.name like 'poison%' then signal sqlstate '45000' set message_text = 'no poison'; end if",
+      );
+
+    test('is parked with its error, and the rest goes on', async () => {
+      await refuse();
+      const poison = [
+        await insertRunningTask(database, { name: 'poison-1' }),
+        await insertRunningTask(database, { name: 'poison-2' }),
+      ];
+      const good = await Promise.all(Array.from({ length: 30 }, (_, i) => insertRunningTask(database, { name: `good-${i}` })));
+      const projector = start();
+      await settled();
+      expect(await database('workspace_tasks')).toHaveLength(good.length);
+      const parked = (await database('workspace_changes_failed')) as Row[];
+      expect(parked).toHaveLength(2);
+      for (const { workspace } of poison) {
+        expect(parked).toContainEqual(
+          expect.objectContaining({ kind: changeKinds.workspace, ref: workspace, error: expect.stringContaining('no poison') }),
+        );
+      }
+      expect(projector.status()).toMatchObject({ active: true, parked: 2 });
+      // It is not tried for ever, and what comes later is projected.
+      await sleep(100);
+      const { batches } = projector.status();
+      await sleep(200);
+      expect(projector.status().batches).toBe(batches);
+      const later = await insertRunningTask(database, { name: 'later' });
+      await settled();
+      expect(await taskOf(later.workspace)).toBeDefined();
+    });
+
+    test('is tried again when it changes, and forgotten when that goes well', async () => {
+      await refuse();
+      const ids = await insertRunningTask(database, { name: 'poison' });
+      const projector = start();
+      await settled();
+      expect(projector.status().parked).toBe(1);
+      await database('workspaces').where('id', ids.workspace).update({ name: 'healed' });
+      await settled();
+      expect(await taskOf(ids.workspace)).toMatchObject({ name: 'healed' });
+      expect(await database('workspace_changes_failed')).toEqual([]);
+      await until('the status says so', () => projector.status().parked === 0);
+    });
+
+    test('does not stop a rebuild', async () => {
+      await refuse();
+      await insertRunningTask(database, { name: 'poison' });
+      const good = await insertRunningTask(database, { name: 'good' });
+      expect(await projectAll(database)).toEqual({ workspaces: 2, changed: 1, parked: 1 });
+      expect(await taskOf(good.workspace)).toBeDefined();
+      await database.raw('drop trigger poison');
+      expect(await projectAll(database)).toEqual({ workspaces: 2, changed: 1, parked: 0 });
+      expect(await database('workspace_changes_failed')).toEqual([]);
+    });
+  });
+
+  describe('two projectors', () => {
+    test('one is active, the other takes over when it stops', async () => {
+      const [first, second] = [start(), start()];
+      await until('one is active', () => first.status().active || second.status().active);
+      const [active, standby] = first.status().active ? [first, second] : [second, first];
+      await sleep(100);
+      expect(standby.status()).toMatchObject({ active: false, lagMs: expect.any(Number) });
+      await active.stop();
+      await until('the other is active', () => standby.status().active, 3000);
+      expect(active.status().active).toBe(false);
+      const ids = await insertRunningTask(database);
+      await settled();
+      expect(await taskOf(ids.workspace)).toBeDefined();
+      expect(standby.status().events).toBe(1);
+    });
+
+    test('one that was paused writes nothing after another has taken over', async () => {
+      const ids = await insertRunningTask(database);
+      const epoch = await takeOver(database);
+      const project = (transaction: Database) => projectWorkspaces(transaction, [ids.workspace]);
+      await writeReadModel(database, epoch, project);
+      await takeOver(database);
+      await database('workspaces').where('id', ids.workspace).update({ name: 'changed' });
+      await expect(writeReadModel(database, epoch, project)).rejects.toThrow(FencedError);
+      await expect(pruneFeed(database, epoch, { seconds: 0, events: 0 })).rejects.toThrow(FencedError);
+      expect((await taskOf(ids.workspace))?.['name']).not.toBe('changed');
+      expect(await events()).toHaveLength(1);
+      await writeReadModel(database, epoch + 1, project);
+      expect(await taskOf(ids.workspace)).toMatchObject({ name: 'changed' });
+    });
+
+    test('one that is paused within a transaction is cut off, and nothing of it stays', async () => {
+      const ids = await insertRunningTask(database);
+      const paused = openDatabase(test_.address, { size: 1, statementTimeoutMs: 10_000, session: { wait_timeout: 5 } });
+      const epoch = await takeOver(paused);
+      let resume = () => {};
+      const pause = new Promise<void>((resolve) => {
+        resume = resolve;
+      });
+      const written = writeReadModel(paused, epoch, async (transaction) => {
+        const changes = await projectWorkspaces(transaction, [ids.workspace]);
+        await pause;
+        return changes;
+      }).then(
+        () => 'written',
+        () => 'refused',
+      );
+      const began = performance.now();
+      start();
+      await settled();
+      expect(performance.now() - began).toBeLessThan(10_000);
+      resume();
+      expect(await written).toBe('refused');
+      await paused.destroy().catch(() => {});
+      expect(await events()).toHaveLength(1);
+      expect(await state()).toMatchObject({ epoch: epoch + 1, seq: 1 });
+      expect(await differences()).toEqual([]);
+    });
+
+    test('a process that is stopped by a signal is replaced, and joins in again as a standby', async () => {
+      const first = startScript('project', test_.address);
+      const second = startScript('project', test_.address);
+      try {
+        const [active, standby] = await Promise.race([
+          first.line('is active').then(() => [first, second] as const),
+          second.line('is active').then(() => [second, first] as const),
+        ]);
+        active.process.kill('SIGSTOP');
+        const ids = await insertRunningTask(database);
+        await standby.line('is active'); // at the latest when the server has cut the other off
+        await settled();
+        expect(await taskOf(ids.workspace)).toBeDefined();
+        active.process.kill('SIGCONT');
+        for (let i = 0; i < 50; i++) {
+          await database('workspaces')
+            .where('id', ids.workspace)
+            .update({ name: `name-${i}` });
+          await sleep(5);
+        }
+        await settled();
+        expect(await state()).toMatchObject({ epoch: 2 });
+        expect(await differences()).toEqual([]);
+      } finally {
+        first.process.kill('SIGCONT');
+        second.process.kill('SIGCONT');
+        await Promise.all([first.kill(), second.kill()]);
+      }
+    }, 30_000);
+
+    test('one whose connection the server ends goes on with a new one', async () => {
+      const projector = start();
+      await until('it is active', () => projector.status().active);
+      for (let i = 0; i < 3; i++) {
+        const [[row]] = (await database.raw("select is_used_lock(concat('project-', sha2(database(), 224))) as `id`")) as [Row[]];
+        if (row?.['id'] !== null) await database.raw('kill ?', [Number(row?.['id'])]);
+        const ids = await insertRunningTask(database);
+        await settled();
+        expect(await taskOf(ids.workspace)).toBeDefined();
+      }
+      expect(await differences()).toEqual([]);
+    });
+  });
+
+  describe('the feed', () => {
+    test('is told to a listener after the commit, in order, and a listener that fails does no harm', async () => {
+      const batches: EventBatch[] = [];
+      start({
+        onEvents: (batch) => {
+          batches.push(batch);
+          throw new Error('a bug in the listener');
+        },
+      });
+      const one = await insertRunningTask(database);
+      await settled();
+      await database('workspaces').where('id', one.workspace).delete();
+      await settled();
+      const { generation } = await state();
+      expect(batches.map((batch) => batch.generation)).toEqual([generation, generation]);
+      expect(batches.flatMap((batch) => batch.events)).toEqual([
+        expect.objectContaining({ seq: 1, kind: 1, taskId: one.workspace, oldOwnerId: undefined, aclChanged: false }),
+        expect.objectContaining({ seq: 2, kind: 2, taskId: one.workspace, ownerId: undefined, oldOwnerId: expect.any(Buffer) }),
+      ]);
+    });
+
+    test('says nothing of a change that changes nothing', async () => {
+      const ids = await insertRunningTask(database);
+      start();
+      await settled();
+      await noteWorkspaces(database, [ids.workspace]);
+      await settled();
+      expect(await events()).toHaveLength(1);
+    });
+
+    test('is pruned by the thousand, and remembers up to where', async () => {
+      const rows = Array.from({ length: 3500 }, (_, i) => ({ seq: i + 1, task_id: newId(), kind: 2, acl_changed: 0 }));
+      await database.batchInsert('task_events', rows, 500);
+      await database('projector_state').update({ seq: 3500 });
+      const epoch = await takeOver(database);
+      const prune = (seconds: number, keep: number) => pruneFeed(database, epoch, { seconds, events: keep });
+      expect(await prune(3600, 1_000_000)).toBe(false);
+      expect(await prune(3600, 2500)).toBe(true); // too many
+      expect(await prune(3600, 2500)).toBe(false);
+      expect(await state()).toMatchObject({ floor_seq: 1000, seq: 3500 });
+      await database('task_events').where('seq', '<=', 2500).update({ created_at: '2026-01-01 00:00:00' });
+      expect(await prune(3600, 1_000_000)).toBe(true); // too old
+      expect(await prune(3600, 1_000_000)).toBe(false); // the last of the next thousand is new
+      expect(await state()).toMatchObject({ floor_seq: 2000 });
+      expect((await events()).at(0)).toMatchObject({ seq: 2001 });
+      expect((await differences()).filter((line) => !line.includes('removed'))).toEqual([]);
+    });
+
+    test('of an older generation is deleted', async () => {
+      const ids = await insertRunningTask(database);
+      const projector = start();
+      await settled();
+      const { generation } = await state();
+      await startGeneration(database);
+      expect((await state())['generation']).not.toBe(generation);
+      await database('workspaces').where('id', ids.workspace).update({ name: 'next' });
+      await until('the old event is gone', async () => (await events()).map(({ seq }) => seq).join() === '2');
+      expect(projector.status().events).toBe(2);
+      expect(await differences()).toEqual([]);
+    });
+  });
+
+  describe('a rebuild', () => {
+    test('makes everything anew, removes what does not belong, and starts a generation', async () => {
+      const ids = await Promise.all(Array.from({ length: 250 }, () => insertRunningTask(database)));
+      await projectAll(database);
+      const { generation } = await state();
+      const [one, two, three] = ids;
+      if (one === undefined || two === undefined || three === undefined) throw new Error('no tasks');
+      await database('workspace_tasks').where('id', one.workspace).delete();
+      await database('workspace_tasks').where('id', two.workspace).update({ prompt: 'wrong', owner_id: newId() });
+      await database('workspace_tasks').where('id', three.workspace).update({ id: newId() });
+      const place = { owner_id: newId(), organization_id: newId(), created_at: now() };
+      await database('workspace_task_acl').insert({ kind: 1, subject_id: newId(), task_id: newId(), ...place });
+      const progress: number[] = [];
+      const done = await projectAll(database, { onProgress: (workspaces) => progress.push(workspaces) });
+      expect(done).toEqual({ workspaces: 252, changed: 4, parked: 0 });
+      expect(progress).toEqual([200, 252]);
+      expect((await state())['generation']).not.toBe(generation);
+      await database('workspace_changes').delete();
+      expect(await differences()).toEqual([]);
+    });
+
+    test('works beside a projector, and the feed stays whole', async () => {
+      const ids = await Promise.all(Array.from({ length: 300 }, () => insertRunningTask(database)));
+      start();
+      for (let i = 0; i < 3; i++) {
+        await database('workspace_tasks')
+          .whereIn(
+            'id',
+            ids.slice(0, 50).map(({ workspace }) => workspace),
+          )
+          .delete();
+        const writing = Promise.all(
+          ids.slice(25, 75).map(({ workspace }) =>
+            database('workspaces')
+              .where('id', workspace)
+              .update({ name: newId().toString('hex') }),
+          ),
+        );
+        await Promise.all([projectAll(database), writing]);
+      }
+      await settled();
+      expect(await differences()).toEqual([]);
+    });
+  });
+
+  describe('the sweep', () => {
+    test('repairs what went by without a note, and counts it', async () => {
+      const ids = await Promise.all(Array.from({ length: 120 }, () => insertRunningTask(database)));
+      const projector = start({ sweepPassMs: 0 });
+      await settled();
+      const [one, two] = ids;
+      await database('workspace_tasks')
+        .where('id', one?.workspace ?? '')
+        .update({ prompt: 'wrong' });
+      await database('workspace_tasks')
+        .where('id', two?.workspace ?? '')
+        .delete();
+      await until('both are repaired', () => projector.status().repairs === 2);
+      expect(await differences()).toEqual([]);
+      expect(await events()).toHaveLength(122);
+    });
+
+    test('does not take for an error what waits in the outbox', async () => {
+      const ids = await Promise.all(Array.from({ length: 60 }, () => insertRunningTask(database)));
+      const projector = start({ sweepPassMs: 0 });
+      await settled();
+      const deadline = performance.now() + 3000;
+      while (performance.now() < deadline) {
+        const { workspace, agent, job } = ids[Math.floor(Math.random() * ids.length)] ??
+          ids[0] ?? { workspace: '', agent: '', job: '' };
+        await Promise.all([
+          database('workspaces')
+            .where('id', workspace)
+            .update({ name: newId().toString('hex') }),
+          database('workspace_agents')
+            .where('id', agent)
+            .update({ lifecycle_state: newId().toString('hex') }),
+          database('provisioner_jobs')
+            .where('id', job)
+            .update({ error: newId().toString('hex') }),
+        ]);
+      }
+      await settled();
+      expect(projector.status().swept).toBeGreaterThan(100);
+      expect(projector.status().repairs).toBe(0);
+      expect(await differences()).toEqual([]);
+    });
+  });
+
+  describe('verify', () => {
+    test('names each difference: the task, the column, what is stored and what is expected', async () => {
+      const ids = await insertRunningTask(database);
+      const [gone, orphan] = [await insertRunningTask(database), newId()];
+      await projectAll(database);
+      await database('workspace_changes').delete();
+      expect(await differences()).toEqual([]);
+      await database('workspace_tasks').where('id', ids.workspace).update({ prompt: 'wrong', favorite: 1 });
+      const [row] = (await database('workspace_tasks').where('id', ids.workspace)) as Row[];
+      await database('workspace_tasks').insert({ ...row, id: orphan });
+      await database('workspace_tasks').where('id', gone.workspace).delete();
+      await database('workspace_task_acl').insert({
+        kind: 1,
+        subject_id: newId(),
+        created_at: now(),
+        task_id: ids.workspace,
+        owner_id: newId(),
+        organization_id: newId(),
+      });
+      const lines = await differences();
+      expect(lines).toContain(`${formatUuid(ids.workspace)} prompt: stored "wrong", expected "Do something"`);
+      expect(lines).toContain(`${formatUuid(ids.workspace)} favorite: stored 1, expected 0`);
+      expect(lines).toContain(`${formatUuid(gone.workspace)} id: stored no row, expected a row`);
+      expect(lines).toContain(`${formatUuid(orphan)} id: stored a row, expected no row`);
+      expect(lines.some((line) => line.startsWith(`${formatUuid(ids.workspace)} acl: stored `))).toBe(true);
+      expect(lines.some((line) => line.startsWith(`${formatUuid(orphan)} feed: stored no event`))).toBe(true);
+      expect(lines.some((line) => line.startsWith(`${formatUuid(gone.workspace)} feed: stored of `))).toBe(true);
+      expect(lines).toHaveLength(7);
+    });
+
+    test('finds a hole in the feed', async () => {
+      for (let i = 0; i < 3; i++) await insertRunningTask(database);
+      await projectAll(database);
+      await database('task_events').where('seq', 2).delete();
+      expect(await differences()).toContain('feed feed: stored 2 events up to number 3, expected 3 events up to number 3');
+    });
+
+    test('does not count what waits in the outbox', async () => {
+      const ids = await insertRunningTask(database);
+      expect(await differences()).toEqual([]);
+      await projectAll(database);
+      await database('workspace_changes').delete();
+      for (const [table, change] of [
+        ['workspaces', { name: 'other' }],
+        ['workspace_agents', { lifecycle_state: 'off' }],
+        ['provisioner_jobs', { error: 'broken' }],
+      ] as const) {
+        const id = { workspaces: ids.workspace, workspace_agents: ids.agent, provisioner_jobs: ids.job }[table];
+        await database(table).where('id', id).update(change);
+        expect(await differences(), table).toEqual([]);
+        await database('workspace_changes').delete();
+        expect(await differences(), table).not.toEqual([]);
+        await projectAll(database);
+      }
+    });
+  });
+
+  describe('its status', () => {
+    test('is unknown while the database cannot be reached', async () => {
+      const projector = start({ address: { socketPath: '/nonexistent/db.sock', user: 'nobody', database: 'none' } });
+      await sleep(50);
+      expect(projector.status()).toMatchObject({ active: false, lagMs: undefined });
+      const began = performance.now();
+      await projector.stop();
+      expect(performance.now() - began).toBeLessThan(2000);
+    });
+
+    test('says how long changes wait, also from the standby', async () => {
+      const blocker = await database.transaction();
+      await blocker.raw('select 1 from projector_state for update');
+      const [first, second] = [start(), start()];
+      await insertRunningTask(database);
+      await sleep(1500);
+      expect(first.status().active && second.status().active).toBe(false);
+      await blocker.commit();
+      await settled();
+      await until('it is 0 again', () => first.status().lagMs === 0 || second.status().lagMs === 0);
+    });
+
+    test('stops within a second, active or not, and lets go of the database', async () => {
+      const [first, second] = [start(), start()];
+      await until('one is active', () => first.status().active || second.status().active);
+      const began = performance.now();
+      await Promise.all([first.stop(), second.stop()]);
+      expect(performance.now() - began).toBeLessThan(2500);
+      const [[row]] = (await database.raw("select is_free_lock(concat('project-', sha2(database(), 224))) as `free`")) as [Row[]];
+      expect(row?.['free']).toBe(1);
+    });
+  });
+});
