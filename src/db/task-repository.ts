@@ -242,7 +242,7 @@ function whereReadable(database: Database, any: Knex.QueryBuilder, { organizatio
       );
   any
     .orWhereExists(shared('user'))
-    .orWhere((group) => void group.whereIn('t.organization_id', orSharedIn.memberOf).whereExists(shared('group')));
+    .orWhere((group) => group.whereIn('t.organization_id', orSharedIn.memberOf).whereExists(shared('group')));
 }
 
 /** A branch from the position on: `… and (t.created_at < ? or (t.created_at = ? and t.id < ?)) order by … limit ?` */
@@ -263,7 +263,7 @@ function listBranch(
       position.where(first, beyond, after[0]);
       // Never a row constructor: no engine reads (a, b) < (?, ?) as a range.
       if (second !== undefined) {
-        position.orWhere((tie) => void tie.where(first, after[0]).where(second, beyond, after[1] as Buffer));
+        position.orWhere((tie) => tie.where(first, after[0]).where(second, beyond, after[1] as Buffer));
       }
     });
   }
@@ -327,7 +327,7 @@ function readable(query: Knex.QueryBuilder, database: Database, scope: Scope): v
   if (scope.everything) return;
   query.where((any) => {
     whereReadable(database, any, { organizations: scope.organizations, orSharedIn: scope });
-    any.orWhere((own) => void own.where('t.owner_id', scope.userId).whereIn('t.organization_id', scope.ownIn));
+    any.orWhere((own) => own.where('t.owner_id', scope.userId).whereIn('t.organization_id', scope.ownIn));
   });
 }
 
