@@ -13,6 +13,8 @@ export interface TaskFilter {
   readonly templateIds?: readonly Buffer[];
   /** A part of the name, in any case. */
   readonly name?: string;
+  /** A part of the first 1,000 characters of the prompt, in any case. */
+  readonly prompt?: string;
   /** A WorkspaceStatus. Without one, deleted tasks are left out. */
   readonly status?: number;
   /** A TaskPhase. */
@@ -60,6 +62,8 @@ export function applyFilter(
   if (templateIds !== undefined) query.whereIn('t.template_id', templateIds);
   // locate() compares bytes: no character of the name is a wildcard.
   if (name !== undefined) query.whereRaw('locate(?, ??) > 0', [Buffer.from(foldName(name)), 't.name_fold']);
+  if (filter.prompt !== undefined)
+    query.whereRaw('locate(?, ??) > 0', [Buffer.from(filter.prompt.toLowerCase()), 't.prompt_fold']);
   if (phase !== undefined) query.where('t.phase', phase);
   if (state !== undefined) query.where('t.state', state);
   // Phase active (3) and state idle (2), as `list_status` has it.

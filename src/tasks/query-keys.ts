@@ -18,6 +18,8 @@ export interface TaskTerms {
   readonly owner?: OwnerTerm;
   /** A part of the name, literal. */
   readonly name?: string;
+  /** A part of the beginning of the prompt, literal. */
+  readonly prompt?: string;
   /** A template's name. */
   readonly template?: string;
   readonly organization?: IdOrName;
@@ -63,6 +65,9 @@ export interface QueryKey {
   readonly byDefault?: (terms: TermsDraft) => void;
 }
 
+/** Fewest characters to look for in prompts: fewer are in nearly all of them. */
+const minPromptCharacters = 3;
+
 /** Most ids, or other words, in one list of a query. */
 export const maxListSize = 200;
 
@@ -85,6 +90,14 @@ export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey
     }),
   ],
   ['name', single((value, terms) => void (terms.name = value))],
+  [
+    'prompt',
+    single((value, terms) => {
+      if ([...value].length < minPromptCharacters) return `must have at least ${minPromptCharacters} characters`;
+      terms.prompt = value;
+      return undefined;
+    }),
+  ],
   ['template', single((value, terms) => void (terms.template = value))],
   ['organization', single((value, terms) => void (terms.organization = toIdOrName(value)))],
   [

@@ -151,6 +151,8 @@ describeOnEngines('each filter', (engine) => {
       'created_after:2025-08-22T09:21:39.697094Z created_before:2025-08-22T09:21:39.697094Z',
       ({ createdAt }) => createdAt === '2025-08-22 09:21:39.697094',
     ],
+    ['prompt:"WHAT is 1 +"', ({ parameters }) => parameters.get('ai prompt') === 'what is 1 + 1?'],
+    ['prompt:%%%', () => false, false],
     ['param:"ai prompt"', ({ parameters }) => parameters.has('ai prompt')],
     ['param:ZONE', ({ parameters }) => parameters.has('zone')],
     ['param:zone=eu', ({ parameters }) => parameters.get('zone') === 'eu'],

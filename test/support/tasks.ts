@@ -54,6 +54,7 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
     name_fold: fold,
     display_name: '',
     prompt: init.prompt ?? 'Do it',
+    prompt_fold: Buffer.from((init.prompt ?? 'Do it').slice(0, 1000).toLowerCase()),
     live: init.deleted === true ? 0 : 1,
     status,
     list_status: status + (init.waiting === true ? 16 : 0),

@@ -137,6 +137,14 @@ describe('param', () => {
   });
 });
 
+describe('prompt', () => {
+  test('is literal and lower-cased, of at least 3 characters', () => {
+    expect(read('prompt:"50% of_IT"').prompt).toBe('50% of_it');
+    expect(read('prompt:äöü').prompt).toBe('äöü');
+    for (const text of ['a', 'ab', '🚀🚀']) expect(refused(`prompt:${text}`)).toEqual(['prompt']);
+  });
+});
+
 describe('phase and state', () => {
   test('have a word for each value', () => {
     for (const [name, value] of Object.entries(TaskPhase)) if (value > 0) expect(read(`phase:${name}`).phase).toBe(value);

@@ -38,7 +38,8 @@ export type ListTasksRequest = Message<"tasks.v1.ListTasksRequest"> & {
   /**
    * Where the page starts: the `next_page_token` of the page before, or empty for the first page.
    *
-   * A token belongs to its query, order and caller. Any other is INVALID_ARGUMENT with PAGE_TOKEN_INVALID; list again without one.
+   * A token belongs to its query, order and caller. Any other is INVALID_ARGUMENT with PAGE_TOKEN_INVALID: list again without
+   * one.
    *
    * @generated from field: string page_token = 2;
    */
@@ -47,12 +48,12 @@ export type ListTasksRequest = Message<"tasks.v1.ListTasksRequest"> & {
   /**
    * Which tasks: terms of the form `key:value`, all of which must hold, and free words, which are looked for in the name.
    *
-   * Keys are `owner`, `name`, `template`, `organization`, `id`, `status`, `phase`, `state`, `waiting`, `has-agent`, `healthy`,
-   * `dormant`, `outdated`, `has_external_agent`, `has-ai-task`, `param`, `shared`, `shared_with_user`, `shared_with_group`,
-   * `created_after`, `created_before`, `last_used_after` and `last_used_before`, described in docs/query.md. Without `owner` the
-   * query means the caller's own tasks, or with `id`, `organization` or `shared_with_…` everyone's; so does `owner:*`. At most
-   * 4 KiB, 64 terms and 200 values in a list. A query that does not parse is INVALID_ARGUMENT with INVALID_QUERY and names each
-   * wrong key.
+   * Keys are `owner`, `name`, `prompt`, `template`, `organization`, `id`, `status`, `phase`, `state`, `waiting`, `has-agent`,
+   * `healthy`, `dormant`, `outdated`, `has_external_agent`, `has-ai-task`, `param`, `shared`, `shared_with_user`,
+   * `shared_with_group`, `created_after`, `created_before`, `last_used_after` and `last_used_before`, described in docs/query.md.
+   * Without `owner` the query means the caller's own tasks, or with `id`, `organization` or `shared_with_…` everyone's; so does
+   * `owner:*`. At most 4 KiB, 64 terms and 200 values in a list. A query that does not parse is INVALID_ARGUMENT with
+   * INVALID_QUERY and names each wrong key.
    *
    * @generated from field: string query = 3;
    */
@@ -466,7 +467,7 @@ export type Task = Message<"tasks.v1.Task"> & {
   ownerAvatarUrl: string;
 
   /**
-   * A title for people: the prompt on one line, cut to 64 bytes with `…`. Empty without a prompt.
+   * A title for people: the prompt on one line, of more than 64 characters the first 63 and `…`. Empty without a prompt.
    *
    * @generated from field: string display_name = 14;
    */
