@@ -306,7 +306,8 @@ export class RunningCall implements Call {
   /** One line a call. It never holds what the client asked for, nor a token. */
   #writeLog(failure: ConnectError | undefined, milliseconds: number): void {
     const { log } = this.#chain;
-    const level = failure === undefined ? (this.#method.open ? 'debug' : 'info') : levelOf(failure.code);
+    let level = levelOf(failure?.code);
+    if (level === 'info' && this.#method.open) level = 'debug'; // probes come every few seconds
     if (!log.isLevelEnabled(level)) return;
     const line = {
       method: this.#method.name,
@@ -327,7 +328,7 @@ function expire(call: RunningCall): void {
 }
 
 /** Our own faults are errors, what is away is a warning, and what clients do wrong is no trouble of ours. */
-function levelOf(code: Code): 'error' | 'warn' | 'info' {
+function levelOf(code: Code | undefined): 'error' | 'warn' | 'info' | 'debug' {
   switch (code) {
     case Code.Internal:
     case Code.Unknown:

@@ -197,8 +197,9 @@ function decode(method: Method, bytes: Buffer): Message {
   }
 }
 
-async function* decodeAll(method: Method, requests: AsyncIterable<Buffer>): AsyncGenerator<Message> {
-  for await (const bytes of requests) yield decode(method, bytes);
+async function* decodeAll(method: Method, call: grpc.ServerDuplexStream<Buffer, Buffer>): AsyncGenerator<Message> {
+  // Leaving the requests in the middle must not destroy the call, over which the answers go.
+  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
 }
 
 /** Turns a response into bytes. A handler that has the bytes already would pass here. */

@@ -435,9 +435,10 @@ async function rawGrpc(
       ...signedIn,
       ...headers,
     });
-    const answer = {};
-    stream.on('response', (received) => Object.assign(answer, received));
-    stream.on('trailers', (received) => Object.assign(answer, received));
+    const answer: Record<string, unknown> = {};
+    const add = (received: object): void => void Object.assign(answer, received);
+    stream.on('response', add);
+    stream.on('trailers', add);
     stream.end(body);
     stream.resume();
     await once(stream, 'close');
