@@ -72,7 +72,7 @@ export async function serve(config: Config): Promise<void> {
   });
   const server = createServer({
     handlers: service,
-    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS),
+    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, log),
     host: config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1'),
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     webOrigins: config.WEB_ORIGINS,

@@ -22,7 +22,13 @@ export function hashSecret(secret: string): Buffer {
 /** A key with its user, as the check of a token needs them. */
 export interface ApiKey {
   readonly hashedSecret: Buffer;
-  readonly scope: string;
+  /** What the key is good for, in Coder's words. */
+  readonly scopes: readonly string[];
+  /** What it is good for among those, as `type:id`; absent means everything. */
+  readonly allowList?: readonly string[];
+  readonly expired: boolean;
+  /** Whether its use is to be noted, see {@link ApiKeyRepository.noteUse}. */
+  readonly useIsDue: boolean;
   /** Milliseconds until the key expires, by the database's clock. Negative when it has. */
   readonly expiresInMs: number;
   readonly userId: Buffer;
@@ -51,6 +57,11 @@ export interface ApiKeyRepository {
    * users are not found.
    */
   find(id: string): Promise<ApiKey | undefined>;
+  /**
+   * Notes that a key was used, about once an hour: `last_used`, the user's `last_seen_at`, a new `expires_at` a lifetime from now,
+   * and a dormant user becomes active (coderd/httpmw/apikey.go).
+   */
+  noteUse(id: string): Promise<void>;
   /** Makes a token for a user; undefined when there is no such user. It can be read here and never again. */
   create(username: string, options: { readonly lifetimeSeconds: number; readonly name: string }): Promise<string | undefined>;
   /** Deletes a key; false when there is none. */
@@ -85,6 +96,10 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
         .select(
           'k.hashed_secret',
           'k.scope',
+          'k.scopes',
+          'k.allow_list',
+          database.raw('k.expires_at < utc_timestamp(6) as expired'), // equal is still valid, as in Coder
+          database.raw(`(${useIsDue}) as use_is_due`),
           database.raw('timestampdiff(microsecond, utc_timestamp(6), k.expires_at) div 1000 as expires_in_ms'),
           'u.id as user_id',
           'u.username',
@@ -111,7 +126,10 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
         );
       return {
         hashedSecret: row.hashed_secret,
-        scope: row.scope,
+        scopes: row.scopes === null ? [row.scope] : toWords(row.scopes),
+        ...(row.allow_list === null ? {} : { allowList: toWords(row.allow_list) }),
+        expired: row.expired === 1,
+        useIsDue: row.use_is_due === 1,
         expiresInMs: Number(row.expires_in_ms),
         userId: row.user_id,
         username: row.username,
@@ -124,6 +142,21 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
         })),
         groupIds: toWords(row.group_ids).map((hex) => Buffer.from(hex, 'hex')),
       };
+    },
+
+    async noteUse(id) {
+      // The key and its user in one statement: update api_keys k join users u on u.id = k.user_id set … where k.id = ?
+      // Assignments are made from left to right, so `last_used` comes last: the others look at it.
+      await database.raw(
+        `update api_keys as k join users as u on u.id = k.user_id
+         set k.expires_at = if(${extensionIsDue}, utc_timestamp(6) + interval k.lifetime_seconds second, k.expires_at),
+             k.updated_at = utc_timestamp(6),
+             k.last_used = utc_timestamp(6),
+             u.last_seen_at = utc_timestamp(6),
+             u.status = if(u.status = 'dormant', 'active', u.status)
+         where k.id = ?`,
+        [id],
+      );
     },
 
     async create(username, { lifetimeSeconds, name }) {
@@ -166,9 +199,17 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
   };
 }
 
+/** A key's expiry is moved when it has come nearer than its lifetime by an hour: so a key in use is written about hourly. */
+const extensionIsDue = `timestampdiff(second, utc_timestamp(6), k.expires_at) <= k.lifetime_seconds - 3600`;
+const useIsDue = `timestampdiff(second, k.last_used, utc_timestamp(6)) > 3600 or ${extensionIsDue} or u.status = 'dormant'`;
+
 interface KeyRow {
   readonly hashed_secret: Buffer;
   readonly scope: string;
+  readonly scopes: unknown;
+  readonly allow_list: unknown;
+  readonly expired: 0 | 1;
+  readonly use_is_due: 0 | 1;
   readonly expires_in_ms: number | string;
   readonly user_id: Buffer;
   readonly username: string;

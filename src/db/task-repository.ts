@@ -138,7 +138,8 @@ interface Readable {
  * The branches whose union is the list. A caller who may read in several ways has one branch for each way, and each status one
  * or two, because an index serves equalities in order but neither OR nor IN. No branch means that nothing can be read.
  */
-function branchesOf(scope: Scope, filter: TaskFilter, order: ListOrder): Branch[] {
+function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[] {
+  const filter = withinToken(scope, asked);
   const { ownerId, organizationId, templateIds, ids } = filter;
   if (templateIds?.length === 0 || ids?.length === 0) return [];
   const suffix = orders[order].index;
@@ -178,6 +179,13 @@ function branchesOf(scope: Scope, filter: TaskFilter, order: ListOrder): Branch[
       })),
     ),
   ];
+}
+
+/** The filter, with the ids that the caller's token is good for. */
+function withinToken({ onlyIds }: Scope, filter: TaskFilter): TaskFilter {
+  if (onlyIds === undefined) return filter;
+  const asked = filter.ids;
+  return { ...filter, ids: asked === undefined ? onlyIds : onlyIds.filter((id) => asked.some((one) => one.equals(id))) };
 }
 
 /** The branches of a list by status: all that are not deleted, or those of a status, waiting for input or not. */
@@ -313,7 +321,7 @@ function listUnion(
  *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
  */
 function listScan(database: Database, scope: Scope, question: ListQuestion, agentInactiveSeconds: number): Knex.QueryBuilder {
-  const { filter } = question;
+  const filter = withinToken(scope, question.filter);
   const query = listBranch(database, { index: undefined, equal: {}, filter }, question, agentInactiveSeconds);
   query.where((any) => {
     for (const equal of statusesOf(filter))
@@ -324,6 +332,7 @@ function listScan(database: Database, scope: Scope, question: ListQuestion, agen
 
 /** `and (<whereReadable> or (t.owner_id = ? and t.organization_id in (…)))`: for one row, or a walk, an OR is right. */
 function readable(query: Knex.QueryBuilder, database: Database, scope: Scope): void {
+  if (scope.onlyIds !== undefined) query.whereIn('t.id', scope.onlyIds);
   if (scope.everything) return;
   query.where((any) => {
     whereReadable(database, any, { organizations: scope.organizations, orSharedIn: scope });

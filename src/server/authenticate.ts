@@ -1,7 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { type ApiKeyRepository, hashSecret, parseSessionToken } from '../db/api-key-repository.ts';
+import { parseUuid } from '../db/uuid.ts';
 import { unauthenticated } from '../errors.ts';
+import type { Logger } from '../log.ts';
 import type { Caller } from '../tasks/caller.ts';
 
 /** Reads a header of the call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
@@ -13,8 +15,22 @@ export type Authenticate = (header: HeaderReader) => Promise<Caller>;
 /** Verified callers remembered at once; the ones used longest ago are forgotten first. */
 const maxRemembered = 10_000;
 
-/** Scopes of a token that may read tasks. Coder's other one, `application_connect`, reads nothing. */
-const readingScopes: ReadonlySet<string> = new Set(['all', 'coder:all']);
+/**
+ * Scopes of a token that may read tasks (coderd/rbac/scopes.go). A task is a workspace here, so the right to read either will do.
+ * `application_connect`, for one, reads nothing.
+ */
+const readingScopes: ReadonlySet<string> = new Set([
+  'all',
+  'coder:all',
+  'coder:workspaces.create',
+  'coder:workspaces.operate',
+  'coder:workspaces.delete',
+  'coder:workspaces.access',
+  'workspace:*',
+  'workspace:read',
+  'task:*',
+  'task:read',
+]);
 
 /**
  * Checks session tokens against the database.
@@ -22,9 +38,11 @@ const readingScopes: ReadonlySet<string> = new Set(['all', 'coder:all']);
  * A verified caller is remembered for a few seconds, so that a warm call needs no statement for it; a revoked token works for at
  * most that long. Negative answers are not remembered. Calls that come at once with one token share one look.
  *
+ * The use of a token is noted about once an hour, beside the call: a database that takes no writes does not fail a read.
+ *
  * @param rememberSeconds how long a verified caller may be remembered, 0 for never.
  */
-export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: number): Authenticate {
+export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: number, log?: Logger): Authenticate {
   // By the hash of the token, so that a dump of the memory holds no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
   const underWay = new Map<string, Promise<Caller>>();
@@ -36,10 +54,23 @@ export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: numb
     if (parts === undefined || key === undefined) throw unauthenticated();
     const secret = hashSecret(parts.secret);
     const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
-    // Equal is still valid, as in Coder (coderd/httpmw/apikey.go).
-    if (!matches || key.expiresInMs < 0 || key.userStatus === 'suspended') throw unauthenticated();
+    if (!matches || key.expired || key.userStatus === 'suspended') throw unauthenticated();
+    if (key.useIsDue) {
+      keys
+        .noteUse(parts.id)
+        .catch((error: unknown) => log?.warn({ err: error, key: parts.id }, 'the use of a token was not noted'));
+    }
     const { userId, username, roles, customRoles, memberships, groupIds } = key;
-    const caller: Caller = { userId, username, roles, customRoles, memberships, groupIds, mayRead: readingScopes.has(key.scope) };
+    const caller: Caller = {
+      userId,
+      username,
+      roles,
+      customRoles,
+      memberships,
+      groupIds,
+      mayRead: key.scopes.some((scope) => readingScopes.has(scope)),
+      ...allowed(key.allowList),
+    };
     const ttl = Math.min(rememberSeconds * 1000, key.expiresInMs);
     if (ttl > 0) remembered.set(hash, caller, { ttl });
     return caller;
@@ -57,6 +88,14 @@ export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: numb
     underWay.set(hash, verification);
     return verification;
   };
+}
+
+/** The tasks that a list of `type:id` allows: all, or those whose ids are in it. What is of another type says nothing of tasks. */
+function allowed(allowList: readonly string[] | undefined): { onlyIds?: Buffer[] } {
+  if (allowList === undefined) return {};
+  const entries = allowList.map((entry) => entry.split(':'));
+  const ofTasks = entries.filter(([type = '']) => ['*', 'workspace', 'task'].includes(type)).map(([, id = '']) => id);
+  return ofTasks.includes('*') ? {} : { onlyIds: ofTasks.map(parseUuid).filter((id) => id !== undefined) };
 }
 
 /** The first token that is given, even if it is a wrong one: the cookie, `coder-session-token`, then `authorization: Bearer`. */

@@ -34,4 +34,6 @@ export interface Caller {
   readonly groupIds: readonly Buffer[];
   /** Whether the caller's token is good for reading tasks at all. */
   readonly mayRead: boolean;
+  /** The tasks that the token is good for, where it is not good for all. */
+  readonly onlyIds?: readonly Buffer[];
 }

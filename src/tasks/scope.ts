@@ -24,6 +24,8 @@ export interface Scope {
   readonly ownIn: readonly Buffer[];
   readonly sharedWith: readonly Subject[];
   readonly memberOf: readonly Buffer[];
+  /** Where it is set, none of the above reads any other task: the caller's token is good for these alone. */
+  readonly onlyIds?: readonly Buffer[];
 }
 
 /** Built-in roles that read every workspace: of the site, and of the organization they are held in. */
@@ -38,7 +40,15 @@ const readingOrganizationRoles: ReadonlySet<string> = new Set(['organization-adm
  */
 export function scopeOf(caller: Caller): Scope {
   const { userId, memberships } = caller;
-  const nothing: Scope = { userId, everything: false, organizations: [], ownIn: [], sharedWith: [], memberOf: [] };
+  const nothing: Scope = {
+    userId,
+    everything: false,
+    organizations: [],
+    ownIn: [],
+    sharedWith: [],
+    memberOf: [],
+    ...(caller.onlyIds === undefined ? {} : { onlyIds: caller.onlyIds }),
+  };
   if (!caller.mayRead) return nothing;
 
   const custom = [...caller.customRoles, ...memberships.flatMap(({ customRoles }) => customRoles)];

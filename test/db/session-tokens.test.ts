@@ -1,8 +1,9 @@
 import { Code } from '@connectrpc/connect';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/db/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { createNameLookup } from '../../src/db/name-lookup.ts';
+import { formatUuid } from '../../src/db/uuid.ts';
 import { createAuthenticate, type HeaderReader } from '../../src/server/authenticate.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
@@ -139,6 +140,98 @@ describeOnEngines('session tokens', (engine) => {
     expect(caller.groupIds.map(String).toSorted()).toEqual(groups.map(String).toSorted());
     expect(caller.customRoles).toEqual([{ site: reading, organization: [], user: [] }]);
     expect(caller.memberships[0]?.customRoles).toEqual([{ site: [], organization: reading, user: [] }]);
+  });
+
+  const set = (given: string, columns: Record<string, unknown>) =>
+    database('api_keys').where('api_keys.id', given.slice(0, 10)).update(columns);
+  const ago = (seconds: number) => database.raw('utc_timestamp(6) - interval ? second', [seconds]);
+  const minutesTo = async (given: string, column: string): Promise<number> => {
+    const [row] = await database('api_keys')
+      .where('api_keys.id', given.slice(0, 10))
+      .select({ minutes: database.raw('timestampdiff(second, utc_timestamp(6), ??) / 60', [`api_keys.${column}`]) });
+    return Number(row.minutes);
+  };
+
+  describe('scopes', () => {
+    test.each<[scope: string, scopes: string[] | null, reads: boolean]>([
+      ['all', null, true],
+      ['application_connect', null, false],
+      ['all', ['coder:application_connect'], false],
+      ['application_connect', ['coder:all'], true],
+      ['all', ['template:read', 'workspace:read'], true],
+      ['all', ['task:read'], true],
+      ['all', ['workspace:ssh', 'user:read'], false],
+      ['all', ['coder:workspaces.operate'], true],
+      ['all', ['coder:templates.author'], false],
+      ['all', [], false],
+    ])('%s, %j: %s', async (scope, scopes, reads) => {
+      const narrow = await make('developer');
+      await set(narrow, { scope, scopes: scopes === null ? null : JSON.stringify(scopes) });
+      await expect(authenticate()(bearing(narrow))).resolves.toMatchObject({ mayRead: reads });
+    });
+
+    const one = 'a7a27450-ca16-4553-a6c5-9d6f04808569';
+    test.each<[string[] | null, string[] | undefined]>([
+      [null, undefined],
+      [['*:*'], undefined],
+      [['workspace:*'], undefined],
+      [['template:*', `workspace:${one}`], [one]],
+      [[`task:${one}`], [one]],
+      [['template:*'], []],
+      [['workspace:nonsense'], []],
+    ])('an allow list of %j', async (allowList, ids) => {
+      const narrow = await make('developer');
+      await set(narrow, { allow_list: allowList === null ? null : JSON.stringify(allowList) });
+      const { onlyIds } = await authenticate()(bearing(narrow));
+      expect(onlyIds?.map(formatUuid)).toEqual(ids);
+    });
+  });
+
+  describe('the use of a token', () => {
+    test('is noted once an hour, and then extends its life', async () => {
+      const used = await make('developer', 86_400);
+      await set(used, { last_used: ago(3590), expires_at: ago(-86_400) });
+      await authenticate()(bearing(used));
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(await minutesTo(used, 'last_used')).toBeLessThan(-59);
+
+      await set(used, { last_used: ago(3610), expires_at: ago(-80_000) });
+      await authenticate()(bearing(used));
+      await vi.waitFor(async () => expect(await minutesTo(used, 'last_used')).toBeGreaterThan(-1));
+      expect(await minutesTo(used, 'expires_at')).toBeGreaterThan(24 * 60 - 2);
+    });
+
+    test('does not extend a life that is long enough', async () => {
+      const used = await make('developer', 86_400);
+      await set(used, { last_used: ago(3610), expires_at: ago(-85_000) });
+      await authenticate()(bearing(used));
+      await vi.waitFor(async () => expect(await minutesTo(used, 'last_used')).toBeGreaterThan(-1));
+      expect(await minutesTo(used, 'expires_at')).toBeLessThan(85_000 / 60 + 1);
+    });
+
+    test('wakes a dormant user', async () => {
+      const id = await insertUser(database, { username: 'dreamer', status: 'dormant' });
+      await authenticate()(bearing(await make('dreamer')));
+      await vi.waitFor(async () => {
+        const [user] = await database('users').where('users.id', id);
+        expect(user).toMatchObject({ status: 'active', last_seen_at: expect.any(String) });
+      });
+    });
+
+    test('fails no read when it cannot be noted', async () => {
+      const used = await make('developer', 86_400);
+      await set(used, { last_used: ago(7200) });
+      const readOnly: ApiKeyRepository = { ...keys, noteUse: () => Promise.reject(new Error('read only')) };
+      await expect(createAuthenticate(readOnly, 0)(bearing(used))).resolves.toMatchObject({ username: 'Developer' });
+    });
+
+    test('is good to the last moment, and not after', async () => {
+      const last = await make('developer', 86_400);
+      await set(last, { expires_at: ago(-1) });
+      await expect(authenticate()(bearing(last))).resolves.toBeDefined();
+      await set(last, { expires_at: ago(0) });
+      await expect(authenticate()(bearing(last))).rejects.toEqual(refused);
+    });
   });
 
   test('a token for apps alone reads nothing', async () => {

@@ -162,6 +162,24 @@ describeOnEngines('the task repository', (engine) => {
       }
     });
 
+    test('a token that is good for some tasks reads no others', async () => {
+      const [mine, other] = of(owner);
+      const [foreign] = of(foreigner);
+      if (mine === undefined || other === undefined || foreign === undefined) throw new Error('no task');
+      for (const scope of [site, asOwner]) {
+        const narrow: Scope = { ...scope, onlyIds: [mine.id, foreign.id] };
+        const expected = scope === site ? [mine.id, foreign.id] : [mine.id];
+        const listed = await repository.list(narrow, { filter: {}, order: 'created_at', limit: 100 });
+        expect(listed.map(idOf).toSorted()).toEqual(expected.map((id) => id.toString('hex')).toSorted());
+        expect(await repository.count(narrow, {}, 100)).toBe(expected.length);
+        expect(await repository.count(narrow, { ids: [mine.id, other.id] }, 100)).toBe(1);
+        expect(await repository.getById(narrow, mine.id)).toBeDefined();
+        expect(await repository.getById(narrow, other.id)).toBeUndefined();
+        expect(await repository.getByName(narrow, owner, other['name'] as string)).toBeUndefined();
+      }
+      expect(await repository.list({ ...site, onlyIds: [] }, { filter: {}, order: 'created_at', limit: 100 })).toEqual([]);
+    });
+
     test('a deleted task can be got by its id by who could read it, and is not listed', async () => {
       const deleted = tasks.find((task) => !isLive(task) && !owner.equals(task['owner_id'] as Buffer));
       if (deleted === undefined) throw new Error('no deleted task');
