@@ -20,7 +20,7 @@ const [token = '', ...calls] = examples('Call it', 'Know more');
 const example = (sign: string) => calls.find((text) => text.includes(sign)) ?? expect.unreachable(`no example has ${sign}`);
 
 const hasGrpcurl = spawnSync('grpcurl', ['-version']).status === 0;
-if (!hasGrpcurl) console.log('NOT RUN: the example with grpcurl: there is no grpcurl on this machine');
+if (!hasGrpcurl) console.log('skipped: there is no grpcurl on this machine to run its example with');
 
 describe('the examples of the README', () => {
   // A folder like a checkout, with data of its own: the examples read `.data` and import what is installed.
