@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { EngineError } from './engine-error.ts';
 import { removeFoldersLike } from './fetch-packages.ts';
 import type { EngineProgram } from './find-engine.ts';
-import type { Account } from './server-process.ts';
+import { type Account, whyItEnded } from './server-process.ts';
 
 /** What a new data directory is made with. */
 export interface Bootstrap {
@@ -102,17 +102,4 @@ function systemTables(baseDir: string): string {
     .split('\n')
     .filter((line) => !line.includes('@current_hostname')) // more of them, by the name of this machine
     .join('\n');
-}
-
-/**
- * Why a server gave up, from what it printed: its first errors, which later ones follow from, else its last lines. One line of at
- * most 600 characters, without time stamps.
- */
-export function whyItEnded(printed: string): string {
-  const lines = printed
-    .trim()
-    .split('\n')
-    .map((line) => line.replace(/^[\d-]+[ T]+[\d:.]+Z? +\d+ */, ''));
-  const errors = lines.filter((line) => line.includes('[ERROR]')).slice(0, 4);
-  return (errors.length > 0 ? errors : lines.slice(-4)).join(' | ').slice(0, 600);
 }

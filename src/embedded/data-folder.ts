@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { chmod, chown, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,7 +16,7 @@ const logLimit = 5 * 1024 * 1024;
 /** How long to wait for the holder of the folder, in milliseconds: one that was killed just now takes a moment to end. */
 const dyingMs = 300;
 
-/** How long a server that outlived its service may take to shut down before it is killed, in milliseconds. */
+/** How long a server that outlived its service may take to shut down before it is killed, and to end after that, in milliseconds. */
 const orphanGraceMs = 3000;
 
 /** The folder of one embedded engine, held by this process until it is closed. */
@@ -32,7 +32,7 @@ export interface DataFolder {
   readonly run: string;
   /** What the server prints; `engine.log.1` beside it is the part before, when it grew too large. */
   readonly logFile: string;
-  /** Makes the folders that the server needs besides its data directory, and returns the path for its socket. */
+  /** Makes what the server needs besides its data directory, for its account, and returns the path for its socket. */
   prepare(account: Account | undefined): Promise<string>;
   /** Remembers the server's process, so that a later start can tell whether it still runs. */
   noteServer(pid: number): void;
@@ -100,6 +100,8 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
     async prepare(account) {
       await rm(tmp, { recursive: true, force: true });
       for (const folder of [run, tmp, files]) await makePrivate(folder, account);
+      await appendFile(logFile, '', { mode: 0o600 });
+      if (account !== undefined) await chown(logFile, account.uid, account.gid);
       const socketPath = join(run, 'db.sock');
       if (Buffer.byteLength(socketPath) <= socketPathLimit) return socketPath;
       socketDir = await mkdtemp(join(tmpdir().length < 60 ? tmpdir() : '/tmp', 'tasks-db-'));
@@ -131,7 +133,7 @@ async function makePrivate(folder: string, account: Account | undefined): Promis
 
 async function readNote(file: string): Promise<NotedServer> {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as NotedServer;
+    return (JSON.parse(await readFile(file, 'utf8')) as NotedServer | null) ?? {};
   } catch {
     return {};
   }
@@ -141,6 +143,7 @@ async function readNote(file: string): Promise<NotedServer> {
 async function awaitEnd(pid: number, startedAt: string | undefined): Promise<void> {
   const killAt = performance.now() + orphanGraceMs;
   for (let round = 0; processStart(pid) !== undefined && processStart(pid) === startedAt; round += 1) {
+    if (performance.now() > killAt + orphanGraceMs) throw new Error(`process ${pid}, a server of before, does not end`);
     if (performance.now() > killAt) signal(pid, 'SIGKILL');
     else if (round === 0) signal(pid, 'SIGTERM');
     await sleep(10);

@@ -109,6 +109,9 @@ export async function startEngine({
     };
   } catch (error) {
     await folder.close();
+    if (error instanceof Error && 'syscall' in error && error.syscall !== 'connect') {
+      throw new EngineError(`the data folder ${folder.path} cannot be used: ${error.message}`, { cause: error });
+    }
     throw error;
   }
 }
@@ -146,14 +149,15 @@ function serverOptions(program: EngineProgram, folder: DataFolder, socketPath: s
 }
 
 /**
- * Whom the server runs as, where this process is root, which the server should not be: the user whom the data belong to, else
- * nobody. Undefined means as this process: it is no root, or that user cannot enter the folder or run the program.
+ * Whom the server runs as, where this process is root, which the server should not be: the user whom the data or their folder
+ * belong to, and nobody where that is root. Undefined means as this process: it is no root, or that user cannot enter the folder or run the program.
  */
 async function chooseAccount(folder: DataFolder, program: EngineProgram): Promise<Account | undefined> {
   if (process.getuid?.() !== 0) return undefined;
-  const owner = statSync(folder.database, { throwIfNoEntry: false });
-  const account = owner === undefined ? nobody : { uid: owner.uid, gid: owner.gid };
-  if (account.uid === 0) return undefined;
+  const data = statSync(folder.database, { throwIfNoEntry: false });
+  if (data?.uid === 0) return undefined; // they were made where nobody else could enter
+  const { uid, gid } = data ?? statSync(folder.path);
+  const account = uid === 0 ? nobody : { uid, gid };
   try {
     const check = 'cd "$1" && shift && exec "$@"';
     await run('/bin/sh', ['-c', check, 'sh', folder.path, ...program.command, '--no-defaults', '--version'], {

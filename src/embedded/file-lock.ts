@@ -59,10 +59,13 @@ export function processStart(pid: number): string | undefined {
   }
 }
 
-/** Creates the file with all of its content at once, which O_EXCL and a write would not; false when it is there already. */
+/**
+ * Creates the file with all of its content at once, which O_EXCL and a write would not; false when it is there already. Everybody
+ * may read it: to another user a lock that cannot be read would look like nobody's.
+ */
 function createWith(path: string, content: string): boolean {
   const draft = `${path}.${process.pid}`;
-  writeFileSync(draft, content, { mode: 0o600 });
+  writeFileSync(draft, content, { mode: 0o644 });
   try {
     linkSync(draft, path);
     return true;
@@ -79,8 +82,9 @@ function removeIf(path: string, content: string | undefined): void {
   const aside = `${path}.${process.pid}.old`;
   try {
     renameSync(path, aside);
-  } catch {
-    return; // gone already
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // gone already
+    throw error;
   }
   const moved = read(aside);
   if (moved !== content && moved !== undefined) createWith(path, moved);

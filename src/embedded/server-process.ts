@@ -99,3 +99,16 @@ export async function waitUntilAnswering(server: ServerProcess, socketPath: stri
   }
   return false;
 }
+
+/**
+ * Why a server gave up, from what it printed: its first errors, which later ones follow from, else its last lines. One line of at
+ * most 600 characters, without time stamps.
+ */
+export function whyItEnded(printed: string): string {
+  const lines = printed
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/^[\d-]+[ T]+[\d:.]+Z? +\d+ */, ''));
+  const errors = lines.filter((line) => line.includes('[ERROR]')).slice(0, 4);
+  return (errors.length > 0 ? errors : lines.slice(-4)).join(' | ').slice(0, 600);
+}

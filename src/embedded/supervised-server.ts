@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { whyItEnded } from './bootstrap.ts';
 import { EngineError } from './engine-error.ts';
-import { type ServerCommand, type ServerProcess, startServerProcess, waitUntilAnswering } from './server-process.ts';
+import { type ServerCommand, type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from './server-process.ts';
 
 /** A database server that is started again whenever it ends by itself. */
 export interface SupervisedServer {
@@ -55,8 +54,13 @@ export async function superviseServer({
   const launch = async (): Promise<void> => {
     const printed = beginLog();
     server = startServerProcess(command);
-    noteServer(server.pid);
-    if (await waitUntilAnswering(server, socketPath, startLimitMs)) return;
+    try {
+      noteServer(server.pid);
+      if (await waitUntilAnswering(server, socketPath, startLimitMs)) return;
+    } catch (error) {
+      await server.stop(0);
+      throw error;
+    }
     await server.stop(0);
     throw new EngineError(`the database server did not start (${await server.ended}): ${whyItEnded(printed())}`);
   };

@@ -464,6 +464,22 @@ describe.runIf(hasOrdinaryUser)('as root', () => {
     await engine.stop();
     expect((await startAsOrdinaryUser()).first.error).toBeUndefined();
   });
+
+  test('a new one too, so that the user can go on without root', async () => {
+    mkdirSync(join(home, 'data'));
+    chownSync(join(home, 'data'), ordinaryUser.uid, ordinaryUser.gid);
+    const engine = await start();
+    expect(uidOf(engine.pid)).toBe(ordinaryUser.uid);
+    await engine.stop();
+    expect((await startAsOrdinaryUser()).first.error).toBeUndefined();
+  });
+
+  test('its lock holds for an ordinary user', async () => {
+    mkdirSync(join(home, 'data'));
+    chownSync(join(home, 'data'), ordinaryUser.uid, ordinaryUser.gid);
+    await start();
+    expect((await startAsOrdinaryUser()).first.error).toMatch(`is held by process ${process.pid}`);
+  });
 });
 
 describe.runIf(hasOrdinaryUser)('as an ordinary user', () => {
@@ -472,6 +488,14 @@ describe.runIf(hasOrdinaryUser)('as an ordinary user', () => {
     expect(uidOf(owner.first.pid ?? 0)).toBe(ordinaryUser.uid);
     owner.process.kill('SIGKILL');
     await until(() => processStart(owner.first.pid ?? 0) === undefined, 2000);
+  });
+
+  test('a file of somebody else in the folder is a clear error', async () => {
+    mkdirSync(join(home, 'data'));
+    writeFileSync(join(home, 'data/engine.log'), '', { mode: 0o600 });
+    expect((await startAsOrdinaryUser()).first.error).toMatch(
+      /^EngineError: the data folder .*\/data cannot be used: EACCES.*engine\.log/,
+    );
   });
 
   test('a folder of somebody else is a clear error', async () => {

@@ -4,11 +4,11 @@ import { cp, mkdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { bootstrap, whyItEnded } from '../../src/embedded/bootstrap.ts';
+import { bootstrap } from '../../src/embedded/bootstrap.ts';
 import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { takeFileLock } from '../../src/embedded/file-lock.ts';
 import { findEngine } from '../../src/embedded/find-engine.ts';
-import { startServerProcess, waitUntilAnswering } from '../../src/embedded/server-process.ts';
+import { startServerProcess, waitUntilAnswering, whyItEnded } from '../../src/embedded/server-process.ts';
 
 const run = promisify(execFile);
 
