@@ -57,7 +57,7 @@ export async function oldestChangeMs(database: Database): Promise<number | undef
  *
  *   delete c from (select 1 as seq union all select 2 …) as taken straight_join workspace_changes as c on c.seq = taken.seq
  */
-export async function deleteChanges(database: Database, changes: readonly Change[]): Promise<void> {
+export async function deleteChanges(database: Database, changes: readonly Pick<Change, 'seq'>[]): Promise<void> {
   if (changes.length === 0) return;
   const numbers = `select ? as \`seq\`${' union all select ?'.repeat(changes.length - 1)}`;
   await database.raw(

@@ -15,9 +15,16 @@ export interface Trigger {
 /** What the names of our triggers begin with; any other trigger is somebody else's. */
 const prefix = 'tasks_note_';
 
+/**
+ * The variable of a session that notes itself what it inserts: while it is not NULL, inserts are not noted by the triggers. For bulk
+ * loads, which would note each workspace ten times. Such a session notes each workspace in the transaction that inserts its rows
+ * (`noteWorkspaces`), and sets the variable to NULL before the connection goes back to its pool.
+ */
+export const notesItself = 'tasks_session_notes';
+
 /** The triggers that this version of the program needs: for each source table one on insert, one on update and one on delete. */
 export const triggers: readonly Trigger[] = Object.entries(notedTables).flatMap(([name, table]) => [
-  trigger(name, 'insert', guard(table, 'new', note(table, 'new'))),
+  trigger(name, 'insert', `if @${notesItself} is null then ${guard(table, 'new', note(table, 'new'))}; end if`),
   trigger(name, 'update', noteUpdate(table)),
   trigger(name, 'delete', guard(table, 'old', note(table, 'old'))),
 ]);

@@ -16,13 +16,13 @@ export interface History {
   /** When the latest build was made. */
   readonly latest: Micros;
   readonly now: Micros;
-  /** A number from 0 to below 1, always the same for the same word. */
+  /** A number from 0 to below 1 for what the word names; each word is asked for once a build at most. */
   readonly random: (word: string) => number;
   /** Whether succeeded builds are flagged as a task's, and their agents have its app. */
   readonly task: boolean;
   readonly versionId: Buffer;
   readonly prompt?: string | undefined;
-  readonly parameters?: Readonly<Record<string, string>>;
+  readonly parameters?: Readonly<Record<string, string>> | undefined;
   /** What the agent reported, from the oldest to the newest. */
   readonly says?: readonly ReportText[] | undefined;
   /** Whether agents also serve an editor. */
@@ -35,22 +35,24 @@ export function buildsOf(history: History): BuildPlan[] {
   const { steps, now, task } = history;
   const times = buildTimes(history);
   const speaking = (history.says ?? []).length === 0 ? -1 : steps.findIndex((step) => step.reports === true);
-  return steps.map((step, index): BuildPlan => {
+  const builds: BuildPlan[] = [];
+  for (const [index, step] of steps.entries()) {
     const span = { at: times[index] ?? now, end: times[index + 1] };
     const agent = step.agent === undefined ? undefined : agentOf(history, step.agent, span);
-    return {
+    builds.push({
       transition: step.transition,
       job: step.job,
       at: span.at,
       versionId: history.versionId,
       hasAiTask: task || step.job !== 'succeeded' ? step.flag : false,
       prompt: step.withoutPrompt === true ? undefined : history.prompt,
-      ...(history.parameters === undefined ? {} : { parameters: history.parameters }),
-      ...(step.error === undefined ? {} : { error: step.error }),
-      ...(agent === undefined ? {} : { agent }),
-      ...(index === speaking ? { reports: reportsOf(history, span.at, span.end ?? agent?.seenAt ?? now) } : {}),
-    };
-  });
+      parameters: history.parameters,
+      error: step.error,
+      agent,
+      reports: index === speaking ? reportsOf(history, span.at, span.end ?? agent?.seenAt ?? now) : undefined,
+    });
+  }
+  return builds;
 }
 
 /** When a build was made, and when the next one was, if it was. */

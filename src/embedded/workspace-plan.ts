@@ -46,11 +46,11 @@ export interface BuildPlan {
   readonly hasAiTask: boolean | null;
   /** The prompt among the build's parameters; undefined when it has no such parameter. */
   readonly prompt?: string | undefined;
-  readonly parameters?: Readonly<Record<string, string>>;
+  readonly parameters?: Readonly<Record<string, string>> | undefined;
   /** The text of a failed job. */
-  readonly error?: string;
-  readonly agent?: AgentPlan;
-  readonly reports?: readonly ReportPlan[];
+  readonly error?: string | undefined;
+  readonly agent?: AgentPlan | undefined;
+  readonly reports?: readonly ReportPlan[] | undefined;
 }
 
 /** A workspace with all that has happened to it, from which `addWorkspace` makes rows. */

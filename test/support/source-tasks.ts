@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto';
 import type { Database } from '../../src/db/connection.ts';
+import { sourceTables } from '../../src/embedded/source-rows.ts';
 
 /** A task as Coder's rules make it from the source tables, worked out row by row, apart from the program's own projection. */
 export interface SourceTask {
@@ -127,4 +129,23 @@ function phaseOf(transition: string, job: string, lifecycle: string | undefined,
   if (!['ready', 'start_timeout', 'start_error'].includes(lifecycle)) return 'unknown';
   if (health === undefined) return 'unknown';
   return health === 'initializing' ? 'initializing' : health === 'unhealthy' ? 'error' : 'active';
+}
+
+/** A digest of the rows of each source table, whatever their order, and the number of notes in the outbox. */
+export async function contents(database: Database): Promise<Record<string, string>> {
+  const digests: Record<string, string> = { notes: String(await count(database, 'workspace_changes')) };
+  for (const table of sourceTables) {
+    const rows = await database(table).select<Record<string, unknown>[]>();
+    const lines = rows.map((row) => JSON.stringify(Object.entries(row).toSorted(([a], [b]) => (a < b ? -1 : 1))));
+    digests[table] = createHash('sha256')
+      .update(lines.toSorted((a, b) => (a < b ? -1 : 1)).join('\n'))
+      .digest('hex');
+  }
+  return digests;
+}
+
+/** How many rows a table has. */
+export async function count(database: Database, table: string): Promise<number> {
+  const [row] = await database(table).count<{ count: number | string }[]>({ count: '*' });
+  return Number(row?.count);
 }

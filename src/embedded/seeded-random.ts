@@ -1,0 +1,19 @@
+/**
+ * Returns random numbers from 0 to below 1, always the same for the same numbers to start from (sfc32 of PractRand: small, quick
+ * and even; nothing that must be secret may be made with it).
+ */
+export function seededRandom(...start: readonly number[]): () => number {
+  let [a = 0x9e3779b9, b = 0x243f6a88, c = 0xb7e15162] = start;
+  let counter = 1;
+  const next = (): number => {
+    const sum = (a + b + counter) | 0;
+    counter = (counter + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = ((c << 21) | (c >>> 11)) + sum;
+    return sum >>> 0;
+  };
+  // Similar starts give similar numbers at first.
+  for (let round = 0; round < 12; round++) next();
+  return () => next() / 2 ** 32;
+}
