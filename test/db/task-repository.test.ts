@@ -362,8 +362,21 @@ describeOnEngines('the task repository', (engine) => {
     const count = 3000;
     const bigOwner = newId();
     const bigHome = newId();
-    const asBig: Scope = { userId: bigOwner, everything: false, organizations: [], ...memberOf([bigHome]) };
-    const asBigAdmin: Scope = { userId: newId(), everything: false, organizations: [bigHome], ...memberOf([bigHome]) };
+    /** A scope as real callers have it: with what is shared with them, their organization and a group. */
+    const real = (userId: Buffer, organizations: readonly Buffer[]): Scope => ({
+      userId,
+      everything: false,
+      organizations,
+      ownIn: [bigHome],
+      memberOf: [bigHome],
+      sharedWith: [
+        { kind: 'user', id: userId },
+        { kind: 'group', id: bigHome },
+        { kind: 'group', id: newId() },
+      ],
+    });
+    const asBig = real(bigOwner, []);
+    const asBigAdmin = real(newId(), [bigHome]);
 
     beforeAll(async () => {
       const big = Array.from({ length: count }, (_, i) =>
@@ -397,6 +410,12 @@ describeOnEngines('the task repository', (engine) => {
       ['everyone, newest first', site, {}, 'created_at desc', 'all_ct'],
       ['everyone, oldest first', site, {}, 'created_at', 'all_ct'],
       ['everyone and status, newest first', site, { status: failed }, 'created_at desc', 'all_st_ct'],
+      ['one owner, waiting for input, favorites first', asBig, { ownerId: bigOwner, waiting: true }, 'key', 'own_st_key'],
+      ['one owner, waiting for input, newest first', asBig, { ownerId: bigOwner, waiting: true }, 'created_at desc', 'own_st_ct'],
+      ['one organization, waiting for input', asBigAdmin, { waiting: true }, 'created_at desc', 'org_st_ct'],
+      ['everyone, waiting for input', site, { waiting: true }, 'created_at desc', 'all_st_ct'],
+      ['one organization of many', site, { organizationId: bigHome }, 'created_at desc', 'org_ct'],
+      ['one organization of many and status', site, { organizationId: bigHome, status: failed }, 'created_at desc', 'org_st_ct'],
     ])('%s', async (_name, scope, filter, order, index) => {
       const limit = 11;
       const first = await repository.list(scope, { filter, order, limit });
