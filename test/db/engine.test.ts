@@ -14,6 +14,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -42,7 +43,8 @@ beforeEach(() => {
 afterEach(async () => {
   for (const close of closers.reverse()) await close();
   closers = [];
-  rmSync(home, { recursive: true, force: true });
+  // The server of an owner that was killed may still write for a second.
+  await rm(home, { recursive: true, force: true, maxRetries: 10 });
 });
 
 async function start(options: Partial<EngineOptions> = {}): Promise<EmbeddedEngine> {
