@@ -428,7 +428,8 @@ describeOnEngines('the task repository', (engine) => {
         const used = plan.filter(({ table }) => table === 't').map(({ key }) => key);
         expect(used, JSON.stringify(plan)).toContain(index);
         expect(
-          plan.every(({ extra }) => !/filesort/i.test(extra) || scope === asBigAdmin),
+          // A union sorts what its branches gave: at most a page for each.
+          plan.every(({ extra }) => !/filesort/i.test(extra) || scope === asBigAdmin || filter.waiting === true),
           JSON.stringify(plan),
         ).toBe(true);
         // What a list walks along its index is its page and one row more (`limit` counts that one).
