@@ -9,6 +9,7 @@ import { oldestChangeMs } from './db/outbox.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { createTaskRepository } from './db/task-repository.ts';
 import { missingTriggers } from './db/triggers.ts';
+import { createFindUser } from './db/user-lookup.ts';
 import { keepDemoAgentsConnected } from './embedded/demo.ts';
 import { removeDemoFile, writeDemoFile } from './embedded/demo-file.ts';
 import { startEngine } from './embedded/engine.ts';
@@ -72,6 +73,7 @@ export async function serve(config: Config): Promise<void> {
   });
   const server = createServer({
     handlers: service,
+    findUser: createFindUser(database),
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, log),
     host: config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1'),
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },

@@ -10,7 +10,7 @@ import type { Authenticate, HeaderReader } from './authenticate.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
 import { longestTimerMs } from './limits.ts';
-import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from './method.ts';
+import type { BidiStreamingMethod, Method, ServerStreamingMethod } from './method.ts';
 
 /** Services that anyone may call without a token: they tell how to call the others, and whether they answer. */
 export const openServices: ReadonlySet<string> = new Set([
@@ -21,7 +21,7 @@ export const openServices: ReadonlySet<string> = new Set([
 
 /** A call as its transport hands it over. */
 export interface Incoming {
-  /** For the log: `grpc`, `grpc-web` or `connect`. */
+  /** For the log: `grpc`, `grpc-web`, `connect` or `coder-json`. */
   readonly protocol: string;
   /** The address of the client's end of the connection, for the log. */
   readonly peer: string;
@@ -108,6 +108,11 @@ interface MethodInChain {
   readonly metrics: MethodMetrics;
 }
 
+/** What answers a unary call: a method of a service, or what stands for it on a transport with a shape of its own. */
+export interface Handling<I, O> {
+  handle(request: I, call: Call): Promise<O>;
+}
+
 /** Who calls where nobody had to say so: a caller that may read nothing. */
 const anyone: Caller = {
   userId: Buffer.alloc(0),
@@ -189,13 +194,13 @@ export class RunningCall implements Call {
   }
 
   /**
-   * Answers a unary call.
+   * Answers a unary call. Requests and responses are messages, or what a transport has in their place.
    *
    * @param read gives the request, after the caller is known and not before; what it throws is the call's error.
    * @param write makes of the response what the transport sends.
    * @throws {ConnectError} what the client shall see; the log has it already, with its cause.
    */
-  async unary<T>(method: UnaryMethod, read: () => Message | Promise<Message>, write: (response: Message) => T): Promise<T> {
+  async unary<I, O, T>(method: Handling<I, O>, read: () => I | Promise<I>, write: (response: O) => T): Promise<T> {
     try {
       const response = write(await this.#untilAborted(this.#handle(method, read)));
       this.#method.metrics.sent();
@@ -217,25 +222,29 @@ export class RunningCall implements Call {
     read: () => Message | AsyncIterable<Message> | Promise<Message | AsyncIterable<Message>>,
   ): AsyncGenerator<Message, void> {
     let responses: AsyncIterator<Message> | undefined;
+    const leave = (): void => {
+      if (!this.#ended) this.#fail(canceled());
+      this.#controller?.abort(canceled()); // ends the waits of a handler that is left in the middle
+      void responses?.return?.()?.catch(() => {}); // it may wait for something, and the client does not
+    };
     try {
       responses = await this.#untilAborted(this.#open(method, read));
       for (;;) {
         const next = await this.#untilAborted(responses.next());
         if (next.done === true) break;
         this.#method.metrics.sent();
+        this.#interrupt = leave; // a client that is gone may never take the response
         yield next.value;
       }
       this.#end();
     } catch (error) {
       throw this.#fail(error);
     } finally {
-      if (!this.#ended) this.#fail(canceled());
-      this.#controller?.abort(canceled()); // ends the waits of a handler that is left in the middle
-      void responses?.return?.()?.catch(() => {}); // it may wait for something, and the client does not
+      leave();
     }
   }
 
-  async #handle(method: UnaryMethod, read: () => Message | Promise<Message>): Promise<Message> {
+  async #handle<I, O>(method: Handling<I, O>, read: () => I | Promise<I>): Promise<O> {
     await this.#admit();
     const request = await read();
     this.#goOn();

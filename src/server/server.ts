@@ -1,6 +1,8 @@
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
+import { createCoderJson } from '../coder/coder-json.ts';
+import type { FindUser } from '../db/user-lookup.ts';
 import { file_google_rpc_error_details } from '../gen/google/rpc/error_details_pb.ts';
 import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
 import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
@@ -22,6 +24,8 @@ import { createWebListener } from './web-listener.ts';
 /** What the server is made of. */
 export interface ServerParts {
   readonly handlers: TasksHandlers;
+  /** Finds the user whom a path of the Coder-shaped JSON names. */
+  readonly findUser: FindUser;
   readonly authenticate: Authenticate;
   /** The address to listen on, `0.0.0.0` for all. */
   readonly host: string;
@@ -82,7 +86,8 @@ export function createServer(parts: ServerParts): Server {
     [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
   );
   const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain);
-  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, parts.webOrigins);
+  const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, chain });
+  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, parts.webOrigins, coderJson);
   const ops = createOpsListener(readiness, registry);
   const stopped = new AbortController();
   let stopping: Promise<void> | undefined;

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { createConnectRouter } from '@connectrpc/connect';
 import type { UniversalHandler, UniversalServerRequest } from '@connectrpc/connect/protocol';
 import { compressionGzip, universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
+import { type CoderJson, sendAnswer } from '../coder/coder-json.ts';
 import type { CallChain, Route } from './call-chain.ts';
 import { createCors } from './cors.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
@@ -25,17 +26,33 @@ const http2Limits: Http2Options = {
 };
 
 /**
- * Connect, gRPC-Web and gRPC on one clear-text port, over HTTP/1.1 and HTTP/2.
+ * Connect, gRPC-Web, gRPC and the Coder-shaped JSON on one clear-text port, over HTTP/1.1 and HTTP/2.
  *
  * @param origins whose pages may call it from a browser.
+ * @param coderJson answers the paths of the Coder-shaped JSON.
  */
-export function createWebListener(methods: readonly Method[], chain: CallChain, origins: readonly string[]): Listener {
+export function createWebListener(
+  methods: readonly Method[],
+  chain: CallChain,
+  origins: readonly string[],
+  coderJson: CoderJson = () => undefined,
+): Listener {
   const routes = createRoutes(methods, chain);
   const answerCors = createCors(origins);
   let draining = false;
 
+  const leaveWhenDraining = (request: HttpRequest, response: HttpResponse): void => {
+    if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+  };
   const serve = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
     if (answerCors(request, response)) return;
+    const answering = coderJson(request, response);
+    if (answering !== undefined) {
+      const answer = await answering;
+      leaveWhenDraining(request, response);
+      await sendAnswer(request, response, answer);
+      return;
+    }
     const found = routes.get(pathOf(request));
     if (found === undefined) {
       sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
@@ -49,7 +66,7 @@ export function createWebListener(methods: readonly Method[], chain: CallChain, 
     const { remoteAddress, remotePort } = request.socket;
     const call = new WebCall(found.route, `${remoteAddress}:${remotePort}`);
     const answer = await call.answer(found.handler, universal);
-    if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    leaveWhenDraining(request, response);
     response.setHeader('cache-control', 'no-store');
     response.setHeader('cross-origin-resource-policy', 'same-origin');
     response.setHeader('x-content-type-options', 'nosniff');

@@ -243,7 +243,7 @@ function parseTime(text: string): string | undefined {
 }
 
 /** A UUID in any form that Coder takes in a query: plain, 32 digits, with `urn:uuid:` in front, or between two characters. */
-function parseLooseUuid(text: string): Buffer | undefined {
+export function parseLooseUuid(text: string): Buffer | undefined {
   if (/^[0-9a-f]{32}$/i.test(text)) return Buffer.from(text, 'hex');
   return (
     parseUuid(text) ??

@@ -26,9 +26,10 @@ const widening = ['ids', 'organization', 'sharedWithUser', 'sharedWithGroup'] as
 /**
  * Reads and checks a ListTasks request.
  *
+ * @param defaultOwner whose tasks a query means that says nothing about it.
  * @throws {ConnectError} INVALID_ARGUMENT that names every wrong field and query key at once.
  */
-export function toTaskQuery(request: ListTasksRequest): TaskQuery {
+export function toTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'everyone' = 'me'): TaskQuery {
   const { values, violations: grammar } = parseQuery(request.query, (key) => queryKeys.get(key)?.hasColons ?? false);
   const ofQuery: Violation[] = [...grammar];
   const terms: TermsDraft = {};
@@ -46,7 +47,7 @@ export function toTaskQuery(request: ListTasksRequest): TaskQuery {
   const ofRequest: Violation[] = [];
   const { pageSize, orderBy } = request;
   if (pageSize < 0) ofRequest.push({ field: 'page_size', description: `must not be negative; 0 means ${defaultPageSize}` });
-  const owner = terms.owner ?? { kind: widening.some((term) => terms[term] !== undefined) ? 'everyone' : 'me' };
+  const owner = terms.owner ?? { kind: widening.some((term) => terms[term] !== undefined) ? 'everyone' : defaultOwner };
   const order = orderBy.trim().replace(/ +/g, ' ');
   if (order !== '' && !orders.has(order)) {
     ofRequest.push({

@@ -24,9 +24,15 @@ import { readsEveryUser, readsOrganization, type Scope, scopeOf } from './scope.
 import { toTask } from './task-mapper.ts';
 import { type TaskQuery, toTaskQuery } from './task-query.ts';
 
+/** What a transport may say of a list beside the request. */
+export interface ListOptions {
+  /** Whose tasks a query without an owner means; the caller's own if not said. */
+  readonly defaultOwner?: 'me' | 'everyone';
+}
+
 /** The methods of `tasks.v1.TasksService`. They do not know which transport called them. */
 export interface TasksHandlers {
-  listTasks(request: ListTasksRequest, call: Call): Promise<ListTasksResponse>;
+  listTasks(request: ListTasksRequest, call: Call, options?: ListOptions): Promise<ListTasksResponse>;
   getTask(request: GetTaskRequest, call: Call): Promise<GetTaskResponse>;
 }
 
@@ -45,8 +51,8 @@ export function createTasksService(parts: {
   const { tasks, names, pageTokens } = parts;
 
   return {
-    async listTasks(request, call) {
-      const query = toTaskQuery(request);
+    async listTasks(request, call, { defaultOwner } = {}) {
+      const query = toTaskQuery(request, defaultOwner);
       const tokenScope: TokenScope = { callerId: call.caller.userId, query: request.query, orderBy: request.orderBy };
       const scope = scopeOf(call.caller);
       const ownerId = await ownerOf(query.owner, call);

@@ -43,6 +43,7 @@ export async function startTestServer(
   const log: LogLine[] = [];
   const server = createServer({
     authenticate: authenticateForTests,
+    findUser: () => Promise.resolve(undefined),
     host: '127.0.0.1',
     ports: { grpc: 0, web: 0, ops: 0 },
     webOrigins: [],
