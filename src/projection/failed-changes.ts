@@ -40,13 +40,19 @@ function isPoison(error: unknown): boolean {
   return error instanceof TypeError || error instanceof RangeError ? code === undefined : false;
 }
 
+/** An error for the log: of one that the server answered its code and its words, without the statement; any other whole. */
+export function briefly(error: unknown): { readonly err: unknown } | { readonly code: unknown; readonly reason: unknown } {
+  const { sqlMessage, code } = Object(error) as { sqlMessage?: unknown; code?: unknown };
+  return sqlMessage === undefined ? { err: error } : { code, reason: sqlMessage };
+}
+
 /** Characters of an error that are kept. */
 const maxErrorCharacters = 1000;
 
 /** Keeps a change that cannot be projected, for people to look at; a later change of the same workspace is tried again. */
 export async function parkChange(database: Database, { kind, ref }: Pick<Change, 'kind' | 'ref'>, error: unknown): Promise<void> {
-  const { sqlMessage } = Object(error) as { sqlMessage?: unknown }; // the message begins with the whole statement
-  const text = String(sqlMessage ?? error).slice(0, maxErrorCharacters);
+  const brief = briefly(error);
+  const text = String('reason' in brief ? brief.reason : error).slice(0, maxErrorCharacters);
   await database.raw(
     'insert into `workspace_changes_failed` (`kind`, `ref`, `error`) values (?, ?, ?) ' +
       'on duplicate key update `error` = values(`error`), `failed_at` = utc_timestamp(6)',

@@ -1,3 +1,4 @@
+import { foldName } from '../db/task-filter.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TaskFacts } from './task-facts.ts';
@@ -88,7 +89,7 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
   const phase = deleted ? TaskPhase.PAUSED : taskPhase(facts, agent?.lifecycle, app?.health);
   const state = currentState(facts, phase, agent?.lifecycle, app?.health);
   const prompt = cutPrompt(facts.prompt);
-  const fold = Buffer.from(facts.name.toLowerCase());
+  const fold = Buffer.from(foldName(facts.name));
   const key = Buffer.concat([Buffer.of(isRunning(facts) ? 0 : 1), cutBytes(fold, maxKeyNameBytes), Buffer.of(0), facts.id]);
   const favorite = facts.favorite === 0 ? 0 : 1;
   const waiting = phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;

@@ -15,7 +15,7 @@ import {
 } from '../db/outbox.ts';
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../log.ts';
-import { countParked, parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
+import { briefly, countParked, parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
 import { type EventBatch, type FeedRetention, FencedError, pruneFeed, takeOver, writeReadModel } from './feed.ts';
 import { applyDifferences, compareWorkspaces, differingColumns, projectWorkspaces, type TaskChange } from './read-model.ts';
 
@@ -77,11 +77,14 @@ const standbySeconds = 1;
 /** The server ends a statement of the projector after so many milliseconds; the largest takes some 50. */
 const statementTimeoutMs = 10_000;
 
-/** When a step takes so long, the network or the server has forgotten us: more than the statement limit, in milliseconds. */
-const stepTimeoutMs = 15_000;
+/** When a statement takes longer than its limit by this much, the network or the server has forgotten us, in milliseconds. */
+const silenceMs = statementTimeoutMs + 5000;
 
 /** How long to wait before connecting again, from the first failure to the tenth, in milliseconds. */
 const retryMs = { first: 100, most: 1000 };
+
+/** How long it must have worked before a failure counts as a new one, in milliseconds. */
+const steadyMs = 5000;
 
 /**
  * How long one that was fenced off stays away, in milliseconds: where `get_lock` reaches one node of several, two would otherwise
@@ -133,11 +136,12 @@ export function createProjector(options: ProjectorOptions): Projector {
   let active = false;
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
 
+  /** How often it failed since it last worked for a while; told once. */
+  let failures = 0;
+
   async function run(): Promise<void> {
-    let failures = 0;
     while (!stopping.signal.aborted) {
       const database = openDatabase(address, { size: 1, statementTimeoutMs, acquireTimeoutMs: 5000, session });
-      const began = performance.now();
       let rest = 0;
       try {
         await project(database);
@@ -147,9 +151,9 @@ export function createProjector(options: ProjectorOptions): Projector {
           rest = fencedMs;
           log.info('another projector is active now');
         } else {
-          failures = performance.now() - began > 10_000 ? 1 : failures + 1;
+          failures += 1;
           rest = Math.min(retryMs.first * failures, retryMs.most);
-          log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the projector failed and tries again');
+          log[failures === 1 ? 'warn' : 'debug'](briefly(error), 'the projector failed and tries again');
         }
       }
       active = false;
@@ -161,17 +165,23 @@ export function createProjector(options: ProjectorOptions): Projector {
 
   /** Stands by until it is this process's turn, then projects until it is told to stop, or something fails. */
   async function project(database: Database): Promise<void> {
+    const within = watch(database);
     do {
       if (stopping.signal.aborted) return;
-      await measureLag(database);
+      await within(measureLag(database));
     } while (!(await within(becomeActive(database))));
     const epoch = await within(takeOver(database));
     counters.parked = await within(countParked(database));
     active = true;
-    log.info({ epoch }, 'the projector is active');
+    log[failures === 0 ? 'info' : 'debug']({ epoch }, 'the projector is active');
     const keepHouse = housekeeping(database, epoch);
+    const began = performance.now();
     while (!stopping.signal.aborted) {
-      const waits = await measureLag(database);
+      if (failures > 0 && performance.now() - began > steadyMs) {
+        failures = 0;
+        log.info({ epoch }, 'the projector works again');
+      }
+      const waits = await within(measureLag(database));
       const taken = waits === undefined ? 0 : await within(projectNext(database, epoch));
       if (taken === changesPerBatch) continue;
       if ((waits ?? 0) < lagForHousekeepingMs) await within(keepHouse());
@@ -180,7 +190,7 @@ export function createProjector(options: ProjectorOptions): Projector {
   }
 
   async function measureLag(database: Database): Promise<number | undefined> {
-    const waits = await within(oldestChangeMs(database));
+    const waits = await oldestChangeMs(database);
     lag = { milliseconds: waits ?? 0, seenAt: performance.now() };
     return waits;
   }
@@ -222,7 +232,10 @@ export function createProjector(options: ProjectorOptions): Projector {
       return [];
     });
     counters.parked = await countParked(database);
-    log.error({ err: error, kind: change.kind, ref: formatUuid(change.ref) }, 'a workspace cannot be projected and is parked');
+    log.error(
+      { ...briefly(error), kind: change.kind, ref: formatUuid(change.ref) },
+      'a workspace cannot be projected and is parked',
+    );
   }
 
   /** Returns what is done between batches: from time to time a slice of the sweep, and the pruning of the feed. */
@@ -290,7 +303,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       return [];
     });
     counters.parked = await countParked(database);
-    log.error({ err: error, ref: formatUuid(ref) }, 'a workspace still cannot be projected and stays parked');
+    log.error({ ...briefly(error), ref: formatUuid(ref) }, 'a workspace still cannot be projected and stays parked');
   }
 
   function tell(written: EventBatch): void {
@@ -333,17 +346,29 @@ async function becomeActive(database: Database): Promise<boolean> {
   return lock.taken === 1;
 }
 
-/** The same promise, but it fails when it takes too long. */
-async function within<T>(work: Promise<T>): Promise<T> {
-  const late = new AbortController();
-  try {
-    return await Promise.race([
-      work,
-      sleep(stepTimeoutMs, undefined, { signal: late.signal }).then(() => {
-        throw new Error(`the database did not answer within ${stepTimeoutMs / 1000} s`);
-      }),
-    ]);
-  } finally {
-    late.abort();
-  }
+/**
+ * Returns a function that passes a promise on, but fails it when the database has not begun or ended a statement for too long.
+ * Work of many statements may take its time.
+ */
+function watch(database: Database): <T>(work: Promise<T>) => Promise<T> {
+  let lastAt = performance.now();
+  const touch = () => {
+    lastAt = performance.now();
+  };
+  for (const event of ['query', 'query-response', 'query-error']) database.on(event, touch);
+  return async (work) => {
+    touch();
+    let timer: NodeJS.Timeout | undefined;
+    const silence = new Promise<never>((_resolve, reject) => {
+      timer = setInterval(() => {
+        if (performance.now() - lastAt < silenceMs) return;
+        reject(new Error(`the database has been silent for ${silenceMs / 1000} s`));
+      }, 1000);
+    });
+    try {
+      return await Promise.race([work, silence]);
+    } finally {
+      clearInterval(timer);
+    }
+  };
 }

@@ -366,6 +366,18 @@ describe('prompt and display name', () => {
     expect(row.display_name).toBe(display);
   });
 
+  test.each<[what: string, prompt: string, fold: string]>([
+    ['none', '', ''],
+    ['lower-cased', 'FIX Ä ẞ', 'fix ä ß'],
+    ['lines as they are', 'A\n\tB', 'a\n\tb'],
+    ['1,000 characters', 'X'.repeat(1000), 'x'.repeat(1000)],
+    ['1,001 characters', 'X'.repeat(1001), 'x'.repeat(1000)],
+    ['1,001 characters of four bytes', '🙂'.repeat(1001), '🙂'.repeat(1000)],
+    ['one byte, then four', `X${'🙂'.repeat(1000)}`, `x${'🙂'.repeat(999)}`],
+  ])('what is searched: %s', (_what, prompt, fold) => {
+    expect(rowOf({ prompt: Buffer.from(prompt) }).prompt_fold).toEqual(Buffer.from(fold));
+  });
+
   const mebibyte = 1_048_576;
   test.each<[what: string, prompt: string, bytes: number]>([
     ['exactly 1 MiB', 'x'.repeat(mebibyte), mebibyte],
