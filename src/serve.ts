@@ -87,18 +87,23 @@ export async function serve(config: Config): Promise<void> {
   parts.defer(() => server.stop());
 
   if (engine !== undefined) {
-    writeDemoFile(dataDir, {
-      grpc: addresses.grpc,
-      web: `http://${addresses.web}`,
-      ops: `http://${addresses.ops}`,
-      socket: address.socketPath ?? '',
-      user: address.user,
-      database: address.database,
-      engine: { pid: engine.pid, dataDir: engine.dataDir },
-      tokens,
-    });
+    const demoFile = path.relative(
+      '',
+      writeDemoFile(dataDir, {
+        grpc: addresses.grpc,
+        web: `http://${addresses.web}`,
+        ops: `http://${addresses.ops}`,
+        socket: address.socketPath ?? '',
+        user: address.user,
+        database: address.database,
+        engine: { pid: engine.pid, dataDir: engine.dataDir },
+        tokens,
+      }),
+    );
     parts.defer(() => removeDemoFile(dataDir));
-    console.log(welcome({ addresses, tokens, engine: engine.version, milliseconds: Math.round(performance.now() - started) }));
+    console.log(
+      welcome({ addresses, tokens, demoFile, engine: engine.version, milliseconds: Math.round(performance.now() - started) }),
+    );
   } else log.info(addresses, 'listening');
 
   await aborted(stop);

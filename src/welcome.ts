@@ -6,8 +6,10 @@ export function welcome(facts: {
   readonly tokens: Readonly<Record<string, string>>;
   readonly engine: string;
   readonly milliseconds: number;
+  /** The path of the file with everybody's tokens. */
+  readonly demoFile: string;
 }): string {
-  const { addresses, tokens, engine, milliseconds } = facts;
+  const { addresses, tokens, engine, milliseconds, demoFile } = facts;
   const header = `-H 'coder-session-token: ${tokens['developer'] ?? ''}'`;
   const method = 'tasks.v1.TasksService/ListTasks';
   return `
@@ -18,7 +20,7 @@ Ready in ${milliseconds} ms, on a private database with demo data (${engine}).
   health, metrics   http://${addresses.ops}/readyz  http://${addresses.ops}/metrics
 
 Paste any of these into another terminal. They list the tasks of the user "developer";
-.data/demo.json has the tokens of all demo users, as long as the service runs.
+${demoFile} has the tokens of all demo users, as long as the service runs.
 
   grpcurl -plaintext ${header} ${addresses.grpc} ${method}
 

@@ -18,10 +18,12 @@ export interface DemoFile {
   readonly tokens: Readonly<Record<string, string>>;
 }
 
-/** Writes the file so that only its owner can read it: it holds tokens. */
-export function writeDemoFile(dataDir: string, content: DemoFile): void {
+/** Writes the file so that only its owner can read it, since it holds tokens, and returns its path. */
+export function writeDemoFile(dataDir: string, content: DemoFile): string {
   removeDemoFile(dataDir);
-  writeFileSync(fileIn(dataDir), `${JSON.stringify(content, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' });
+  const file = fileIn(dataDir);
+  writeFileSync(file, `${JSON.stringify(content, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' });
+  return file;
 }
 
 /** Removes the file; it is no error if there is none. */
