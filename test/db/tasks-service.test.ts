@@ -135,6 +135,49 @@ describeOnEngines('the service', (engine) => {
     expect(new Set(ids).size).toBe(30);
   });
 
+  test.each(['', 'created_at', 'created_at desc', 'name', 'name desc'])(
+    'a walk shows no task twice, and misses none, while others come and go (order "%s")',
+    async (orderBy) => {
+      const walker = newId();
+      const caller: Caller = { userId: walker, username: 'walker', roles: [], ...memberOf(home) };
+      const some = (count: number) =>
+        Array.from({ length: count }, () => {
+          const random = Math.random();
+          return aTask({
+            ownerId: walker,
+            organizationId: home,
+            name: `${random.toString(36).slice(2, 12)}-${newId().toString('hex').slice(0, 6)}`,
+            status: random < 0.5 ? WorkspaceStatus.RUNNING : WorkspaceStatus.STOPPED,
+            favorite: random < 0.2,
+            createdAt: `2026-05-01 00:00:00.${String(Math.floor(random * 20)).padStart(6, '0')}`,
+          });
+        });
+      const staying = some(40);
+      await insertTasks(database, staying);
+      let passing = some(20);
+      await insertTasks(database, passing);
+      const shown: string[] = [];
+      let pageToken = '';
+      do {
+        const page = await list(caller, { pageSize: 3, pageToken, orderBy });
+        shown.push(...page.tasks.map(({ id }) => id));
+        pageToken = page.nextPageToken;
+        const [first, second, ...rest] = passing;
+        await database('workspace_tasks')
+          .whereIn(
+            'workspace_tasks.id',
+            [first, second].flatMap((one) => (one === undefined ? [] : [one.id])),
+          )
+          .delete();
+        const more = some(2);
+        await insertTasks(database, more);
+        passing = [...rest, ...more].toSorted(() => Math.random() - 0.5);
+      } while (pageToken !== '');
+      expect(new Set(shown).size, 'no task twice').toBe(shown.length);
+      for (const { id } of staying) expect(shown).toContain(formatUuid(id));
+    },
+  );
+
   test('the total counts all pages, on request', async () => {
     expect(await list(owner, { pageSize: 1, includeTotalSize: true })).toMatchObject({ totalSize: 30, totalSizeCapped: false });
     expect(await list(owner, { includeTotalSize: true, query: 'status:stopped' })).toMatchObject({ totalSize: 10, count: 10 });
