@@ -99,7 +99,7 @@ export class WebCall implements Incoming {
     // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
     const abort = (): void => {
       const reason: unknown = context.signal.reason;
-      running.abort(() => whyGone(reason) ?? (this.#bring === undefined ? canceled(reason) : whyUnreadable(reason)));
+      running.abort(() => whyGone(reason) ?? (this.#bring === undefined ? canceled() : whyUnreadable(reason)));
     };
     if (context.signal.aborted) abort();
     else context.signal.addEventListener('abort', abort);
@@ -166,9 +166,9 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** The error for a client that does not wait any more, if the reason means that. */
 function whyGone(reason: unknown): ConnectError | undefined {
-  if (!(reason instanceof ConnectError)) return canceled(reason);
+  if (!(reason instanceof ConnectError)) return canceled();
   if (reason.code === Code.DeadlineExceeded) return deadlineExceeded();
-  return reason.code === Code.Canceled || reason.code === Code.Aborted ? canceled(reason) : undefined;
+  return reason.code === Code.Canceled || reason.code === Code.Aborted ? canceled() : undefined;
 }
 
 /** The error for what the library says of a request it cannot read, with the details that the library's own lacks. */

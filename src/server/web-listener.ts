@@ -97,8 +97,11 @@ export function createWebListener(
     });
     tellHttpVersion(socket, httpLimits.headersTimeout, (version) => {
       unknown.delete(socket);
-      if (version === 2) http2.emit('connection', socket);
-      else serveHttp1.call(http1, socket);
+      if (version === 2) {
+        // Clients of HTTP/1.1 may close their end and wait for the answer; one of HTTP/2 that does so is gone.
+        socket.allowHalfOpen = false;
+        http2.emit('connection', socket);
+      } else serveHttp1.call(http1, socket);
     });
   });
 
