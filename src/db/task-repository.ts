@@ -173,12 +173,18 @@ function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[]
       statuses.map((equal) => ({
         index: undefined,
         equal,
-        ...(subject.kind === 'user' ? {} : { readable: { organizations: scope.memberOf } }),
+        ...(subject.kind === 'user' ? {} : { readable: { organizations: reachOf(subject, scope) } }),
         subject,
         filter,
       })),
     ),
   ];
+}
+
+/** Where tasks can be shared with a group: wherever the caller is a member, but with Everyone in its own organization alone. */
+function reachOf(group: Subject, { memberOf }: Scope): readonly Buffer[] {
+  const everyone = memberOf.filter((id) => id.equals(group.id));
+  return everyone.length > 0 ? everyone : memberOf;
 }
 
 /** The filter, with the ids that the caller's token is good for. */
@@ -233,7 +239,8 @@ function branchRows(
 
 /**
  * `t.organization_id in (…) or exists (select 1 from workspace_task_acl as s where s.task_id = t.id and s.kind = 1 and
- * s.subject_id = ?) or t.organization_id in (…) and exists (… s.kind = 2 and s.subject_id in (…))`
+ * s.subject_id = ?) or t.organization_id in (…) and exists (… s.kind = 2 and s.subject_id in (…) and
+ * (s.subject_id not in (<organizations>) or s.subject_id = t.organization_id))`
  */
 function whereReadable(database: Database, any: Knex.QueryBuilder, { organizations, orSharedIn }: Readable): void {
   any.whereIn('t.organization_id', organizations);
@@ -248,9 +255,11 @@ function whereReadable(database: Database, any: Knex.QueryBuilder, { organizatio
         's.subject_id',
         orSharedIn.sharedWith.filter((subject) => subject.kind === kind).map(({ id }) => id),
       );
-  any
-    .orWhereExists(shared('user'))
-    .orWhere((group) => group.whereIn('t.organization_id', orSharedIn.memberOf).whereExists(shared('group')));
+  const { memberOf } = orSharedIn;
+  const sharedWithGroup = shared('group').where((group) =>
+    group.whereNotIn('s.subject_id', memberOf).orWhereRaw('?? = ??', ['s.subject_id', 't.organization_id']),
+  );
+  any.orWhereExists(shared('user')).orWhere((group) => group.whereIn('t.organization_id', memberOf).whereExists(sharedWithGroup));
 }
 
 /** A branch from the position on: `… and (t.created_at < ? or (t.created_at = ? and t.id < ?)) order by … limit ?` */

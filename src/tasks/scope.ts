@@ -13,7 +13,8 @@ export interface Subject {
  * - `everything`;
  * - the task is of one of `organizations`;
  * - the caller owns the task, and it is of one of `ownIn`;
- * - its workspace is shared with the caller, or with a group of `sharedWith` while the task is of one of `memberOf`.
+ * - its workspace is shared with the caller, or with a group of `sharedWith` while the task is of one of `memberOf`. The group
+ *   Everyone of an organization counts for tasks of that organization alone.
  *
  * Source: coderd/rbac/policy.rego and roles.go. Dormant workspaces follow the same rule.
  */
