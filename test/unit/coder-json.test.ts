@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import fc from 'fast-check';
@@ -452,6 +453,11 @@ describe('who may know of a user', () => {
     expect(mayKnow(caller(init), loner)).toBe(ofLoner);
     expect(mayKnow(caller(init), { id: testCaller.userId, organizationIds: [] })).toBe(true);
   });
+});
+
+test('the example of docs/coder-json.md is what the service answers', () => {
+  const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
+  expect(read('docs/coder-json.md')).toContain(`\`\`\`json\n${read('test/wire/golden/coder-task.json')}\`\`\`\n`);
 });
 
 function thrownBy(work: () => unknown): ConnectError {
