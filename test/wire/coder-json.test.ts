@@ -199,7 +199,7 @@ describe('the Coder-shaped JSON on the web port', () => {
 
   test('is on the web port alone', async () => {
     expect((await get(server.ops, '/me')).status).toBe(404);
-    await expect(get(server.grpc, '/me')).rejects.toThrow();
+    await expect(get(server.grpc, '/me')).rejects.toThrow('fetch failed');
   });
 
   test('answers pages of the listed origins alone', async () => {
@@ -282,7 +282,7 @@ describe('the Coder-shaped JSON while the server stops', () => {
     );
     await until('calls', () => running === 8);
     const stopped = server.stop();
-    await expect(get(server.web, '/me')).rejects.toThrow();
+    await expect(get(server.web, '/me')).rejects.toThrow('fetch failed');
     release.resolve();
     expect(await Promise.all(answers)).toEqual(answers.map(() => [200, 'close']));
     await stopped;
