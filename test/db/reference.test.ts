@@ -1,0 +1,237 @@
+import { create, toJson } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import fc from 'fast-check';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { migrateUp } from '../../src/db/migrations.ts';
+import { createNameLookup } from '../../src/db/name-lookup.ts';
+import { createTaskRepository } from '../../src/db/task-repository.ts';
+import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
+import {
+  type GetTaskRequest,
+  GetTaskRequestSchema,
+  ListTasksRequestSchema,
+  type Task,
+  TaskSchema,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { createLog } from '../../src/log.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
+import { createAuthenticate } from '../../src/server/authenticate.ts';
+import type { Call } from '../../src/server/call.ts';
+import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { type Question, questionsAbout } from '../support/random-question.ts';
+import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
+import { type Answer, createReference, type Reference } from '../support/reference.ts';
+import { loadWorld, tokenOf, type World } from '../support/world.ts';
+
+/**
+ * Random worlds, and in each of them random questions, of which every one must be answered as the rules say. For a longer run set
+ * REFERENCE_WORLDS and REFERENCE_QUESTIONS; to see one world again, REFERENCE_SEED=<its seed> REFERENCE_WORLDS=1.
+ */
+const firstSeed = Number(process.env['REFERENCE_SEED'] ?? 1);
+const worlds = Number(process.env['REFERENCE_WORLDS'] ?? 25);
+const questionsPerWorld = Number(process.env['REFERENCE_QUESTIONS'] ?? 100);
+/** Questions that are asked at the same time. */
+const askers = 4;
+/** Most differences that a failure shows. */
+const shown = 5;
+
+describeOnEngines('the reference', (engine) => {
+  let testDatabase: TestDatabase;
+  let service: TasksHandlers;
+  /** Keys of the queries that found something. */
+  const useful = new Map<string, number>();
+
+  beforeAll(async () => {
+    testDatabase = await createTestDatabase(engine, { migrate: false });
+    const { database } = testDatabase;
+    // Nobody follows the outbox here.
+    await migrateUp(database, { triggers: false });
+    service = createTasksService({
+      tasks: createTaskRepository(database, inactiveSeconds),
+      names: createNameLookup(database, 0),
+      pageTokens: createPageTokens([Buffer.alloc(32)]),
+    });
+  });
+  afterAll(() => testDatabase.drop());
+
+  test.each(Array.from({ length: worlds }, (_, index) => firstSeed + index))(
+    'agrees in world %i',
+    { timeout: 300_000 },
+    async (seed) => {
+      const { database } = testDatabase;
+      const now = new Date();
+      const world = randomWorld(seed, now);
+      await loadWorld(database, world);
+      expect((await projectAll(database)).parked).toBe(0);
+      const reference = createReference(world, now, inactiveSeconds);
+      const authenticate = createAuthenticate(createApiKeyRepository(database), 0);
+      const calls = new Map<string, Call>();
+      for (const { id, deleted } of world.users) {
+        if (deleted) continue;
+        const caller = await authenticate((name) => (name === 'coder-session-token' ? tokenOf(id) : undefined));
+        calls.set(id, { requestId: 'test', caller, signal: new AbortController().signal, log: createLog('silent') });
+      }
+      const callOf = (callerId: string): Call => calls.get(callerId) ?? expect.unreachable('nobody calls');
+
+      const ask = fc.asyncProperty(questionsAbout(world), async (question) => {
+        const expected = reference.list(question.callerId, question);
+        const problems = await compareList(service, callOf(question.callerId), question, expected);
+        fail(world, question.callerId, problems);
+        if ('tasks' in expected && expected.tasks.length > 0) {
+          for (const [key] of question.query.toLowerCase().matchAll(/[\w-]+(?="?:)/g))
+            useful.set(key, (useful.get(key) ?? 0) + 1);
+        }
+      });
+      await Promise.all(
+        Array.from({ length: askers }, (_, asker) =>
+          fc.assert(ask, { seed: seed * askers + asker, numRuns: Math.ceil(questionsPerWorld / askers) }),
+        ),
+      );
+      await Promise.all([...calls].map(([callerId, call]) => compareGets(service, call, world, reference, callerId)));
+    },
+  );
+
+  test('each key has found something', () => {
+    if (worlds < 20) return;
+    expect([...useful.keys()].sort()).toEqual(
+      expect.arrayContaining([
+        ...['created_after', 'created_before', 'dormant', 'has-agent', 'has-ai-task', 'has_external_agent', 'healthy', 'id'],
+        ...[
+          'last_used_after',
+          'last_used_before',
+          'name',
+          'organization',
+          'outdated',
+          'owner',
+          'param',
+          'phase',
+          'prompt',
+          'shared',
+        ],
+        ...['shared_with_group', 'shared_with_user', 'state', 'status', 'template', 'waiting'],
+      ]),
+    );
+  });
+});
+
+/** Lists page by page, and returns what is not as it should be. */
+async function compareList(service: TasksHandlers, call: Call, question: Question, expected: Answer): Promise<string[]> {
+  const { query, orderBy, pageSizes, includeTotalSize } = question;
+  const problems: string[] = [];
+  const got: Task[] = [];
+  let pageToken = '';
+  for (let page = 0; page === 0 || pageToken !== ''; page++) {
+    const pageSize = pageSizes[page % pageSizes.length] as number;
+    const request = create(ListTasksRequestSchema, { query, orderBy, pageSize, pageToken, includeTotalSize });
+    const response = await service.listTasks(request, call).catch((error: unknown) => ConnectError.from(error));
+    if (response instanceof ConnectError) {
+      const fields = response
+        .findDetails(BadRequestSchema)
+        .flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
+      const refused = [...new Set(fields)].sort();
+      if (response.code !== Code.InvalidArgument) return [`fails: ${String(response)} ${String(response.cause)}`];
+      if ('tasks' in expected) return [`is refused for ${refused.join()}, instead of ${expected.tasks.length} tasks`];
+      return refused.join() === expected.refused.join()
+        ? []
+        : [`is refused for ${refused.join()}, not for ${expected.refused.join()}`];
+    }
+    if ('refused' in expected) return [`finds ${response.count} tasks, instead of refusing ${expected.refused.join()}`];
+    const total = expected.tasks.length;
+    const left = total - got.length;
+    const fits = pageSize === 0 ? 25 : Math.min(pageSize, 200);
+    got.push(...response.tasks);
+    pageToken = response.nextPageToken;
+    if (response.tasks.length !== Math.min(left, fits)) {
+      problems.push(`page ${page} of size ${fits} has ${response.tasks.length} tasks of the ${left} that are left`);
+    }
+    if (response.count !== response.tasks.length) problems.push(`page ${page} counts ${response.count}`);
+    if ((pageToken === '') !== left <= fits)
+      problems.push(`page ${page} has ${pageToken === '' ? 'no' : 'a'} token, ${left} are left`);
+    if (response.totalSize !== (includeTotalSize ? total : undefined))
+      problems.push(`total_size is ${response.totalSize}, not ${total}`);
+    if (got.length > total + 200) break;
+  }
+  if ('refused' in expected) return problems;
+
+  const place = (tasks: readonly Task[]) => new Map(tasks.map(({ id }, index) => [id, index]));
+  const [wanted, found] = [place(expected.tasks), place(got)];
+  for (const { id, name } of expected.tasks) if (!found.has(id)) problems.push(`lacks ${name} ${id}`);
+  for (const { id, name } of got) if (!wanted.has(id)) problems.push(`has ${name} ${id} too much`);
+  if (found.size < got.length) problems.push('shows a task twice');
+  const firstMoved = got.findIndex(({ id }, index) => expected.tasks[index]?.id !== id);
+  if (problems.length === 0 && firstMoved >= 0) {
+    problems.push(`has ${got[firstMoved]?.name} at ${firstMoved}, where ${expected.tasks[firstMoved]?.name} belongs`);
+  }
+  for (const task of got) {
+    const same = expected.tasks[wanted.get(task.id) ?? -1];
+    if (same !== undefined) problems.push(...compareTasks(task, same));
+  }
+  return problems;
+}
+
+/** Gets every workspace by id, and by its owner and name, whether it is there to be read or not. */
+async function compareGets(
+  service: TasksHandlers,
+  call: Call,
+  world: World,
+  reference: Reference,
+  callerId: string,
+): Promise<void> {
+  const get = async (identifier: GetTaskRequest['identifier']): Promise<Task | undefined> => {
+    const response = await service.getTask(create(GetTaskRequestSchema, { identifier }), call).catch((error: unknown) => {
+      if (ConnectError.from(error).code !== Code.NotFound) throw error;
+      return undefined;
+    });
+    return response === undefined ? undefined : (response.task ?? create(TaskSchema));
+  };
+  const compare = (how: string, got: Task | undefined, expected: Task | undefined): void => {
+    if (got === undefined && expected === undefined) return;
+    const problems =
+      got === undefined || expected === undefined
+        ? [`${how} is ${got === undefined ? 'not ' : ''}found: ${expected?.id ?? got?.id}`]
+        : compareTasks(got, expected).map((problem) => `${how}: ${problem}`);
+    fail(world, callerId, problems);
+  };
+  for (const [index, { id, owner_id, name }] of world.workspaces.entries()) {
+    compare(`get ${id}`, await get({ case: 'id', value: index % 2 === 0 ? id : id.toUpperCase() }), reference.get(callerId, id));
+    const username = world.users.find((user) => user.id === owner_id)?.username ?? owner_id;
+    const owner =
+      owner_id === callerId && index % 2 === 0 ? 'me' : ([username, username.toUpperCase(), owner_id][index % 3] as string);
+    const given = index % 2 === 0 ? name : name.toUpperCase();
+    const value = { $typeName: 'tasks.v1.TaskName' as const, owner, name: given };
+    compare(`get ${owner}/${given}`, await get({ case: 'name', value }), reference.getByName(callerId, owner, given));
+  }
+}
+
+/** The fields in which two messages of one task differ. */
+function compareTasks(got: Task, expected: Task): string[] {
+  const [a, b] = [toJson(TaskSchema, got), toJson(TaskSchema, expected)] as Record<string, unknown>[];
+  const fields = [...new Set([...Object.keys(a ?? {}), ...Object.keys(b ?? {})])];
+  return fields.flatMap((field) => {
+    const [is, should] = [JSON.stringify(a?.[field]), JSON.stringify(b?.[field])];
+    return is === should ? [] : [`${field} of ${got.id} is ${is?.slice(0, 200)}, not ${should?.slice(0, 200)}`];
+  });
+}
+
+/** Fails with the first problems, and with the rows of the workspaces and of the caller that they are about. */
+function fail(world: World, callerId: string, problems: readonly string[]): void {
+  if (problems.length === 0) return;
+  const about = world.workspaces.filter(({ id }) => problems.slice(0, shown).some((problem) => problem.includes(id))).slice(0, 2);
+  const [user] = world.users.filter(({ id }) => id === callerId);
+  const memberships = world.organization_members.filter(({ user_id }) => user_id === callerId);
+  throw new Error(
+    [
+      ...problems.slice(0, shown),
+      `caller ${JSON.stringify({ ...user, memberships })}`,
+      ...about.map((workspace) => {
+        const builds = world.workspace_builds.filter(({ workspace_id }) => workspace_id === workspace.id);
+        const jobs = world.provisioner_jobs.filter(({ id }) => builds.some(({ job_id }) => job_id === id));
+        const reports = world.workspace_app_statuses.filter(({ workspace_id }) => workspace_id === workspace.id);
+        return JSON.stringify({ workspace, builds, jobs, reports });
+      }),
+    ].join('\n'),
+  );
+}
