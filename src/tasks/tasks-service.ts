@@ -1,5 +1,4 @@
 import { create } from '@bufbuild/protobuf';
-import type { ConnectError } from '@connectrpc/connect';
 import type { NameLookup } from '../db/name-lookup.ts';
 import type { TaskRow } from '../db/tables.ts';
 import type { TaskFilter } from '../db/task-filter.ts';
@@ -110,9 +109,12 @@ export function createTasksService(parts: {
     const { caller } = call;
     const { owner: _owner, orderBy: _orderBy, pageSize: _pageSize, ...terms } = query;
     const { template, organization, sharedWithUser, sharedWithGroup, ...columns } = terms;
-    const organizationId = organization === undefined ? undefined : await organizationOf(organization, caller);
-    const sharedWithUserId = sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller);
-    const sharedWithGroupId = sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller);
+    const unknown: Violation[] = [];
+    const organizationId = organization === undefined ? undefined : await organizationOf(organization, caller, unknown);
+    const sharedWithUserId = sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller, unknown);
+    const sharedWithGroupId = sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller, unknown);
+    const [first, ...more] = unknown;
+    if (first !== undefined) throw invalidArgument([first, ...more], 'INVALID_QUERY');
     if (ownerId === undefined) return undefined;
     const templateIds = template === undefined ? undefined : await names.templateIds(template);
     if (templateIds?.length === 0) return undefined;
@@ -127,15 +129,16 @@ export function createTasksService(parts: {
   }
 
   /** The organization a query means. An id is taken as it is: who may not read its tasks finds none. */
-  async function organizationOf(organization: IdOrName, caller: Caller): Promise<Buffer> {
+  async function organizationOf(organization: IdOrName, caller: Caller, unknown: Violation[]): Promise<Buffer | undefined> {
     if ('id' in organization) return organization.id;
     const id = await names.organizationId(organization.name);
     if (id !== undefined && readsOrganization(caller, id)) return id;
-    throw unknownName('organization', organization.name);
+    unknown.push(unknownName('organization', organization.name));
+    return undefined;
   }
 
   /** The user whom tasks are shared with. Who may not be seen is refused like who does not exist. */
-  async function userOf(user: IdOrName | 'me', caller: Caller): Promise<Buffer> {
+  async function userOf(user: IdOrName | 'me', caller: Caller, unknown: Violation[]): Promise<Buffer | undefined> {
     if (user === 'me') return caller.userId;
     if ('id' in user) return user.id;
     const id = user.name === caller.username.toLowerCase() ? caller.userId : await names.userId(user.name);
@@ -143,15 +146,22 @@ export function createTasksService(parts: {
       id !== undefined &&
       (id.equals(caller.userId) || readsEveryUser(caller) || (await names.shareOrganization(caller.userId, id)));
     if (seen) return id;
-    throw unknownName('shared_with_user', user.name);
+    unknown.push(unknownName('shared_with_user', user.name));
+    return undefined;
   }
 
   /** The group that tasks are shared with. */
-  async function groupOf(group: NonNullable<TaskTerms['sharedWithGroup']>, caller: Caller): Promise<Buffer> {
+  async function groupOf(
+    group: NonNullable<TaskTerms['sharedWithGroup']>,
+    caller: Caller,
+    unknown: Violation[],
+  ): Promise<Buffer | undefined> {
     if ('id' in group) return group.id;
     const found = await names.group(group.name, group.organization);
     if (found !== undefined && readsOrganization(caller, found.organizationId)) return found.id;
-    throw unknownName('shared_with_group', group.organization === undefined ? group.name : `${group.organization}/${group.name}`);
+    const name = group.organization === undefined ? group.name : `${group.organization}/${group.name}`;
+    unknown.push(unknownName('shared_with_group', name));
+    return undefined;
   }
 
   function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
@@ -187,9 +197,8 @@ function orderOf({ orderBy }: TaskQuery, ownerId: Buffer | 'everyone' | undefine
   return ownerId?.equals(callerId) === true ? 'key' : 'run';
 }
 
-function unknownName(key: string, name: string): ConnectError {
-  const description = `"${echo(name)}" either does not exist, or you are unauthorized to view it`;
-  return invalidArgument([{ field: key, description }], 'INVALID_QUERY');
+function unknownName(field: string, name: string): Violation {
+  return { field, description: `"${echo(name)}" either does not exist, or you are unauthorized to view it` };
 }
 
 function checkName(given: TaskName): TaskName {
