@@ -52,6 +52,7 @@ const environment = z.object({
   OPS_PORT: integer(0, 65535).default(9090),
   WEB_ORIGINS: list.default([]),
   REFLECTION: flag.optional(),
+  RATE_LIMIT_PER_MINUTE: integer(0, 1_000_000).optional(),
   AUTH_CACHE_SECONDS: integer(0, 3600).default(5),
   AGENT_INACTIVE_SECONDS: integer(2, 86_400).default(30),
   PAGE_TOKEN_KEY: key.optional(),

@@ -97,6 +97,11 @@ export function taskNotFound(): ConnectError {
   return failure(Code.NotFound, 'no such task, or you may not read it', 'TASK_NOT_FOUND');
 }
 
+/** RESOURCE_EXHAUSTED because the caller made too many calls, with the time after which the next one is let through. */
+export function rateLimited(retryMs: number): ConnectError {
+  return failure(Code.ResourceExhausted, 'too many calls, slow down', 'RATE_LIMITED', [retryIn(Math.ceil(retryMs))]);
+}
+
 /** UNAVAILABLE because the database is away. */
 export function databaseUnavailable(cause: unknown): ConnectError {
   return failure(Code.Unavailable, 'the database is unavailable, try again', 'DATABASE_UNAVAILABLE', [retryIn(1000)], cause);

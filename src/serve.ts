@@ -18,6 +18,8 @@ import { createLog } from './log.ts';
 import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { createAuthenticate } from './server/authenticate.ts';
+import type { RateLimitOf } from './server/call-chain.ts';
+import { createRateLimit } from './server/rate-limit.ts';
 import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
 import { aborted, stopSignal } from './stop-signal.ts';
@@ -80,6 +82,7 @@ export async function serve(config: Config): Promise<void> {
     webOrigins: config.WEB_ORIGINS,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(database, config.MIGRATE_TRIGGERS),
+    rateLimitOf: rateLimits(config, engine !== undefined),
     log,
     registry,
   });
@@ -108,6 +111,16 @@ export async function serve(config: Config): Promise<void> {
 
   await aborted(stop);
   log.info('stopping');
+}
+
+/** Coder's limit, for clients of its endpoints (coderd/coderd.go). */
+const coderCallsPerMinute = 512;
+
+/** One limit for all protocols if it is set; else one for the Coder-shaped JSON alone, and none on one's own machine. */
+function rateLimits({ RATE_LIMIT_PER_MINUTE: set }: Config, isDemo: boolean): RateLimitOf {
+  const perMinute = set ?? (isDemo ? 0 : coderCallsPerMinute);
+  const limit = perMinute === 0 ? undefined : createRateLimit(perMinute);
+  return (protocol) => (set !== undefined || protocol === 'coder-json' ? limit : undefined);
 }
 
 /** Above this lag, in milliseconds, what is answered is too old to be served: 100 times what it is under load. */

@@ -139,7 +139,7 @@ function serveBidiStream(route: Route<BidiStreamingMethod>): grpc.handleBidiStre
 
 function begin(route: Route, call: AnyCall): RunningCall {
   const running = route.begin(new GrpcCall(call));
-  call.once('cancelled', () => running.abort(canceled));
+  call.on('cancelled', () => running.abort(canceled));
   return running;
 }
 
@@ -148,7 +148,7 @@ interface AnyCall {
   readonly metadata: grpc.Metadata;
   getPeer(): string;
   getDeadline(): grpc.Deadline;
-  once(event: 'cancelled', listener: () => void): unknown;
+  on(event: 'cancelled', listener: () => void): unknown;
 }
 type WritableCall = grpc.ServerWritableStream<Buffer, Buffer> | grpc.ServerDuplexStream<Buffer, Buffer>;
 

@@ -9,7 +9,7 @@ import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
 import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
 import type { Authenticate } from './authenticate.ts';
-import { createCallChain } from './call-chain.ts';
+import { createCallChain, type RateLimitOf } from './call-chain.ts';
 import { createCallMetrics } from './call-metrics.ts';
 import { createGrpcListener } from './grpc-listener.ts';
 import { createHealth } from './health.ts';
@@ -38,6 +38,8 @@ export interface ServerParts {
   /** The parts without which no call can be answered, such as the database, by name. */
   readonly readiness: Readonly<Record<string, ReadinessCheck>>;
   readonly log: Logger;
+  /** What limits the calls of a user over a protocol, if anything does. */
+  readonly rateLimitOf?: RateLimitOf;
   /** Where the metrics of other parts are; those of the server come to them. */
   readonly registry?: Registry;
   /** How long running calls may take after `stop`, in milliseconds; 10 seconds if not said. */
@@ -75,6 +77,7 @@ export function createServer(parts: ServerParts): Server {
     authenticate: parts.authenticate,
     log: parts.log,
     metrics: createCallMetrics(registry),
+    rateLimitOf: parts.rateLimitOf,
   });
   addProcessMetrics(registry, () => chain.running);
 
