@@ -534,8 +534,8 @@ function matches(world: World, known: Known, terms: ReadonlyMap<string, readonly
   ];
   const holds: Readonly<Record<string, (values: readonly string[], value: string) => boolean>> = {
     owner: () => true,
-    name: (_, value) => workspace.name.toLowerCase().includes(value),
-    prompt: (_, value) => [...known.prompt].slice(0, 1000).join('').toLowerCase().includes(value),
+    name: (_, value) => hasPart(workspace.name, value),
+    prompt: (_, value) => hasPart([...known.prompt].slice(0, 1000).join(''), value),
     template: (_, value) => template !== undefined && !template.deleted && template.name.toLowerCase() === value,
     organization: () => workspace.organization_id === names.organization,
     id: (values) => values.some((value) => toUuid(value) === workspace.id),
@@ -561,6 +561,11 @@ function matches(world: World, known: Known, terms: ReadonlyMap<string, readonly
   };
   const visible = !workspace.deleted || terms.get('status')?.[0] === 'deleted';
   return visible && [...terms].every(([key, values]) => holds[key]?.(values, values[0] ?? '') === true);
+}
+
+/** Whether a text has a part in any case. Half a character is no part of one. */
+function hasPart(text: string, part: string): boolean {
+  return Buffer.from(text.toLowerCase()).includes(Buffer.from(part));
 }
 
 /** Coder's zero time, which is no filter. */
