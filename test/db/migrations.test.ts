@@ -117,7 +117,7 @@ describeOnEngines('migrations', (engine) => {
   test('a process killed in the middle blocks nobody, and its work is finished by the next', async () => {
     await empty();
     let interrupted = 0;
-    for (const milliseconds of [20, 50, 90, 140, 200, 280, 370]) {
+    for (const milliseconds of [30, 90, 160, 260]) {
       const child = startScript('migrate', test_.address);
       await child.line('begin');
       await sleep(milliseconds);

@@ -12,7 +12,7 @@ import { startRandomWriters } from '../support/random-writer.ts';
 import { insertRunningTask, insertSource, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
 
 /** How much is written before the projectors are left in peace: so many commits and takeovers, or so many milliseconds. */
-const commits = Number(process.env['CHAOS_COMMITS'] ?? 2500);
+const commits = Number(process.env['CHAOS_COMMITS'] ?? 2000);
 const takeovers = 8;
 const mostMs = Math.max(30_000, commits * 12);
 
