@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts';
 import { migrateUp } from '../db/migrations.ts';
-import { loadDemo } from '../embedded/demo.ts';
-import { generateTasks } from '../embedded/generate.ts';
+import { loadDemo } from '../demo/demo.ts';
+import { generateTasks } from '../demo/generate.ts';
 import { projectAll } from '../projection/rebuild.ts';
 import { progressBar } from './progress-bar.ts';
 import { withDatabase } from './with-database.ts';

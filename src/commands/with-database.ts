@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { type Database, openDatabase, requireDatabase } from '../db/connection.ts';
-import { readDemoFile } from '../embedded/demo-file.ts';
+import { readDemoFile } from '../demo/demo-file.ts';
 import { startEngine } from '../embedded/engine.ts';
 import { createLog } from '../log.ts';
 

@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
-import { keepDemoAgentsConnected, loadDemo } from '../../src/embedded/demo.ts';
-import { connectedDemoAgents, demoRows } from '../../src/embedded/demo-rows.ts';
-import { sourceTables } from '../../src/embedded/source-rows.ts';
+import { keepDemoAgentsConnected, loadDemo } from '../../src/demo/demo.ts';
+import { connectedDemoAgents, demoRows } from '../../src/demo/demo-rows.ts';
+import { sourceTables } from '../../src/demo/source-rows.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 
@@ -212,6 +212,35 @@ describeOnEngines('the demo data', (engine) => {
     expect(demoRows(now)).toEqual(demoRows(now));
     const ids = (at: Date) => demoRows(at).workspace_app_statuses.map(({ id, message }) => [id, message]);
     expect(ids(new Date(0))).toEqual(ids(now));
+  });
+
+  it('come out of the read model as the source rows say', async () => {
+    await projectAll(database);
+    const rows = await database('workspace_tasks').select<Record<string, unknown>[]>();
+    const projected = new Map(rows.map((row) => [(row['id'] as Buffer).toString('hex'), row]));
+    expect(projected.size).toBe(tasks.length);
+    for (const task of tasks) {
+      const derived = task.phase === 'initializing' ? { state: 'working' } : undefined;
+      const state = (task.state ?? derived)?.state.replace('failure', 'failed').toUpperCase() as
+        | keyof typeof TaskState
+        | undefined;
+      expect(projected.get(task.id.toString('hex')), task.name).toMatchObject({
+        owner_id: task.owner_id,
+        name: task.name,
+        prompt: task.prompt,
+        status: WorkspaceStatus[task.status.toUpperCase() as keyof typeof WorkspaceStatus],
+        phase: TaskPhase[task.phase.toUpperCase() as keyof typeof TaskPhase],
+        state: state === undefined ? 0 : TaskState[state],
+        live: 1 - task.deleted,
+        favorite: task.favorite,
+        created_at: task.created_at,
+        updated_at: task.updated_at,
+        ...(task.state === null
+          ? {}
+          : { state_at: task.state.created_at, state_message: task.state.message, state_uri: task.state.uri ?? '' }),
+      });
+    }
+    expect(await verify(database, () => {})).toBe(0);
   });
 
   describeKeeper();

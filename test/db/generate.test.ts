@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
 import { notesItself } from '../../src/db/triggers.ts';
-import { loadDemo } from '../../src/embedded/demo.ts';
-import { type GenerateOptions, generateTasks } from '../../src/embedded/generate.ts';
+import { loadDemo } from '../../src/demo/demo.ts';
+import { type GenerateOptions, generateTasks } from '../../src/demo/generate.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';

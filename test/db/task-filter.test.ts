@@ -5,7 +5,7 @@ import type { Database } from '../../src/db/connection.ts';
 import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { loadDemo } from '../../src/embedded/demo.ts';
+import { loadDemo } from '../../src/demo/demo.ts';
 import { ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/log.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';

@@ -8,7 +8,7 @@ import type { CoderTask } from '../../src/coder/coder-task.ts';
 import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { loadDemo } from '../../src/embedded/demo.ts';
+import { loadDemo } from '../../src/demo/demo.ts';
 import { databaseUnavailable, queryTooExpensive } from '../../src/errors.ts';
 import { GetTaskResponseSchema, ListTasksResponseSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';

@@ -8,7 +8,7 @@ import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openDatabase } from '../../src/db/connection.ts';
-import type { DemoFile } from '../../src/embedded/demo-file.ts';
+import type { DemoFile } from '../../src/demo/demo-file.ts';
 import { type Task, TaskPhase, TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createTestDatabase, describeOnEngines } from '../support/database.ts';
 import { databaseUrl, startService } from '../support/service.ts';
