@@ -5,6 +5,9 @@ import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { keepDemoAgentsConnected, loadDemo } from '../../src/demo/demo.ts';
 import { connectedDemoAgents, demoRows } from '../../src/demo/demo-rows.ts';
 import { sourceTables } from '../../src/demo/source-rows.ts';
+import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
+import { verify } from '../../src/projection/verify.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 
