@@ -4,6 +4,7 @@ import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { keepDemoAgentsConnected, loadDemo } from '../../src/demo/demo.ts';
 import { connectedDemoAgents, demoRows } from '../../src/demo/demo-rows.ts';
+import { demoTasks } from '../../src/demo/demo-tasks.ts';
 import { sourceTables } from '../../src/demo/source-rows.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
@@ -67,6 +68,8 @@ describeOnEngines('the demo data', (engine) => {
     expect(workspaces).toBeLessThanOrEqual(210);
     expect(tasks.length).toBeGreaterThanOrEqual(115);
     expect(tasks.length).toBeLessThanOrEqual(125);
+    // Everything that is meant to be a task is one, and the two of the example.
+    expect(tasks).toHaveLength(Object.values(demoTasks).flat().length + 2);
   });
 
   const statuses = ['pending', 'starting', 'running', 'stopping', 'stopped', 'failed', 'canceling', 'canceled', 'deleting'];
