@@ -7,7 +7,8 @@ import * as grpc from '@grpc/grpc-js';
 import { canceled, unreadableRequest } from '../errors.ts';
 import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
 import type { CallChain, Incoming, Route, RunningCall } from './call-chain.ts';
-import { maxRequestBytes } from './limits.ts';
+import { sessionLimits } from './http2-sessions.ts';
+import { maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from './method.ts';
 
@@ -17,15 +18,9 @@ const options: grpc.ServerOptions = {
   'grpc.max_send_message_length': -1,
   // Watching streams stay open, and a mesh may carry those of many clients on one connection. Beyond, calls wait at the client.
   'grpc.max_concurrent_streams': 1000,
-  // A client behind a load balancer finds new servers only when it reconnects. Half an hour is what rollouts take, not what calls
-  // take, which have 5 minutes more to end.
-  'grpc.max_connection_age_ms': 30 * 60_000,
-  'grpc.max_connection_age_grace_ms': 5 * 60_000,
-  // Probes and clients that went to sleep; gRPC clients reconnect by themselves.
-  'grpc.max_connection_idle_ms': 15 * 60_000,
-  // A connection whose other end is gone without a word is noticed after 80 s, before balancers' usual idle limit matters.
-  'grpc.keepalive_time_ms': 60_000,
-  'grpc.keepalive_timeout_ms': 20_000,
+  'grpc.max_connection_idle_ms': sessionLimits.idle,
+  'grpc.max_connection_age_ms': sessionLimits.age,
+  'grpc.max_connection_age_grace_ms': sessionLimits.ageGrace,
   // Its statistics would cost each call and nothing here serves them.
   'grpc.enable_channelz': 0,
 };
@@ -42,7 +37,7 @@ export function createGrpcListener(methods: readonly Method[], chain: CallChain)
   // The port is our own, so that a busy one is told like those of the other listeners.
   const connections = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
-  const port = createServer({ noDelay: true }, (socket) => {
+  const port = createServer({ noDelay: true, ...tcpKeepAlive }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     socket.on('error', () => {}); // a client that hangs up; its calls learn it from the closed stream

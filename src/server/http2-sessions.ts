@@ -1,9 +1,7 @@
 import type { Http2Server, ServerHttp2Session } from 'node:http2';
 
-/** How long connections may do what, in milliseconds. */
+/** How long connections may last, in milliseconds. */
 export interface SessionLimits {
-  /** How often a connection is looked at: whether it is idle, and whether its other end is still there. */
-  readonly lookEvery: number;
   /** A connection without a call for so long is closed; clients open another when they need it. */
   readonly idle: number;
   /** A connection is asked to leave after so long, so that clients behind a balancer find new servers. */
@@ -12,30 +10,24 @@ export interface SessionLimits {
   readonly ageGrace: number;
 }
 
-/** As on the gRPC port, where the library has such limits. */
-const defaultLimits: SessionLimits = { lookEvery: 60_000, idle: 15 * 60_000, age: 30 * 60_000, ageGrace: 5 * 60_000 };
+/** The same on the gRPC port and on the web port. */
+export const sessionLimits: SessionLimits = { idle: 15 * 60_000, age: 30 * 60_000, ageGrace: 60_000 };
 
-/**
- * Looks after the HTTP/2 connections of a server, which Node leaves to the program: finds those whose client is gone, ends idle
- * and old ones, and can ask all of them to leave.
- */
-export function keepHttp2Sessions(server: Http2Server, limits: SessionLimits = defaultLimits): { close(): void } {
+/** Ends idle and old HTTP/2 connections of a server, which Node leaves to the program, and can ask all of them to leave. */
+export function keepHttp2Sessions(server: Http2Server, limits: SessionLimits = sessionLimits): { close(): void } {
   const sessions = new Set<ServerHttp2Session>();
   server.on('session', (session) => {
     let calls = 0;
-    let idleSince = performance.now();
+    const idle = setTimeout(() => {
+      if (calls === 0) session.close();
+    }, limits.idle).unref();
     session.on('stream', (stream) => {
       calls += 1;
       stream.once('close', () => {
         calls -= 1;
-        idleSince = performance.now();
+        if (calls === 0) idle.refresh();
       });
     });
-    const look = (): void => {
-      if (calls === 0 && performance.now() - idleSince >= limits.idle) session.close();
-      else pingOrDestroy(session, limits.lookEvery / 3);
-    };
-    const looking = setInterval(look, limits.lookEvery).unref();
 
     let cut: NodeJS.Timeout | undefined;
     const leave = (): void => {
@@ -49,9 +41,7 @@ export function keepHttp2Sessions(server: Http2Server, limits: SessionLimits = d
     sessions.add(session);
     session.once('close', () => {
       sessions.delete(session);
-      clearInterval(looking);
-      clearTimeout(aging);
-      clearTimeout(cut);
+      for (const timer of [idle, aging, cut]) clearTimeout(timer);
     });
   });
   return {
@@ -59,12 +49,4 @@ export function keepHttp2Sessions(server: Http2Server, limits: SessionLimits = d
       for (const session of sessions) session.close();
     },
   };
-}
-
-/** Cuts a connection whose other end does not answer. */
-function pingOrDestroy(session: ServerHttp2Session, withinMs: number): void {
-  if (session.closed) return; // it is on its way out, and Node sends no ping
-  const late = setTimeout(() => session.destroy(), withinMs).unref();
-  const sent = session.ping(() => clearTimeout(late));
-  if (!sent) session.destroy();
 }

@@ -3,3 +3,10 @@ export const maxRequestBytes = 4 * 1024 * 1024;
 
 /** The longest timer Node has, 24.8 days; a longer one would fire at once. A later deadline is none. */
 export const longestTimerMs = 2 ** 31 - 1;
+
+/**
+ * How connections are asked whether their other end is still there: by TCP, after a minute of silence, and then up to ten times,
+ * a second apart. Pings of HTTP/2 would do harm: Node sends none on a connection that is closing, which grpc-js takes for a
+ * broken one, and cuts it with the calls that still run.
+ */
+export const tcpKeepAlive = { keepAlive: true, keepAliveInitialDelay: 60_000 } as const;

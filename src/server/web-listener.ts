@@ -11,7 +11,7 @@ import { createCors } from './cors.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
-import { longestTimerMs, maxRequestBytes } from './limits.ts';
+import { longestTimerMs, maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { Method } from './method.ts';
 import { WebCall } from './web-call.ts';
@@ -78,7 +78,7 @@ export function createWebListener(
     serve(request, response).catch(() => response.destroy()); // it could not be written, and there is nobody to tell
   };
 
-  const http1 = createServer(httpLimits, onRequest);
+  const http1 = createServer({ ...httpLimits, ...tcpKeepAlive }, onRequest);
   const http2 = createHttp2Server(http2Limits, onRequest);
   const sessions = keepHttp2Sessions(http2);
   const sockets = new Set<Socket>();

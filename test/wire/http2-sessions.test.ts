@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect, createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
-import net from 'node:net';
+import type net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { keepHttp2Sessions, type SessionLimits } from '../../src/server/http2-sessions.ts';
 
 const never = 60_000;
-const limits: SessionLimits = { lookEvery: 30, idle: never, age: never, ageGrace: never };
+const limits: SessionLimits = { idle: never, age: never, ageGrace: never };
 
 let server: Http2Server;
 let sessions: ServerHttp2Session[];
@@ -47,7 +47,7 @@ async function call(client: ClientHttp2Session, path: string): Promise<string> {
   return chunk.toString();
 }
 
-test('a connection in use stays, however often it is pinged', async () => {
+test('a connection in use stays', async () => {
   const client = await open({ idle: 200 });
   for (let i = 0; i < 10; i++) {
     expect(await call(client, '/')).toBe('done');
@@ -58,6 +58,7 @@ test('a connection in use stays, however often it is pinged', async () => {
 
 test('a connection with a quiet call stays', async () => {
   const client = await open({ idle: 100 });
+  await call(client, '/');
   await call(client, '/endless');
   await sleep(400);
   expect(client.closed).toBe(false);
@@ -79,16 +80,4 @@ test('an old connection is asked to leave, while its calls go on until they are 
   const started = performance.now();
   await once(client, 'close');
   expect(performance.now() - started).toBeGreaterThan(150);
-});
-
-test('a connection whose other end says nothing is cut', async () => {
-  keepHttp2Sessions(server, limits);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const socket = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1');
-  socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])])); // the preface and empty settings, and no more
-  socket.on('error', () => {});
-  socket.resume();
-  await once(socket, 'close');
-  expect(sessions[0]?.destroyed).toBe(true);
 });
