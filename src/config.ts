@@ -112,7 +112,10 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
   };
   const url = URL.parse(text);
   if (url === null || url.protocol !== 'mysql:') return fail('must look like mysql://user:password@host:3306/database');
-  const database = decodeURIComponent(url.pathname.slice(1));
+  const [database, user, password] = [url.pathname.slice(1), url.username, url.password].map(decode);
+  if (database === undefined || user === undefined || password === undefined) {
+    return fail('has a "%" that is not followed by two hexadecimal digits: write a percent sign as %25');
+  }
   if (database === '') return fail('must name a database: mysql://user:password@host:3306/database');
   const ssl = url.searchParams.get('ssl');
   if (ssl !== null && !['true', 'false', 'no-verify'].includes(ssl)) return fail('ssl must be true, false or no-verify');
@@ -120,11 +123,22 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
     if (name !== 'ssl' && name !== 'socket') return fail(`has an unknown parameter "${name}"; known are ssl and socket`);
   }
   const socketPath = url.searchParams.get('socket');
+  if (url.port === '0') return fail('has the port 0, on which nothing can be');
   return {
-    ...(socketPath === null ? { host: url.hostname || '127.0.0.1', port: Number(url.port || 3306) } : { socketPath }),
-    user: decodeURIComponent(url.username) || 'root',
-    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+    ...(socketPath === null
+      ? { host: url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1', port: Number(url.port || 3306) }
+      : { socketPath }),
+    user: user || 'root',
+    ...(password === '' ? {} : { password }),
     database,
     ...(ssl === 'true' ? { ssl: 'verify' as const } : ssl === 'no-verify' ? { ssl: 'no-verify' as const } : {}),
   };
+}
+
+function decode(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -79,7 +79,7 @@ keys
   .command('create')
   .description('make a session token for a user and print it; it cannot be shown again')
   .requiredOption('--user <username>', 'whose token')
-  .option('--days <number>', 'how long it is valid', wholeNumber(1, 3650), 30)
+  .option('--days <number>', 'how long it is valid when it is not used; each use extends it', wholeNumber(1, 3650), 30)
   .option('--name <text>', 'what it is for', 'made by keys create')
   .action(async (options: { user: string; days: number; name: string }) => {
     const { createKey } = await import('./commands/keys.ts');

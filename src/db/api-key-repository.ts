@@ -146,7 +146,6 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
 
     async noteUse(id) {
       // The key and its user in one statement: update api_keys k join users u on u.id = k.user_id set … where k.id = ?
-      // Assignments are made from left to right, so `last_used` comes last: the others look at it.
       await database.raw(
         `update api_keys as k join users as u on u.id = k.user_id
          set k.expires_at = if(${extensionIsDue}, utc_timestamp(6) + interval k.lifetime_seconds second, k.expires_at),

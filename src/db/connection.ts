@@ -36,7 +36,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       user: address.user,
       password: address.password ?? '',
       database: address.database,
-      ...(address.ssl === undefined ? {} : { ssl: { rejectUnauthorized: address.ssl === 'verify' } }),
+      ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl) }),
       charset: 'utf8mb4_bin',
       timezone: 'Z',
       dateStrings: true,
@@ -50,7 +50,10 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       afterCreate(connection: RawConnection, done: (error: unknown, connection: RawConnection) => void) {
         prepare(connection, pool).then(
           () => done(undefined, connection),
-          (error: unknown) => done(error, connection),
+          (error: unknown) => {
+            connection.destroy(); // the pool forgets it without closing it
+            done(error, connection);
+          },
         );
       },
     },
@@ -81,9 +84,22 @@ export async function requireDatabase(database: Database): Promise<void> {
 /** The part of a mysql2 connection that is used on it directly. */
 export interface RawConnection {
   query(sql: string, callback: (error: unknown, rows: unknown) => void): void;
+  destroy(): void;
+  on(event: 'error', listener: () => void): this;
+  removeAllListeners(): this;
+}
+
+/** mysql2 checks whose certificate it is when it is told to, and else takes any that a known authority signed. */
+function tlsOptions(ssl: 'verify' | 'no-verify'): { rejectUnauthorized: boolean; verifyIdentity: boolean } {
+  return { rejectUnauthorized: ssl === 'verify', verifyIdentity: ssl === 'verify' };
 }
 
 async function prepare(connection: RawConnection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {
+  // Knex takes all listeners off a connection that it ends. A write that fails after that would be an error nobody listens to,
+  // which ends the process.
+  const { removeAllListeners } = connection;
+  connection.removeAllListeners = () => removeAllListeners.call(connection).on('error', quiet);
+
   const run = (sql: string) =>
     new Promise<unknown>((resolve, reject) => {
       connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));

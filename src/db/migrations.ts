@@ -167,7 +167,10 @@ async function whileLocked<T>(database: Database, work: (connection: Knex) => Pr
           if (error) return done(error, raw);
           takeLock(raw).then(
             () => done(undefined, raw),
-            (problem: unknown) => done(problem, raw),
+            (problem: unknown) => {
+              raw.destroy(); // the pool forgets it without closing it
+              done(problem, raw);
+            },
           );
         });
       },

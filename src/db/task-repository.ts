@@ -48,8 +48,11 @@ const orders = {
 const waitingOffset = 16;
 const canWait: ReadonlySet<number> = new Set([2, 3]);
 
-/** Above this many branches a union costs more than it saves: then one scan within the statement limit does the work. */
-const maxBranches = 24;
+/**
+ * Above this many branches a union costs more than it saves: then one scan within the statement limit does the work. A branch
+ * that finds nothing takes some 0.03 ms of the database and 0.1 ms of ours; people with 50 groups are still below.
+ */
+const maxBranches = 64;
 
 /**
  * Reads tasks over Knex.
@@ -76,10 +79,10 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     async count(scope, filter, limit) {
       const branches = branchesOf(scope, filter, 'created_at');
       if (branches.length === 0) return 0;
-      // select count(*) as `count` from (<branch> [union <branch> …] limit ?) as `k`
+      // select count(*) as `count` from (<branch limit ?> [union <branch limit ?> …] limit ?) as `k`
       const ids = database
         .union(
-          branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id')),
+          branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id').limit(limit)),
           true,
         )
         .limit(limit);
@@ -121,6 +124,8 @@ export function positionOf(row: TaskRow, order: ListOrder): Position {
 interface Branch {
   readonly index: string | undefined;
   readonly equal: Readonly<Record<string, Buffer | number>>;
+  /** Equalities of which one must hold, where no index is walked for each. */
+  readonly statuses?: readonly Readonly<Record<string, number>>[];
   /** What makes a task readable where the equalities do not say so. */
   readonly readable?: Readable;
   /** Somebody whose shared tasks are walked, instead of an index of all tasks. */
@@ -169,15 +174,15 @@ function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[]
   return [
     ...(ownIn.length === 0 ? [] : walk('own', { owner_id: scope.userId }, { organizations: ownIn })),
     ...scope.organizations.filter(wanted).flatMap((id) => walk('org', { organization_id: id })),
-    ...scope.sharedWith.flatMap((subject) =>
-      statuses.map((equal) => ({
-        index: undefined,
-        equal,
-        ...(subject.kind === 'user' ? {} : { readable: { organizations: reachOf(subject, scope) } }),
-        subject,
-        filter,
-      })),
-    ),
+    // What is shared with somebody is one range, whatever the status: that is looked up in the task.
+    ...scope.sharedWith.map((subject) => ({
+      index: undefined,
+      equal: {},
+      statuses,
+      ...(subject.kind === 'user' ? {} : { readable: { organizations: reachOf(subject, scope) } }),
+      subject,
+      filter,
+    })),
   ];
 }
 
@@ -211,7 +216,7 @@ const subjectKinds = { user: 1, group: 2 } as const;
 /** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …` */
 function branchRows(
   database: Database,
-  { index, equal, readable, subject, filter }: Branch,
+  { index, equal, statuses, readable, subject, filter }: Branch,
   agentInactiveSeconds: number,
 ): Knex.QueryBuilder {
   const query = database.queryBuilder();
@@ -232,6 +237,15 @@ function branchRows(
   // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
   else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
   for (const [column, value] of Object.entries(equal)) query.where(`t.${column}`, value);
+  if (statuses !== undefined) {
+    query.where((any) => {
+      for (const one of statuses) {
+        any.orWhere((all) => {
+          for (const [column, value] of Object.entries(one)) all.where(`t.${column}`, value);
+        });
+      }
+    });
+  }
   if (readable !== undefined) query.where((any) => whereReadable(database, any, readable));
   applyFilter(database, query, filter, agentInactiveSeconds);
   return query;
@@ -331,11 +345,8 @@ function listUnion(
  */
 function listScan(database: Database, scope: Scope, question: ListQuestion, agentInactiveSeconds: number): Knex.QueryBuilder {
   const filter = withinToken(scope, question.filter);
-  const query = listBranch(database, { index: undefined, equal: {}, filter }, question, agentInactiveSeconds);
-  query.where((any) => {
-    for (const equal of statusesOf(filter))
-      any.orWhere(Object.fromEntries(Object.entries(equal).map(([key, value]) => [`t.${key}`, value])));
-  });
+  const walk: Branch = { index: undefined, equal: {}, statuses: statusesOf(filter), filter };
+  const query = listBranch(database, walk, question, agentInactiveSeconds);
   return query.modify(readable, database, scope);
 }
 

@@ -278,10 +278,10 @@ describeOnEngines('the task repository', (engine) => {
       }
     });
 
-    test('many groups are one walk, and read the same', async () => {
+    test.each([50, 100])('%d groups, which are a union or one walk, read the same', async (count) => {
       const many: Scope = {
         ...member,
-        sharedWith: [...member.sharedWith, ...Array.from({ length: 50 }, () => ({ kind: 'group' as const, id: newId() }))],
+        sharedWith: [...member.sharedWith, ...Array.from({ length: count }, () => ({ kind: 'group' as const, id: newId() }))],
       };
       for (const filter of [{}, { status: WorkspaceStatus.RUNNING }]) {
         const rows = await walk(many, filter, 'created_at desc', 2);
@@ -350,7 +350,7 @@ describeOnEngines('the task repository', (engine) => {
     const many: Scope = {
       userId: colleague,
       everything: false,
-      organizations: [home, ...Array.from({ length: 30 }, newId)],
+      organizations: [home, ...Array.from({ length: 70 }, newId)],
       ...memberOf([home]),
     };
     const rows = await walk(many, {}, 'created_at desc', 7);

@@ -30,6 +30,7 @@ describe('DATABASE_URL', () => {
       { host: 'db', port: 3307, user: 'u', password: 'p@ss', database: 'tasks', ssl: 'verify' },
     ],
     ['mysql://u@localhost/tasks?socket=/run/db.sock', { socketPath: '/run/db.sock', user: 'u', database: 'tasks' }],
+    ['mysql://u:p@[::1]:3306/tasks', { host: '::1', port: 3306, user: 'u', password: 'p', database: 'tasks' }],
     ['mysql://u@db/tasks?ssl=no-verify', { host: 'db', port: 3306, user: 'u', database: 'tasks', ssl: 'no-verify' }],
   ])('%s', (url, address) => {
     expect(readConfig({ DATABASE_URL: url }).DATABASE_URL).toEqual(address);
@@ -41,6 +42,8 @@ describe('DATABASE_URL', () => {
     'mysql://u:secret@db',
     'mysql://u:secret@db/tasks?ssl=perhaps',
     'mysql://u:secret@db/tasks?x=1',
+    'mysql://u:secret%@db/tasks',
+    'mysql://u:secret@db:0/tasks',
   ])('%s is refused, without its value in the message', (url) => {
     expect(() => readConfig({ DATABASE_URL: url })).toThrow(/DATABASE_URL: /);
     expect(() => readConfig({ DATABASE_URL: url })).not.toThrow(/secret/);
