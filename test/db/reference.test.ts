@@ -41,8 +41,8 @@ const shown = 5;
 describeOnEngines('the reference', (engine) => {
   let testDatabase: TestDatabase;
   let service: TasksHandlers;
-  /** Keys of the queries that found something. */
-  const useful = new Map<string, number>();
+  /** Keys of the queries that found something, and those with a word as their value also with that. */
+  const useful = new Set<string>();
 
   beforeAll(async () => {
     testDatabase = await createTestDatabase(engine, { migrate: false });
@@ -81,8 +81,9 @@ describeOnEngines('the reference', (engine) => {
         const problems = await compareList(service, callOf(question.callerId), question, expected);
         fail(world, question.callerId, problems);
         if ('tasks' in expected && expected.tasks.length > 0) {
-          for (const [key] of question.query.toLowerCase().matchAll(/[\w-]+(?="?:)/g))
-            useful.set(key, (useful.get(key) ?? 0) + 1);
+          for (const [, key = '', value] of question.query.toLowerCase().matchAll(/([\w-]+)"?:"?(\w+)/g)) {
+            useful.add(key).add(`${key}:${value}`);
+          }
         }
       });
       await Promise.all(
@@ -94,25 +95,27 @@ describeOnEngines('the reference', (engine) => {
     },
   );
 
-  test('each key has found something', () => {
+  test('each key and each word has found something', () => {
     if (worlds < 20) return;
-    expect([...useful.keys()].sort()).toEqual(
-      expect.arrayContaining([
-        ...['created_after', 'created_before', 'dormant', 'has-agent', 'has-ai-task', 'has_external_agent', 'healthy', 'id'],
-        ...[
-          'last_used_after',
-          'last_used_before',
-          'name',
-          'organization',
-          'outdated',
-          'owner',
-          'param',
-          'phase',
-          'prompt',
-          'shared',
-        ],
-        ...['shared_with_group', 'shared_with_user', 'state', 'status', 'template', 'waiting'],
-      ]),
+    const wanted = {
+      status: 'pending starting running stopping stopped failed canceling canceled deleting deleted',
+      phase: 'pending initializing active paused unknown error',
+      state: 'working idle complete failed failure',
+      waiting: 'true false',
+      'has-agent': 'connecting connected disconnected timeout',
+      healthy: 'true false',
+      outdated: 'true false',
+      has_external_agent: 'true false',
+      shared: 'true false',
+      dormant: 'true false',
+    };
+    const keys =
+      'created_after created_before has-ai-task id last_used_after last_used_before name organization owner param prompt'.split(
+        ' ',
+      );
+    const words = Object.entries(wanted).flatMap(([key, values]) => values.split(' ').map((value) => `${key}:${value}`));
+    expect([...useful]).toEqual(
+      expect.arrayContaining([...keys, 'shared_with_group', 'shared_with_user', 'shared_with_user:me', 'template', ...words]),
     );
   });
 });

@@ -42,6 +42,7 @@ const days = [
 /** Random questions about a world: by anybody in it, mostly with values that are in it, sometimes wrong in every way. */
 export function questionsAbout(world: World): fc.Arbitrary<Question> {
   const ids = (rows: readonly { readonly id: string }[]) => rows.map(({ id }) => id);
+  const callers = world.users.filter(({ deleted }) => !deleted);
   const users = world.users.map(({ username }) => username);
   const organizations = world.organizations.map(({ name }) => name);
   const groups = world.groups.flatMap(({ organization_id, name }) => [
@@ -51,7 +52,10 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
   const pairs = world.workspace_build_parameters.filter(({ value }) => value !== '' && !/[,="]/.test(value)).slice(0, 30);
   const none = '00000000-0000-4000-8000-000000000000';
 
-  const owner = fc.constantFrom('*', '*', '*', '*', 'me', ...users, ...ids(world.users).slice(0, 3), 'nobody', none, '');
+  const owner = fc.oneof(
+    { weight: 5, arbitrary: fc.constant('*') },
+    { weight: 4, arbitrary: fc.constantFrom('me', ...users, ...ids(world.users).slice(0, 3), 'nobody', none, '') },
+  );
   const values: Readonly<Record<string, readonly string[]>> = {
     name: ['login', 'a', 'task', 'TASK-7', '_', '%', '\\', 'ü', '2', 'fix login', 'no such name', '🦊', ''],
     prompt: [
@@ -70,14 +74,14 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
     status: statuses,
     phase: ['pending', 'initializing', 'active', 'active', 'paused', 'unknown', 'error'],
     state: ['working', 'idle', 'complete', 'failed', 'failure'],
-    waiting: yesNo,
+    waiting: ['true', 'true', ...yesNo],
     healthy: yesNo,
     dormant: yesNo,
     outdated: [...yesNo, ''],
     has_external_agent: yesNo,
     'has-ai-task': yesNo,
     shared: yesNo,
-    shared_with_user: ['me', ...users, ...ids(world.users), 'nobody', none],
+    shared_with_user: ['me', 'me', 'me', 'me', ...users, ...ids(world.users), 'nobody', none],
     shared_with_group: [...groups, ...ids(world.groups), ...ids(world.organizations), 'nothing', 'nowhere/dev'],
     created_after: days,
     created_before: days,
@@ -104,7 +108,10 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
       .tuple(fc.array(fc.constantFrom(...from), { minLength: 1, maxLength: 4 }), fc.boolean())
       .map(([some, joined]): Term[] => (joined ? [[key, some.join(', ')]] : some.map((value) => [key, value])));
   const keyed = fc.oneof(
-    ...Object.entries(values).map(([key, from]) => ({ arbitrary: one(key, from), weight: key === 'status' ? 4 : 1 })),
+    ...Object.entries(values).map(([key, from]) => ({
+      arbitrary: one(key, from),
+      weight: ({ status: 5, phase: 2, state: 2, waiting: 2 } as Record<string, number>)[key] ?? 1,
+    })),
     ...Object.entries(lists).map(([key, from]) => ({ arbitrary: several(key, from), weight: 1 })),
   );
   const free = fc.constantFrom(
@@ -157,11 +164,12 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
     .record({
       owner: fc.option(owner, { freq: 4, nil: undefined }),
       keyed: fc.oneof(
-        { weight: 6, arbitrary: fc.array(keyed, { maxLength: 1 }) },
-        { weight: 3, arbitrary: fc.uniqueArray(keyed, { minLength: 2, maxLength: 3, selector: ([term]) => term?.[0] }) },
+        { weight: 3, arbitrary: fc.constant<Term[][]>([]) },
+        { weight: 12, arbitrary: keyed.map((terms) => [terms]) },
+        { weight: 4, arbitrary: fc.uniqueArray(keyed, { minLength: 2, maxLength: 3, selector: ([term]) => term?.[0] }) },
         { weight: 1, arbitrary: fc.array(keyed, { minLength: 2, maxLength: 4 }) },
       ),
-      free: fc.oneof({ weight: 6, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: free }),
+      free: fc.oneof({ weight: 9, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: free }),
       wrong: fc.oneof({ weight: 15, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: wrong }),
       style: fc.nat(5),
     })
@@ -174,21 +182,17 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
       ].join(style === 5 ? '   ' : ' '),
     );
   return fc.record({
-    callerId: fc.constantFrom(...world.users.filter(({ deleted }) => !deleted).map(({ id }) => id)),
+    callerId: fc.oneof(
+      { weight: 2, arbitrary: fc.constantFrom(...ids(callers)) },
+      // Who reads everything, since most find little.
+      { weight: 1, arbitrary: fc.constantFrom(...ids(callers.filter(({ rbac_roles }) => rbac_roles.includes('owner')))) },
+    ),
     query,
-    orderBy: fc.constantFrom(
-      '',
-      '',
-      '',
-      '',
-      '',
-      'created_at',
-      'created_at desc',
-      'name',
-      'name desc',
-      ' name  desc ',
-      'id',
-      'NAME',
+    orderBy: fc.oneof(
+      { weight: 9, arbitrary: fc.constant('') },
+      { weight: 6, arbitrary: fc.constantFrom('created_at', 'created_at desc', ' created_at   desc ') },
+      { weight: 2, arbitrary: fc.constantFrom('name', 'name desc', ' name  desc') },
+      { weight: 1, arbitrary: fc.constantFrom('id', 'NAME', 'created_at asc', 'name, id') },
     ),
     pageSizes: fc.array(
       fc.oneof(

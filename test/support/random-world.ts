@@ -8,6 +8,9 @@ export const inactiveSeconds = 3600;
 const recently = 600_000;
 const longAgo = 3 * 3_600_000;
 
+/** The user of each world who is a site owner. */
+const readsAll = 'frank';
+
 /** Agents of these lives, apps of this health, and so on: every word that the platform writes. */
 const lifecycles =
   'created starting start_timeout start_error ready ready ready ready shutting_down shutdown_timeout shutdown_error off'.split(
@@ -119,7 +122,7 @@ export function randomWorld(seed: number, now: Date): World {
     ['grace', false],
     ['Alice', true],
   ] as const) {
-    const userRoles = pick(roles.site);
+    const userRoles = name === readsAll ? ['owner'] : pick(roles.site);
     const avatar = chance(0.5) ? `https://images.test/${name}.png` : '';
     world.users.push({ id: id(), username: name, avatar_url: avatar, status: 'active', rbac_roles: userRoles, deleted });
   }
@@ -205,7 +208,7 @@ export function randomWorld(seed: number, now: Date): World {
   const ago = (milliseconds: number): string =>
     `${new Date(now.getTime() - milliseconds).toISOString().slice(0, -1)}000`.replace('T', ' ');
   const owners = world.users.filter((_, index) => index < 4 || chance(0.5));
-  const workspaces = chance(0.1) ? below(4) : 15 + below(45);
+  const workspaces = chance(0.1) ? below(4) : 20 + below(60);
 
   for (let number = 0; number < workspaces; number++) {
     const { id: owner_id } = pick(owners);
@@ -248,39 +251,46 @@ export function randomWorld(seed: number, now: Date): World {
     let buildNumber = 0;
     const builds = chance(0.04) ? 0 : 1 + below(4);
     const isTask = chance(0.85);
+    // Where everything is left to chance, hardly any task is active.
+    const isWell = chance(0.4);
     for (let index = 0; index < builds; index++) {
       const last = index === builds - 1;
       buildNumber += chance(0.1) ? 2 : 1;
       const transition: BuildRow['transition'] =
         deleted && last && chance(0.9)
           ? 'delete'
-          : index === 0 && chance(0.9)
+          : chance(index === 0 || isWell ? 0.9 : 0)
             ? 'start'
             : pick(['start', 'start', 'start', 'start', 'stop', 'stop', 'delete']);
       const buildAt = at(4 + index, below(1_000_000));
-      const job: JobRow = { id: id(), organization_id, ...jobTimes(buildAt) };
+      const job: JobRow = { id: id(), organization_id, ...jobTimes(buildAt, isWell) };
       if (!chance(0.03)) world.provisioner_jobs.push(job);
 
       const apps: string[] = [];
-      for (let resource = transition === 'start' ? below(3) : chance(0.2) ? 1 : 0; resource > 0; resource--) {
+      for (let resource = transition === 'start' ? (isWell ? 1 : below(3)) : chance(0.2) ? 1 : 0; resource > 0; resource--) {
         const resourceId = id();
         world.workspace_resources.push({ id: resourceId, job_id: job.id, transition, type: 'docker', name: 'main' });
         let parent: string | null = null;
-        for (let agent = pick([0, 1, 1, 1, 1, 2]); agent > 0; agent--) {
+        for (let agent = isWell ? 1 : pick([0, 1, 1, 1, 1, 2]); agent > 0; agent--) {
           const row: AgentRow = {
             id: id(),
             resource_id: resourceId,
             parent_id: parent !== null && chance(0.6) ? parent : null,
             name: 'main',
             deleted: chance(0.1),
-            lifecycle_state: pick(lifecycles),
+            lifecycle_state: isWell && chance(0.8) ? 'ready' : pick(lifecycles),
             ...connection(),
           };
           world.workspace_agents.push(row);
           parent = row.id;
-          for (let app = pick([0, 1, 1, 1, 2]); app > 0; app--) {
+          for (let app = isWell ? 1 : pick([0, 1, 1, 1, 2]); app > 0; app--) {
             const appId = id();
-            world.workspace_apps.push({ id: appId, agent_id: row.id, slug: 'chat', health: pick(healths) });
+            world.workspace_apps.push({
+              id: appId,
+              agent_id: row.id,
+              slug: 'chat',
+              health: isWell && chance(0.8) ? 'healthy' : pick(healths),
+            });
             apps.push(appId);
           }
         }
@@ -319,7 +329,11 @@ export function randomWorld(seed: number, now: Date): World {
     const latest = world.workspace_builds.at(-1);
     const reportedAt = new Set<string>();
     for (let report = below(4); report > 0; report--) {
-      const when = chance(0.15) && latest !== undefined ? latest.created_at : at(4 + below(5), below(1_000_000));
+      const when = isWell
+        ? at(9, report)
+        : chance(0.15) && latest !== undefined
+          ? latest.created_at
+          : at(4 + below(5), below(1_000_000));
       if (reportedAt.has(when)) continue; // which of two at once counts is not said
       reportedAt.add(when);
       world.workspace_app_statuses.push({
@@ -335,12 +349,14 @@ export function randomWorld(seed: number, now: Date): World {
     }
   }
 
+  const reader = world.users.find(({ username }) => username === readsAll);
   for (const { id: user_id } of world.users) {
     const token = { user_id, scope: 'all', scopes: null, allow_list: null };
     const some = () => Array.from({ length: below(8) }, () => `${pick(['workspace', 'task'])}:${pick(world.workspaces)?.id}`);
     world.api_keys.push(
       pick([
-        ...Array.from({ length: 9 }, () => token),
+        // Most tokens are good for everything.
+        ...Array.from({ length: user_id === reader?.id ? 60 : 20 }, () => token),
         { ...token, scope: 'application_connect' },
         { ...token, scopes: ['workspace:read'], allow_list: [...some(), `template:${id()}`] },
         { ...token, scopes: ['template:read', 'task:read'], allow_list: ['*:*'] },
@@ -350,15 +366,26 @@ export function randomWorld(seed: number, now: Date): World {
   }
   return world;
 
-  /** Any of the states of a job: each column that decides on it is set or not, apart from the others. */
-  function jobTimes(from: string): Omit<JobRow, 'id' | 'organization_id'> {
-    const succeeded = chance(0.5);
-    return {
-      started_at: succeeded || chance(0.6) ? from : null,
-      canceled_at: !succeeded && chance(0.25) ? from : null,
-      completed_at: succeeded || chance(0.3) ? from : null,
-      error: succeeded && chance(0.9) ? null : pick([null, null, null, '', 'boom']),
-    };
+  /** Any of the states of a job, some of them in columns that the platform would not leave together. */
+  function jobTimes(from: string, isWell: boolean): Omit<JobRow, 'id' | 'organization_id'> {
+    const pending = { started_at: null, canceled_at: null, completed_at: null, error: null };
+    const succeeded = { ...pending, started_at: from, completed_at: from };
+    if (isWell && chance(0.9)) return succeeded;
+    const error = pick([null, null, null, '']);
+    return pick([
+      succeeded,
+      { ...succeeded, started_at: null },
+      { ...succeeded, error: '' },
+      { ...succeeded, error: 'boom' },
+      { ...succeeded, canceled_at: from, error },
+      { ...succeeded, canceled_at: from, error: 'boom' },
+      { ...pending, error },
+      { ...pending, error: 'boom' },
+      { ...pending, canceled_at: from, error },
+      { ...pending, started_at: from, error },
+      { ...pending, started_at: from, error },
+      { ...pending, started_at: from, canceled_at: from, error },
+    ]);
   }
 
   /** Any of the states of an agent's connection. */
