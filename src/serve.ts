@@ -1,11 +1,12 @@
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
 import { type Database, openDatabase, requireDatabase } from './db/connection.ts';
 import { migrateUp, migrationStatus } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
-import { oldestChangeMs } from './db/outbox.ts';
+import { projectionStallMs } from './db/outbox.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { createTaskRepository } from './db/task-repository.ts';
 import { missingTriggers } from './db/triggers.ts';
@@ -45,13 +46,15 @@ export async function serve(config: Config): Promise<void> {
   if (address === undefined) throw new ConfigError('DATABASE_URL is required');
 
   const database = openDatabase(address, { size: config.DATABASE_POOL_SIZE, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
-  parts.defer(() => database.destroy());
+  parts.defer(() => closeWithin(database));
   await requireDatabase(database);
+  if (stop.aborted) return;
   if (engine !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
   else await requireNewestSchema(database);
 
   const keys = createApiKeyRepository(database);
   const tokens = engine === undefined ? {} : await prepareDemo(address);
+  if (stop.aborted) return;
   if (engine !== undefined) {
     const agents = keepDemoAgentsConnected(database, { log });
     parts.defer(() => agents.stop());
@@ -73,6 +76,9 @@ export async function serve(config: Config): Promise<void> {
       ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
     ]),
   });
+  // A connection of their own: when all of the pool are busy, the service is busy and not unready.
+  const watched = openDatabase(address, { size: 1, statementTimeoutMs: 1000 });
+  parts.defer(() => closeWithin(watched));
   const server = createServer({
     handlers: service,
     findUser: createFindUser(database),
@@ -81,7 +87,7 @@ export async function serve(config: Config): Promise<void> {
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     webOrigins: config.WEB_ORIGINS,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
-    readiness: readinessChecks(database, config.MIGRATE_TRIGGERS),
+    readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS),
     rateLimitOf: rateLimits(config, engine !== undefined),
     log,
     registry,
@@ -90,9 +96,9 @@ export async function serve(config: Config): Promise<void> {
   parts.defer(() => server.stop());
 
   if (engine !== undefined) {
-    const demoFile = path.relative(
-      '',
+    const write = (): string =>
       writeDemoFile(dataDir, {
+        pid: process.pid,
         grpc: addresses.grpc,
         web: `http://${addresses.web}`,
         ops: `http://${addresses.ops}`,
@@ -101,8 +107,15 @@ export async function serve(config: Config): Promise<void> {
         database: address.database,
         engine: { pid: engine.pid, dataDir: engine.dataDir },
         tokens,
-      }),
-    );
+      });
+    const demoFile = path.relative('', write());
+    let written = engine.pid;
+    const watch = setInterval(() => {
+      if (engine.pid === written) return; // it died and was started again
+      written = engine.pid;
+      write();
+    }, 1000).unref();
+    parts.defer(() => clearInterval(watch));
     parts.defer(() => removeDemoFile(dataDir));
     console.log(
       welcome({ addresses, tokens, demoFile, engine: engine.version, milliseconds: Math.round(performance.now() - started) }),
@@ -123,24 +136,40 @@ function rateLimits({ RATE_LIMIT_PER_MINUTE: set }: Config, isDemo: boolean): Ra
   return (protocol) => (set !== undefined || protocol === 'coder-json' ? limit : undefined);
 }
 
-/** Above this lag, in milliseconds, what is answered is too old to be served: 100 times what it is under load. */
-const maxLagMs = 30_000;
+/** A database that does not answer any more must not keep the program from ending, in milliseconds. */
+const closeMs = 2000;
+
+function closeWithin(database: Database): Promise<void> {
+  return Promise.race([database.destroy(), sleep(closeMs, undefined, { ref: false })]);
+}
+
+/**
+ * When changes wait and nothing was projected for so long, in milliseconds, what is answered is too old to be served. While the
+ * projector works, however much waits, it is not: `migrate up` notes every workspace, and that is no outage.
+ */
+const maxStallMs = 30_000;
+
+/** Triggers go missing by a hand, not by themselves: how long it is remembered that all are there, in milliseconds. */
+const triggersRememberedMs = 60_000;
 
 /** What must hold for the service to answer well, by part. */
 function readinessChecks(database: Database, withTriggers: boolean): Record<string, ReadinessCheck> {
+  let triggersSeenAt = Number.NEGATIVE_INFINITY;
   return {
     async database() {
       await database.raw('select 1');
     },
     async projection() {
-      const lagMs = await oldestChangeMs(database);
-      if (lagMs !== undefined && lagMs > maxLagMs) throw new Error(`the read model is ${Math.round(lagMs / 1000)} s behind`);
+      const stallMs = await projectionStallMs(database);
+      if (stallMs > maxStallMs) throw new Error(`changes wait, and none was projected for ${Math.round(stallMs / 1000)} s`);
     },
     ...(withTriggers
       ? {
           async triggers() {
+            if (performance.now() - triggersSeenAt < triggersRememberedMs) return;
             const missing = await missingTriggers(database);
             if (missing.length > 0) throw new Error(`missing: ${missing.join(', ')}; run "migrate up"`);
+            triggersSeenAt = performance.now();
           },
         }
       : {}),

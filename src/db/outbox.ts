@@ -50,6 +50,23 @@ export async function oldestChangeMs(database: Database): Promise<number | undef
 }
 
 /**
+ * For how many milliseconds changes have waited without any being projected, by the database's clock; 0 when none waits.
+ *
+ *   select least(timestampdiff(microsecond, c.noted_at, utc_timestamp(6)),
+ *                coalesce(timestampdiff(microsecond, p.projected_at, utc_timestamp(6)), …)) as stall
+ *   from workspace_changes as c join projector_state as p on p.id = 1 order by c.seq limit 1
+ */
+export async function projectionStallMs(database: Database): Promise<number> {
+  const [[row]] = (await database.raw(
+    `select least(timestampdiff(microsecond, \`c\`.\`noted_at\`, utc_timestamp(6)),
+       coalesce(timestampdiff(microsecond, \`p\`.\`projected_at\`, utc_timestamp(6)), 9223372036854775807)) as \`stall\`
+     from \`workspace_changes\` as \`c\` join \`projector_state\` as \`p\` on \`p\`.\`id\` = 1
+     order by \`c\`.\`seq\` limit 1`,
+  )) as [[{ stall: number | string } | undefined]];
+  return Math.max(0, Number(row?.stall ?? 0) / 1000);
+}
+
+/**
  * Deletes exactly these rows.
  *
  * A join with the numbers, in this order, finds each row by its key. `in (…)` may scan the table, and then waits for every

@@ -4,6 +4,8 @@ import type { DatabaseAddress } from '../config.ts';
 
 /** What `demo.json` in the data folder tells scripts while the service runs on its private database. */
 export interface DemoFile {
+  /** The process of the service. */
+  readonly pid: number;
   /** `host:port` of the gRPC port. */
   readonly grpc: string;
   /** The address of the web port. */
@@ -36,8 +38,8 @@ export function readDemoFile(dataDir: string): DatabaseAddress | undefined {
   let content: DemoFile;
   try {
     content = JSON.parse(readFileSync(fileIn(dataDir), 'utf8')) as DemoFile;
-    // A service that was killed left its file behind: the file is true only while the engine it names is alive.
-    process.kill(content.engine.pid, 0);
+    // A service that was killed left its file behind: the file is true only while the service it names is alive.
+    process.kill(content.pid, 0);
   } catch {
     return undefined;
   }
