@@ -273,7 +273,11 @@ export function createProjector(options: ProjectorOptions): Projector {
       const repaired: TaskChange[] = [];
       const written = await writeReadModel(database, epoch, async (transaction) => {
         const differences = await compareWorkspaces(transaction, [...some]);
-        if (differences.length === 0) return undefined;
+        if (differences.length === 0) {
+          if (counters.parked === 0) return undefined;
+          await unparkWorkspaces(transaction, [...some]); // whatever kept them from being projected, they are right
+          return [];
+        }
         const waiting = await workspacesThatWait(
           transaction,
           differences.map(({ id }) => id),

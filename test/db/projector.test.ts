@@ -599,6 +599,17 @@ describeOnEngines('the projector', (engine) => {
       expect(await events()).toHaveLength(122);
     });
 
+    test('frees what is parked and right after all', async () => {
+      const ids = await insertRunningTask(database);
+      await projectAll(database);
+      await database('workspace_changes').delete();
+      await database('workspace_changes_failed').insert({ kind: 1, ref: ids.workspace, error: 'took too long' });
+      const projector = start({ sweepPassMs: 0 });
+      await until('it is free', async () => (await database('workspace_changes_failed')).length === 0);
+      await until('the status says so', () => projector.status().parked === 0);
+      expect(projector.status().repairs).toBe(0);
+    });
+
     test('does not take for an error what waits in the outbox', async () => {
       const ids = await Promise.all(Array.from({ length: 60 }, () => insertRunningTask(database)));
       const projector = start({ sweepPassMs: 0 });
