@@ -35,6 +35,8 @@ const worlds = Number(process.env['REFERENCE_WORLDS'] ?? 25);
 const questionsPerWorld = Number(process.env['REFERENCE_QUESTIONS'] ?? 100);
 /** Questions that are asked at the same time. */
 const askers = 4;
+/** Booleans as most people write them. */
+const spelledOut: Readonly<Record<string, string>> = { t: 'true', 1: 'true', f: 'false', 0: 'false' };
 /** Most differences that a failure shows. */
 const shown = 5;
 
@@ -81,8 +83,8 @@ describeOnEngines('the reference', (engine) => {
         const problems = await compareList(service, callOf(question.callerId), question, expected);
         fail(world, question.callerId, problems);
         if ('tasks' in expected && expected.tasks.length > 0) {
-          for (const [, key = '', value] of question.query.toLowerCase().matchAll(/([\w-]+)"?:"?(\w+)/g)) {
-            useful.add(key).add(`${key}:${value}`);
+          for (const [, key = '', value = ''] of question.query.toLowerCase().matchAll(/([\w-]+)"?:"?(\w+)/g)) {
+            useful.add(key).add(`${key}:${spelledOut[value] ?? value}`);
           }
         }
       });
@@ -95,8 +97,9 @@ describeOnEngines('the reference', (engine) => {
     },
   );
 
-  test('each key and each word has found something', () => {
-    if (worlds < 20) return;
+  // Of other seeds, or of fewer questions, that is not certain.
+  const isUsual = firstSeed === 1 && worlds >= 25 && questionsPerWorld >= 100;
+  test.runIf(isUsual)('each key and each word has found something', () => {
     const wanted = {
       status: 'pending starting running stopping stopped failed canceling canceled deleting deleted',
       phase: 'pending initializing active paused unknown error',
@@ -175,7 +178,7 @@ async function compareList(service: TasksHandlers, call: Call, question: Questio
   return problems;
 }
 
-/** Gets every workspace by id, and by its owner and name, whether it is there to be read or not. */
+/** Gets every workspace by id, and half of them by owner and name, whether they are there to be read or not. */
 async function compareGets(
   service: TasksHandlers,
   call: Call,
@@ -198,8 +201,11 @@ async function compareGets(
         : compareTasks(got, expected).map((problem) => `${how}: ${problem}`);
     fail(world, callerId, problems);
   };
+  const turn = world.users.findIndex(({ id }) => id === callerId);
   for (const [index, { id, owner_id, name }] of world.workspaces.entries()) {
     compare(`get ${id}`, await get({ case: 'id', value: index % 2 === 0 ? id : id.toUpperCase() }), reference.get(callerId, id));
+    // Half of them by name, each caller another half: that is as slow as by id, and finds less.
+    if ((index + turn) % 2 === 1) continue;
     const username = world.users.find((user) => user.id === owner_id)?.username ?? owner_id;
     const owner =
       owner_id === callerId && index % 2 === 0 ? 'me' : ([username, username.toUpperCase(), owner_id][index % 3] as string);

@@ -10,6 +10,8 @@ const longAgo = 3 * 3_600_000;
 
 /** The user of each world who is a site owner. */
 const readsAll = 'frank';
+/** The user who is in every organization and group, of which there may be so many that lists are read in another way. */
+const joiner = 'grace';
 
 /** Agents of these lives, apps of this health, and so on: every word that the platform writes. */
 const lifecycles =
@@ -122,12 +124,12 @@ export function randomWorld(seed: number, now: Date): World {
     ['grace', false],
     ['Alice', true],
   ] as const) {
-    const userRoles = name === readsAll ? ['owner'] : pick(roles.site);
+    const userRoles = name === readsAll ? ['owner'] : name === joiner ? [] : pick(roles.site);
     const avatar = chance(0.5) ? `https://images.test/${name}.png` : '';
     world.users.push({ id: id(), username: name, avatar_url: avatar, status: 'active', rbac_roles: userRoles, deleted });
   }
   for (const user of world.users) {
-    const everywhere = chance(0.3);
+    const everywhere = user.username === joiner || chance(0.3);
     for (const organization of world.organizations) {
       if (!everywhere && chance(0.5)) continue;
       world.organization_members.push({ organization_id: organization.id, user_id: user.id, roles: pick(roles.organization) });
@@ -168,9 +170,14 @@ export function randomWorld(seed: number, now: Date): World {
     for (const name of some(['dev', 'Ops', 'on call'], 0.8))
       world.groups.push({ id: id(), organization_id, name, avatar_url: '' });
   }
+  for (let team = chance(0.5) ? 25 : 0; team > 0; team--) {
+    world.groups.push({ id: id(), organization_id: pick(world.organizations).id, name: `team-${team}`, avatar_url: '' });
+  }
   for (const group of world.groups) {
     if (group.name === 'Everyone') continue;
-    for (const user of some(world.users, 0.45)) world.group_members.push({ user_id: user.id, group_id: group.id });
+    for (const user of world.users) {
+      if (user.username === joiner || chance(0.45)) world.group_members.push({ user_id: user.id, group_id: group.id });
+    }
   }
 
   for (const [name, deleted] of [
@@ -349,14 +356,14 @@ export function randomWorld(seed: number, now: Date): World {
     }
   }
 
-  const reader = world.users.find(({ username }) => username === readsAll);
+  const unlimited = world.users.filter(({ username }) => [readsAll, joiner].includes(username)).map((user) => user.id);
   for (const { id: user_id } of world.users) {
     const token = { user_id, scope: 'all', scopes: null, allow_list: null };
     const some = () => Array.from({ length: below(8) }, () => `${pick(['workspace', 'task'])}:${pick(world.workspaces)?.id}`);
     world.api_keys.push(
       pick([
         // Most tokens are good for everything.
-        ...Array.from({ length: user_id === reader?.id ? 60 : 20 }, () => token),
+        ...Array.from({ length: unlimited.includes(user_id) ? 60 : 20 }, () => token),
         { ...token, scope: 'application_connect' },
         { ...token, scopes: ['workspace:read'], allow_list: [...some(), `template:${id()}`] },
         { ...token, scopes: ['template:read', 'task:read'], allow_list: ['*:*'] },
