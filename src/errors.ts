@@ -186,9 +186,11 @@ export function toConnectError(error: unknown, call: { readonly requestId: strin
     const reason: unknown = call.signal.reason;
     return reason instanceof ConnectError ? reason : canceled(error);
   }
-  const { code, errno, name } = Object(error) as { code?: unknown; errno?: unknown; name?: unknown };
+  const { code, errno, name, fatal } = Object(error) as { code?: unknown; errno?: unknown; name?: unknown; fatal?: unknown };
   if (errno === 1969 || errno === 3024) return queryTooExpensive(error);
-  if (name === 'KnexTimeoutError' || unavailableCodes.has(code) || unavailableCodes.has(errno)) return databaseUnavailable(error);
+  // mysql2 marks what ended its connection as fatal; some of that has no code.
+  if (fatal === true || name === 'KnexTimeoutError' || unavailableCodes.has(code) || unavailableCodes.has(errno))
+    return databaseUnavailable(error);
   return internal(call.requestId, error);
 }
 

@@ -10,6 +10,7 @@ const maxTokenLength = 512;
 export interface TokenScope {
   readonly callerId: Buffer;
   readonly query: string;
+  /** The order that was asked for, and the one it came to, which depends on who asks. */
   readonly orderBy: string;
 }
 

@@ -12,6 +12,9 @@ import {
   type WorkspaceStatus,
 } from '../gen/tasks/v1/tasks_pb.ts';
 
+/** What `workspaces.last_used_at` is before the first use: Go's zero time. */
+const neverUsed = '0001-01-01 00:00:00.000000';
+
 /** Turns a row into the message that a caller gets. Pure; `favorite` is told to the owner alone. */
 export function toTask(row: TaskRow, callerId: Buffer): Task {
   const id = formatUuid(row.id);
@@ -53,7 +56,7 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
     ...(row.app_id === null ? {} : { workspaceAppId: formatUuid(row.app_id) }),
     phase: row.phase as TaskPhase,
     favorite: row.favorite === 1 && row.owner_id.equals(callerId),
-    ...(row.last_used_at === null ? {} : { lastUsedAt: toTimestamp(row.last_used_at) }),
+    ...(row.last_used_at === null || row.last_used_at === neverUsed ? {} : { lastUsedAt: toTimestamp(row.last_used_at) }),
     ...(row.dormant_at === null ? {} : { dormantAt: toTimestamp(row.dormant_at) }),
   });
 }

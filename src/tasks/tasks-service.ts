@@ -35,6 +35,9 @@ export interface TasksHandlers {
   getTask(request: GetTaskRequest, call: Call): Promise<GetTaskResponse>;
 }
 
+/** Longest name of anything, in UTF-16 code units: the widest column of one has 191 characters. */
+const maxNameLength = 2 * 191;
+
 /** A total is counted up to here; beyond, `total_size_capped` is set. Counting further would cost what the list costs. */
 export const maxTotalSize = 10_000;
 
@@ -52,10 +55,14 @@ export function createTasksService(parts: {
   return {
     async listTasks(request, call, { defaultOwner } = {}) {
       const query = toTaskQuery(request, defaultOwner);
-      const tokenScope: TokenScope = { callerId: call.caller.userId, query: request.query, orderBy: request.orderBy };
       const scope = scopeOf(call.caller);
       const ownerId = await ownerOf(query.owner, call);
       const order = orderOf(query, ownerId, call.caller.userId);
+      const tokenScope: TokenScope = {
+        callerId: call.caller.userId,
+        query: request.query,
+        orderBy: `${request.orderBy} / ${order}`,
+      };
       const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
       const filter = await filterOf(query, ownerId, call);
       if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
@@ -182,6 +189,7 @@ export function createTasksService(parts: {
       }
       case 'name': {
         const { owner, name } = checkName(identifier.value);
+        if (owner.length > maxNameLength || name.length > maxNameLength) return undefined; // nothing is called that
         return tasks.getByName(scope, owner.toLowerCase() === 'me' ? call.caller.userId : (parseUuid(owner) ?? owner), name);
       }
       default:

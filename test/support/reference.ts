@@ -149,7 +149,7 @@ function knownTask(world: World, workspace: WorkspaceRow, now: Date, inactiveSec
       workspaceName: workspace.name,
       workspaceBuildNumber: latest.build_number,
       phase: word(TaskPhase, phase),
-      lastUsedAt: timestamp(workspace.last_used_at),
+      ...(workspace.last_used_at.startsWith('0001-01-01 00:00:00') ? {} : { lastUsedAt: timestamp(workspace.last_used_at) }),
       ...(state === undefined ? {} : { currentState: state }),
       ...(agent === undefined
         ? {}

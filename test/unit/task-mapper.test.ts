@@ -40,7 +40,7 @@ const row: TaskRow = {
   template_name: 'typescript',
   template_display_name: 'TypeScript',
   template_icon: '/icon/typescript.svg',
-  last_used_at: '0001-01-01 00:00:00.000000',
+  last_used_at: '2025-08-24 12:00:00.500000',
   agent_status: 'connected',
 };
 
@@ -86,6 +86,10 @@ test('a task with only what it must have', () =>
 test("a favorite is told to its owner and to nobody else: it is the owner's own mark", () => {
   expect(toTask(row, owner).favorite).toBe(true);
   expect(toTask(row, id('9')).favorite).toBe(false);
+});
+
+test('what was never used has no time of it', () => {
+  expect(toTask({ ...row, last_used_at: '0001-01-01 00:00:00.000000' }, owner).lastUsedAt).toBeUndefined();
 });
 
 test('microseconds survive', () => {

@@ -1,6 +1,5 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { connect } from 'node:http2';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -152,9 +151,11 @@ describe('buf curl', () => {
   });
 });
 
-describe.skipIf(!existsSync('/usr/local/bin/grpcurl'))('grpcurl', () => {
+const hasGrpcurl = spawnSync('grpcurl', ['-version']).status === 0;
+
+describe.runIf(hasGrpcurl || process.env['GRPCURL_REQUIRED'] === '1')('grpcurl', () => {
   test('lists, describes, calls, and shows the details of an error', async () => {
-    const grpcurl = (...args: string[]) => run('/usr/local/bin/grpcurl', ['-plaintext', ...args]);
+    const grpcurl = (...args: string[]) => run('grpcurl', ['-plaintext', ...args]);
     expect((await grpcurl(server.grpc, 'list')).stdout.trim().split('\n')).toEqual(services);
     expect((await grpcurl(server.grpc, 'describe', 'tasks.v1.Task')).stdout).toContain('initial_prompt');
     const called = await grpcurl(

@@ -565,7 +565,7 @@ export type Task = Message<"tasks.v1.Task"> & {
   favorite: boolean;
 
   /**
-   * When the workspace was last used.
+   * When the workspace was last used. Absent when it never was.
    *
    * @generated from field: google.protobuf.Timestamp last_used_at = 28;
    */
