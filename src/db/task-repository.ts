@@ -149,6 +149,7 @@ function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[]
   if (templateIds?.length === 0 || ids?.length === 0) return [];
   const suffix = orders[order].index;
   const statuses = statusesOf(filter);
+  if (statuses.length === 0) return []; // nothing that is pending, for one, waits for input
   const byStatus = statuses !== live;
   // A few ids, or a rare template, are found faster through their own index than by walking the scope's: that choice is the
   // optimizer's.
