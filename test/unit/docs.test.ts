@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { readConfig, variables } from '../../src/config.ts';
 import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
@@ -44,4 +44,9 @@ describe('every key of the query, and every word of theirs, is', () => {
     const text = read('proto/tasks/v1/tasks.proto');
     for (const key of queryKeys.keys()) expect(text).toContain(`\`${key}\``);
   });
+});
+
+test.each(['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'])('every link of %s within the project leads somewhere', (name) => {
+  const links = [...read(name).matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, target]) => target ?? '');
+  for (const target of links) expect(existsSync(new URL(`../../${target}`, import.meta.url)), target).toBe(true);
 });
