@@ -50,7 +50,9 @@ const environment = z.object({
   GRPC_PORT: integer(0, 65535).default(50051),
   WEB_PORT: integer(0, 65535).default(8080),
   OPS_PORT: integer(0, 65535).default(9090),
-  WEB_ORIGINS: list.default([]),
+  WEB_ORIGINS: list
+    .refine((origins) => origins.every(isOrigin), 'must be origins, such as https://app.example.com, without a path')
+    .default([]),
   REFLECTION: flag.optional(),
   RATE_LIMIT_PER_MINUTE: integer(0, 1_000_000).optional(),
   AUTH_CACHE_SECONDS: integer(0, 3600).default(5),
@@ -93,6 +95,12 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   }
   const parsed = environment.safeParse(given);
   for (const issue of parsed.error?.issues ?? []) problems.push(`${issue.path.join('.')}: ${issue.message}`);
+  const ports = ['GRPC_PORT', 'WEB_PORT', 'OPS_PORT'] as const;
+  for (const [index, name] of ports.entries()) {
+    const port = parsed.data?.[name];
+    const other = ports.slice(0, index).find((before) => parsed.data?.[before] === port);
+    if (port !== 0 && port !== undefined && other !== undefined) problems.push(`${name}: is the same port as ${other}`);
+  }
   if (problems.length > 0 || parsed.data === undefined) {
     throw new ConfigError(
       `the environment has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`,
@@ -133,6 +141,12 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
     database,
     ...(ssl === 'true' ? { ssl: 'verify' as const } : ssl === 'no-verify' ? { ssl: 'no-verify' as const } : {}),
   };
+}
+
+/** Whether a text is an origin the way browsers send it: scheme, host, and port if it is not the scheme's own. */
+function isOrigin(text: string): boolean {
+  const url = URL.parse(text);
+  return url !== null && /^https?:$/.test(url.protocol) && url.origin === text;
 }
 
 function decode(text: string): string | undefined {

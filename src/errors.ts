@@ -107,6 +107,11 @@ export function databaseUnavailable(cause: unknown): ConnectError {
   return failure(Code.Unavailable, 'the database is unavailable, try again', 'DATABASE_UNAVAILABLE', [retryIn(1000)], cause);
 }
 
+/** UNAVAILABLE because more calls want the database than it has connections for. */
+export function overloaded(cause: unknown): ConnectError {
+  return failure(Code.Unavailable, 'too many calls at once, try again', 'OVERLOADED', [retryIn(1000)], cause);
+}
+
 /** UNAVAILABLE because the service is about to stop. */
 export function shuttingDown(): ConnectError {
   return failure(Code.Unavailable, 'the server is shutting down, try again', 'SHUTTING_DOWN', [retryIn(100)]);
@@ -188,9 +193,9 @@ export function toConnectError(error: unknown, call: { readonly requestId: strin
   }
   const { code, errno, name, fatal } = Object(error) as { code?: unknown; errno?: unknown; name?: unknown; fatal?: unknown };
   if (errno === 1969 || errno === 3024) return queryTooExpensive(error);
+  if (name === 'KnexTimeoutError') return overloaded(error); // no connection of the pool came free in time
   // mysql2 marks what ended its connection as fatal; some of that has no code.
-  if (fatal === true || name === 'KnexTimeoutError' || unavailableCodes.has(code) || unavailableCodes.has(errno))
-    return databaseUnavailable(error);
+  if (fatal === true || unavailableCodes.has(code) || unavailableCodes.has(errno)) return databaseUnavailable(error);
   return internal(call.requestId, error);
 }
 

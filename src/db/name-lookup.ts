@@ -27,6 +27,7 @@ export function createNameLookup(database: Database, rememberSeconds: number): N
   const remembered = new LRUCache<string, readonly Buffer[]>({ max: maxNames, ttl: Math.max(1, rememberSeconds * 1000) });
   const lookUp = async (kind: keyof typeof folded, name: string): Promise<readonly Buffer[]> => {
     const fold = name.toLowerCase();
+    if (fold.endsWith(' ')) return []; // the database takes no notice of spaces at the end, and no name has one
     const key = `${kind} ${fold}`;
     const known = remembered.get(key);
     if (known !== undefined) return known;

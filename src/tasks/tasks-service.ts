@@ -189,7 +189,8 @@ export function createTasksService(parts: {
       }
       case 'name': {
         const { owner, name } = checkName(identifier.value);
-        if (owner.length > maxNameLength || name.length > maxNameLength) return undefined; // nothing is called that
+        // Nothing is called that: the database takes no notice of spaces at the end of an owner.
+        if (owner.length > maxNameLength || name.length > maxNameLength || owner.endsWith(' ')) return undefined;
         return tasks.getByName(scope, owner.toLowerCase() === 'me' ? call.caller.userId : (parseUuid(owner) ?? owner), name);
       }
       default:

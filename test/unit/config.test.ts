@@ -50,6 +50,25 @@ describe('DATABASE_URL', () => {
   });
 });
 
+describe('ports and origins', () => {
+  test('two ports are not the same, unless any will do', () => {
+    expect(() => readConfig({ GRPC_PORT: '8080' })).toThrow('WEB_PORT: is the same port as GRPC_PORT');
+    expect(readConfig({ GRPC_PORT: '0', WEB_PORT: '0', OPS_PORT: '0' }).OPS_PORT).toBe(0);
+  });
+
+  test('origins are as browsers send them', () => {
+    const origins = 'https://app.example.com, http://localhost:5173';
+    expect(readConfig({ WEB_ORIGINS: origins }).WEB_ORIGINS).toEqual(['https://app.example.com', 'http://localhost:5173']);
+  });
+
+  test.each(['evil', 'https://app.example.com/', 'https://app.example.com/x', 'https://app.example.com:443', '*', 'null'])(
+    '%s is no origin',
+    (origin) => {
+      expect(() => readConfig({ WEB_ORIGINS: origin })).toThrow('WEB_ORIGINS: ');
+    },
+  );
+});
+
 test('all problems are told in one message, and no value is', () => {
   const env = { GRPC_PORT: 'http-s3cret', WEB_PORT: '70000', LOG_LEVEL: 'loud', PROJECTOR: 'maybe', PAGE_TOKEN_KEY: 'abc' };
   try {
