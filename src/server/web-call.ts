@@ -166,6 +166,8 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** The error for a client that does not wait any more, if the reason means that. */
 function whyGone(reason: unknown): ConnectError | undefined {
+  // The library throws a plain error at a Connect GET whose message is no base64, and at nothing else that can be read.
+  if (reason instanceof Error && reason.message.startsWith('invalid base64')) return undefined;
   if (!(reason instanceof ConnectError)) return canceled();
   if (reason.code === Code.DeadlineExceeded) return deadlineExceeded();
   return reason.code === Code.Canceled || reason.code === Code.Aborted ? canceled() : undefined;

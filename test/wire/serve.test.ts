@@ -239,6 +239,13 @@ describe('serve without a database', () => {
     await until('an answer', async () => (await codeOf(client().listTasks({}, as('developer')))) === undefined || undefined);
     expect((await all('developer', '')).length).toBeGreaterThan(0);
     expect((await fetch(`${demo.ops}/readyz`)).status).toBe(200);
+    // Commands still find it, and the file names the new engine.
+    expect((await run(['keys', 'list'], env)).code).toBe(0);
+    const dead = demo.engine.pid;
+    demo = await until('the new engine in the file', () => {
+      const file = JSON.parse(readFileSync(fileName, 'utf8')) as DemoFile;
+      return file.engine.pid === dead ? undefined : file;
+    });
   });
 
   test('stops on SIGTERM with everything it started, and starts again with its data', async () => {

@@ -233,6 +233,12 @@ describe('Connect GET', () => {
     expect(await (await get('connect=v1&encoding=proto&base64=1&message=CAc')).arrayBuffer()).toHaveProperty('byteLength', 4);
   });
 
+  test.each(['!!!', 'A', 'CAc!'])('of a message that is no base64 is refused: %s', async (message) => {
+    const response = await get(`connect=v1&encoding=proto&base64=1&message=${encodeURIComponent(message)}`);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ code: 'invalid_argument', details: expect.any(Array) });
+  });
+
   test('may carry a query of 4 KiB, each byte of it percent-encoded', async () => {
     const query = 'ä'.repeat(2048);
     const response = await get(`encoding=json&message=${encodeURIComponent(JSON.stringify({ query }))}`);
