@@ -107,7 +107,10 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
     fc
       .tuple(fc.array(fc.constantFrom(...from), { minLength: 1, maxLength: 4 }), fc.boolean())
       .map(([some, joined]): Term[] => (joined ? [[key, some.join(', ')]] : some.map((value) => [key, value])));
+  // These two have one index between them.
+  const both = fc.record({ status: fc.constantFrom(...statuses), waiting: fc.constantFrom('true', 'false') });
   const keyed = fc.oneof(
+    { arbitrary: both.map((terms): Term[] => Object.entries(terms)), weight: 3 },
     ...Object.entries(values).map(([key, from]) => ({
       arbitrary: one(key, from),
       weight: ({ status: 5, phase: 2, state: 2, waiting: 2 } as Record<string, number>)[key] ?? 1,

@@ -170,7 +170,7 @@ export function randomWorld(seed: number, now: Date): World {
     for (const name of some(['dev', 'Ops', 'on call'], 0.8))
       world.groups.push({ id: id(), organization_id, name, avatar_url: '' });
   }
-  for (let team = chance(0.5) ? 25 : 0; team > 0; team--) {
+  for (let team = pick([0, 0, 25, 100]); team > 0; team--) {
     world.groups.push({ id: id(), organization_id: pick(world.organizations).id, name: `team-${team}`, avatar_url: '' });
   }
   for (const group of world.groups) {
@@ -268,7 +268,7 @@ export function randomWorld(seed: number, now: Date): World {
           ? 'delete'
           : chance(index === 0 || isWell ? 0.9 : 0)
             ? 'start'
-            : pick(['start', 'start', 'start', 'start', 'stop', 'stop', 'delete']);
+            : pick(['start', 'start', 'start', 'stop', 'stop', 'delete', 'delete']);
       const buildAt = at(4 + index, below(1_000_000));
       const job: JobRow = { id: id(), organization_id, ...jobTimes(buildAt, isWell) };
       if (!chance(0.03)) world.provisioner_jobs.push(job);
