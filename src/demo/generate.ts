@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Database } from '../db/connection.ts';
-import { changesPerBatch, deleteChanges, noteWorkspaces } from '../db/outbox.ts';
+import { changesPerBatch, deleteChanges, noteWorkspaces, oldestChangeMs } from '../db/outbox.ts';
 import { notesItself } from '../db/triggers.ts';
 import { formatUuid } from '../db/uuid.ts';
 import { projectAll } from '../projection/rebuild.ts';
@@ -60,7 +60,10 @@ export async function generateTasks(database: Database, { tasks, seed, onProgres
   // An error is thrown once no connection writes any more.
   const ends = await Promise.allSettled(Array.from({ length: connections }, () => write().catch(stop)));
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
-  // Also when nothing was added: an earlier call may have ended before this.
+  if (notes.length === 0 && (await oldestChangeMs(database)) === undefined) {
+    onProgress?.(tasks, tasks); // nothing was added, and no earlier call ended before this
+    return 0;
+  }
   const onProject = (workspaces: number) => show(writingShare + (1 - writingShare) * Math.min(0.99, workspaces / tasks));
   await analyze(database, sourceTables);
   await projectAll(database, { onProgress: onProject });
