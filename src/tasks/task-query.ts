@@ -1,6 +1,6 @@
 import { echo, invalidArgument, type Violation } from '../errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
-import { parseQuery, type QueryValue } from './query-grammar.ts';
+import { type ParsedQuery, parseQuery, type QueryValue } from './query-grammar.ts';
 import { type OwnerTerm, type QueryKey, queryKeys, type TaskTerms, type TermsDraft } from './query-keys.ts';
 
 /** A page without a size has this many tasks, and no page has more than the maximum. */
@@ -30,14 +30,14 @@ const widening = ['ids', 'organization', 'sharedWithUser', 'sharedWithGroup'] as
  * @throws {ConnectError} INVALID_ARGUMENT that names every wrong field and query key at once.
  */
 export function toTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'everyone' = 'me'): TaskQuery {
-  const { values, violations: grammar } = parseQuery(request.query, (key) => queryKeys.get(key)?.hasColons ?? false);
+  const { values, violations: grammar } = split(request.query);
   const ofQuery: Violation[] = [...grammar];
   const terms: TermsDraft = {};
   const unknown: Violation[] = [];
   for (const [name, given] of values) {
     const key = queryKeys.get(name);
     const problem = key === undefined ? undefined : readKey(name, key, given, terms);
-    const position = ` (at position ${(given[1] ?? given[0])?.position ?? 0})`;
+    const position = at(given[1] ?? given[0]);
     if (key === undefined)
       unknown.push({ field: echo(name), description: `"${echo(name)}" is not a valid query key${position}` });
     else if (problem !== undefined) ofQuery.push({ field: name, description: problem + position });
@@ -69,6 +69,19 @@ export function toTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'eve
     orderBy: order === '' ? 'default' : (order as OrderBy),
     pageSize: pageSize === 0 ? defaultPageSize : Math.min(pageSize, maxPageSize),
   };
+}
+
+/** Where a key stands in a query, for a message about its value. */
+export function positionOfKey(query: string, key: string): string {
+  return at(split(query).values.get(key)?.[0]);
+}
+
+function split(query: string): ParsedQuery {
+  return parseQuery(query, (key) => queryKeys.get(key)?.hasColons ?? false);
+}
+
+function at(value: QueryValue | undefined): string {
+  return ` (at position ${value?.position ?? 0})`;
 }
 
 function readKey(name: string, key: QueryKey, given: readonly QueryValue[], terms: TermsDraft): string | undefined {

@@ -21,7 +21,7 @@ import { decodePosition, encodePosition } from './position.ts';
 import type { IdOrName, OwnerTerm, TaskTerms } from './query-keys.ts';
 import { readsEveryUser, readsOrganization, type Scope, scopeOf } from './scope.ts';
 import { toTask } from './task-mapper.ts';
-import { type TaskQuery, toTaskQuery } from './task-query.ts';
+import { positionOfKey, type TaskQuery, toTaskQuery } from './task-query.ts';
 
 /** What a transport may say of a list beside the request. */
 export interface ListOptions {
@@ -64,7 +64,7 @@ export function createTasksService(parts: {
         orderBy: `${request.orderBy} / ${order}`,
       };
       const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
-      const filter = await filterOf(query, ownerId, call);
+      const filter = await filterOf(query, request.query, ownerId, call);
       if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
 
       // One row more than the page shows whether there is a next page, without an empty last one.
@@ -110,6 +110,7 @@ export function createTasksService(parts: {
   /** The filter in terms of columns, or undefined when a name in the query means nothing, so that nothing matches. */
   async function filterOf(
     query: TaskQuery,
+    text: string,
     ownerId: Buffer | 'everyone' | undefined,
     call: Call,
   ): Promise<TaskFilter | undefined> {
@@ -120,7 +121,10 @@ export function createTasksService(parts: {
     const organizationId = organization === undefined ? undefined : await organizationOf(organization, caller, unknown);
     const sharedWithUserId = sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller, unknown);
     const sharedWithGroupId = sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller, unknown);
-    const [first, ...more] = unknown;
+    const [first, ...more] = unknown.map(({ field, description }) => ({
+      field,
+      description: description + positionOfKey(text, field),
+    }));
     if (first !== undefined) throw invalidArgument([first, ...more], 'INVALID_QUERY');
     if (ownerId === undefined) return undefined;
     const templateIds = template === undefined ? undefined : await names.templateIds(template);

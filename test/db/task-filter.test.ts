@@ -186,6 +186,7 @@ describeOnEngines('each filter', (engine) => {
     const absent = await names(member, 'organization:nowhere').catch((error: unknown) => ConnectError.from(error));
     expect(refused).toMatchObject({ code: Code.InvalidArgument });
     expect(String(refused).replace(other, 'nowhere')).toBe(String(absent));
+    expect(String(absent)).toContain('at position 0');
     // By id there is nothing to know: who may not read finds nothing.
     expect(await names(member, `organization:${formatUuid(organizations.get(other) as Buffer)} owner:*`)).toEqual(
       (await names(member, 'owner:*')).filter((name) =>
