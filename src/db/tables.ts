@@ -49,3 +49,9 @@ export interface TaskRow {
 
 /** Whether an agent is connected (coderd/database/modelmethods.go, WorkspaceAgent.Status). */
 export type AgentStatus = 'connecting' | 'connected' | 'disconnected' | 'timeout';
+
+/** Added to `workspace_tasks.list_status` for a task that waits for input: people look for these most, so they have a place. */
+export const waitingOffset = 16;
+
+/** `workspace_task_acl.kind`: who a task is shared with. An organization is the group of all its members. */
+export const aclKinds = { user: 1, group: 2 } as const;

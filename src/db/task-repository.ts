@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
-import type { TaskRow } from './tables.ts';
+import { aclKinds, type TaskRow, waitingOffset } from './tables.ts';
 import { agentStatus, applyFilter, foldName, type TaskFilter } from './task-filter.ts';
 
 /**
@@ -44,8 +44,7 @@ const orders = {
   'created_at desc': { columns: ['created_at', 'id'], direction: 'desc', index: 'ct' },
 } as const;
 
-/** `list_status` of a task that waits for input is this much above its status, and only starting and running ones can wait. */
-const waitingOffset = 16;
+/** Only starting and running tasks can wait for input. */
 const canWait: ReadonlySet<number> = new Set([2, 3]);
 
 /**
@@ -211,9 +210,6 @@ function statusesOf({ status, waiting }: TaskFilter): readonly Readonly<Record<s
 }
 const live: readonly Readonly<Record<string, number>>[] = [{ live: 1 }];
 
-/** `workspace_task_acl.kind` of each kind of subject. */
-const subjectKinds = { user: 1, group: 2 } as const;
-
 /** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …` */
 function branchRows(
   database: Database,
@@ -233,7 +229,7 @@ function branchRows(
         't.id',
         's.task_id',
       ])
-      .where({ 's.kind': subjectKinds[subject.kind], 's.subject_id': subject.id });
+      .where({ 's.kind': aclKinds[subject.kind], 's.subject_id': subject.id });
   } else if (index === undefined) query.from({ t: 'workspace_tasks' });
   // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
   else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
@@ -265,7 +261,7 @@ function whereReadable(database: Database, any: Knex.QueryBuilder, { organizatio
       .from({ s: 'workspace_task_acl' })
       .select(database.raw('1'))
       .whereRaw('?? = ??', ['s.task_id', 't.id'])
-      .where('s.kind', subjectKinds[kind])
+      .where('s.kind', aclKinds[kind])
       .whereIn(
         's.subject_id',
         orSharedIn.sharedWith.filter((subject) => subject.kind === kind).map(({ id }) => id),

@@ -1,3 +1,4 @@
+import { aclKinds, waitingOffset } from '../db/tables.ts';
 import { foldName } from '../db/task-filter.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
@@ -48,17 +49,11 @@ export interface ProjectedAcl {
   readonly organization_id: Buffer;
 }
 
-/** Who is the subject of an ACL row: a user, or a group. An organization is the group of all its members. */
-export const aclKinds = { user: 1, group: 2 } as const;
-
 /** What the read model holds of a workspace that is a task. */
 export interface ProjectedTask {
   readonly row: ProjectedRow;
   readonly acl: readonly ProjectedAcl[];
 }
-
-/** Added to `list_status` for a task that waits for input: whoever looks for tasks looks for these most, so they have a place. */
-export const waitingOffset = 16;
 
 /** How many characters of a prompt can be searched, and their bytes: few letters grow when they are lower-cased. */
 const foldedCharacters = 1000;
