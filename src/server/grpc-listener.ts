@@ -108,28 +108,21 @@ function serveUnary(route: Route<UnaryMethod>): grpc.handleUnaryCall<Buffer, Buf
 
 function serveServerStream(route: Route<ServerStreamingMethod>): grpc.handleServerStreamingCall<Buffer, Buffer> {
   const { method } = route;
-  return (call) => {
-    const running = begin(route, call);
-    void sendStream(
-      method,
-      call,
-      running,
-      running.stream(method, () => decode(method, call.request)),
-    );
-  };
+  return (call) => serveStream(route, call, () => decode(method, call.request));
 }
 
 function serveBidiStream(route: Route<BidiStreamingMethod>): grpc.handleBidiStreamingCall<Buffer, Buffer> {
   const { method } = route;
-  return (call) => {
-    const running = begin(route, call);
-    void sendStream(
-      method,
-      call,
-      running,
-      running.stream(method, () => decodeAll(method, call)),
-    );
-  };
+  return (call) => serveStream(route, call, () => decodeAll(method, call));
+}
+
+function serveStream(
+  route: Route<ServerStreamingMethod | BidiStreamingMethod>,
+  call: AnyCall & WritableCall,
+  read: Parameters<RunningCall['stream']>[1],
+): void {
+  const running = begin(route, call);
+  void sendStream(route.method, call, running, running.stream(route.method, read));
 }
 
 function begin(route: Route, call: AnyCall): RunningCall {
