@@ -4,12 +4,11 @@ import { Code, type ConnectError } from '@connectrpc/connect';
 import { status as statusNames } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { formatUuid } from '../db/uuid.ts';
-import { canceled, deadlineExceeded, rateLimited, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
+import { canceled, rateLimited, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
 import type { Caller } from '../tasks/caller.ts';
 import type { Authenticate, HeaderReader } from './authenticate.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
-import { longestTimerMs } from './limits.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod } from './method.ts';
 import type { RateLimit } from './rate-limit.ts';
 
@@ -27,13 +26,11 @@ export interface Incoming {
   /** The address of the client's end of the connection, for the log. */
   readonly peer: string;
   readonly header: HeaderReader;
-  /** When the client stops waiting, in milliseconds since 1970; absent where the transport itself aborts the call then. */
-  readonly deadline?: number;
 }
 
 /** Answers the calls of one method. */
-export interface Route<M extends Method = Method> {
-  readonly method: M;
+export interface Route {
+  readonly method: Method;
   /** Starts a call; one of the answers of what it returns must follow. */
   begin(incoming: Incoming): RunningCall;
 }
@@ -43,7 +40,7 @@ export interface Route<M extends Method = Method> {
  * errors, one line in the log, metrics.
  */
 export interface CallChain {
-  route<M extends Method>(method: M): Route<M>;
+  route(method: Method): Route;
   /**
    * Refuses new calls with SHUTTING_DOWN and ends the streams with it, which would never end by themselves. Health checks are
    * still answered. Resolves when no call is running.
@@ -73,7 +70,7 @@ export function createCallChain(parts: {
     rateLimitOf: parts.rateLimitOf,
   };
   return {
-    route<M extends Method>(method: M): Route<M> {
+    route(method: Method): Route {
       const { parent, name } = method.desc;
       const about: MethodInChain = {
         kind: method.kind,
@@ -164,7 +161,6 @@ export class RunningCall implements Call {
   readonly #method: MethodInChain;
   readonly #incoming: Incoming;
   readonly #startedAt = performance.now();
-  readonly #deadlineTimer: NodeJS.Timeout | undefined;
   #controller: AbortController | undefined;
   #log: Logger | undefined;
   #abortedBy: ConnectError | undefined;
@@ -180,16 +176,16 @@ export class RunningCall implements Call {
     this.requestId = given !== undefined && saneRequestId.test(given) ? given : newRequestId();
     method.metrics.started();
     chain.running.add(this);
-    if (incoming.deadline !== undefined) {
-      const left = incoming.deadline - Date.now();
-      if (left <= 0) this.abort(deadlineExceeded);
-      else if (left <= longestTimerMs) this.#deadlineTimer = setTimeout(expire, left, this);
-    }
     if (chain.draining && !(method.open && method.kind === 'unary')) this.abort(shuttingDown);
   }
 
   get kind(): Method['kind'] {
     return this.#method.kind;
+  }
+
+  /** Whether the call has been answered, or given up. */
+  get ended(): boolean {
+    return this.#ended;
   }
 
   // The next two are made when first used: most calls need neither.
@@ -216,6 +212,15 @@ export class RunningCall implements Call {
     this.#abortedBy = reason;
     this.#controller?.abort(reason);
     this.#interrupt?.(reason);
+  }
+
+  /**
+   * Answers a call that goes no further, because its request never came whole, with an error.
+   *
+   * @returns what the client shall see; the log has it already, with its cause.
+   */
+  refuse(error: ConnectError): ConnectError {
+    return this.#fail(error);
   }
 
   /**
@@ -330,7 +335,6 @@ export class RunningCall implements Call {
   #end(failure?: ConnectError): void {
     if (this.#ended) return;
     this.#ended = true;
-    clearTimeout(this.#deadlineTimer);
     const milliseconds = performance.now() - this.#startedAt;
     this.#method.metrics.handled(failure?.code ?? 0, milliseconds / 1000);
     this.#writeLog(failure, milliseconds);
@@ -357,10 +361,6 @@ export class RunningCall implements Call {
     if (failure === undefined) log[level](line, 'call');
     else log[level]({ ...line, reason: reasonOf(failure), cause: causeOf(failure) }, 'call failed');
   }
-}
-
-function expire(call: RunningCall): void {
-  call.abort(deadlineExceeded);
 }
 
 /** Our own faults are errors, what is away is a warning, and what clients do wrong is no trouble of ours. */

@@ -4,7 +4,7 @@ import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
 import * as grpc from '@grpc/grpc-js';
-import { canceled, unreadableRequest } from '../errors.ts';
+import { canceled, deadlineExceeded, internal, requestTooLarge, unreadableRequest, unsupportedRequest } from '../errors.ts';
 import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
 import type { CallChain, Incoming, Route, RunningCall } from './call-chain.ts';
 import { sessionLimits } from './http2-sessions.ts';
@@ -30,9 +30,10 @@ export function createGrpcListener(methods: readonly Method[], chain: CallChain)
   // The library prints metadata it cannot parse, which may be a mistyped token.
   if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
 
-  const server = new grpc.Server(options);
+  const routes = new Map(methods.map((method) => [pathOf(method), chain.route(method)]));
+  const server = new grpc.Server({ ...options, interceptors: [answerFaultsOf(routes)] });
   allowCancellations(server);
-  for (const method of methods) register(server, chain, method);
+  for (const [path, route] of routes) register(server, path, route);
 
   // The port is our own, so that a busy one is told like those of the other listeners.
   const connections = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
@@ -69,18 +70,81 @@ function allowCancellations(server: grpc.Server): void {
   if (commonServerOptions !== undefined) Object.assign(commonServerOptions, { streamResetBurst: 10_000, streamResetRate: 1000 });
 }
 
-function register(server: grpc.Server, chain: CallChain, method: Method): void {
-  const path = `/${method.desc.parent.typeName}/${method.desc.name}`;
+function pathOf({ desc }: Method): string {
+  return `/${desc.parent.typeName}/${desc.name}`;
+}
+
+function register(server: grpc.Server, path: string, route: Route): void {
+  const { method } = route;
   switch (method.kind) {
     case 'unary':
-      server.register(path, serveUnary(chain.route(method)), asIs, asIs, 'unary');
+      server.register(path, serveUnary(route, method), asIs, asIs, 'unary');
       break;
     case 'server_streaming':
-      server.register(path, serveServerStream(chain.route(method)), asIs, asIs, 'serverStream');
+      server.register(path, serveServerStream(route, method), asIs, asIs, 'serverStream');
       break;
     case 'bidi_streaming':
-      server.register(path, serveBidiStream(chain.route(method)), asIs, asIs, 'bidi');
+      server.register(path, serveBidiStream(route, method), asIs, asIs, 'bidi');
       break;
+  }
+}
+
+/** The calls that have entered the chain. Their metadata is the one thing that a handler and an interceptor both see. */
+const entered = new WeakMap<grpc.Metadata, RunningCall>();
+
+/**
+ * Has the chain answer what the library would answer by itself, a passed deadline or a message that cannot be read, so that these
+ * errors have details, a line in the log and a place in the metrics, too.
+ *
+ * The library writes such a status from below all interceptors: only in the call's own method can it be changed. A status of the
+ * chain always has metadata, and one of the library never.
+ */
+function answerFaultsOf(routes: ReadonlyMap<string, Route>): grpc.ServerInterceptor {
+  return ({ path }, call) => {
+    const route = routes.get(path);
+    if (route === undefined) throw new Error(`${path} has no route`);
+    const start = call.start.bind(call);
+    const sendStatus = call.sendStatus.bind(call);
+    let metadata = new grpc.Metadata();
+    call.start = (listener) => {
+      const receive = listener.onReceiveMetadata.bind(listener);
+      listener.onReceiveMetadata = (received) => {
+        metadata = received;
+        receive(received);
+      };
+      start(listener);
+    };
+    call.sendStatus = (status) => {
+      if (status.code === grpc.status.OK || status.metadata) return sendStatus(status);
+      const running = entered.get(metadata);
+      if (running === undefined) {
+        const refused = route.begin(new GrpcCall(metadata, call.getPeer()));
+        entered.set(metadata, refused);
+        sendStatus(statusOf(refused.refuse(faultOf(status, refused)), refused));
+      } else if (running.ended) sendStatus(status);
+      else running.abort(() => faultOf(status, running));
+    };
+    return call as grpc.ServerInterceptingCall;
+  };
+}
+
+/** The error for what the library says of a call, which it tells apart by code and text alone. */
+function faultOf(
+  { code, details }: Parameters<grpc.ServerInterceptingCall['sendStatus']>[0],
+  { requestId }: RunningCall,
+): ConnectError {
+  const text = details ?? '';
+  switch (code) {
+    case grpc.status.DEADLINE_EXCEEDED:
+      return deadlineExceeded();
+    case grpc.status.RESOURCE_EXHAUSTED:
+      return requestTooLarge(maxRequestBytes);
+    case grpc.status.UNIMPLEMENTED:
+      return unsupportedRequest(text);
+    default:
+      if (text.startsWith('Invalid grpc-timeout')) return unreadableRequest('its grpc-timeout is no timeout');
+      if (text.startsWith('Failed to decompress')) return unreadableRequest('it cannot be decompressed');
+      return internal(requestId, new Error(text));
   }
 }
 
@@ -89,11 +153,11 @@ function asIs(bytes: Buffer): Buffer {
   return bytes;
 }
 
-function serveUnary(route: Route<UnaryMethod>): grpc.handleUnaryCall<Buffer, Buffer> {
-  const { method } = route;
+function serveUnary(route: Route, method: UnaryMethod): grpc.handleUnaryCall<Buffer, Buffer> {
   const write = (response: Message): Buffer => encode(method, response);
   return (call, callback) => {
     const running = begin(route, call);
+    if (running === undefined) return;
     running
       .unary(method, () => decode(method, call.request), write)
       .then(
@@ -106,27 +170,29 @@ function serveUnary(route: Route<UnaryMethod>): grpc.handleUnaryCall<Buffer, Buf
   };
 }
 
-function serveServerStream(route: Route<ServerStreamingMethod>): grpc.handleServerStreamingCall<Buffer, Buffer> {
-  const { method } = route;
-  return (call) => serveStream(route, call, () => decode(method, call.request));
+function serveServerStream(route: Route, method: ServerStreamingMethod): grpc.handleServerStreamingCall<Buffer, Buffer> {
+  return (call) => serveStream(route, method, call, () => decode(method, call.request));
 }
 
-function serveBidiStream(route: Route<BidiStreamingMethod>): grpc.handleBidiStreamingCall<Buffer, Buffer> {
-  const { method } = route;
-  return (call) => serveStream(route, call, () => decodeAll(method, call));
+function serveBidiStream(route: Route, method: BidiStreamingMethod): grpc.handleBidiStreamingCall<Buffer, Buffer> {
+  return (call) => serveStream(route, method, call, () => decodeAll(method, call));
 }
 
 function serveStream(
-  route: Route<ServerStreamingMethod | BidiStreamingMethod>,
+  route: Route,
+  method: ServerStreamingMethod | BidiStreamingMethod,
   call: AnyCall & WritableCall,
   read: Parameters<RunningCall['stream']>[1],
 ): void {
   const running = begin(route, call);
-  void sendStream(route.method, call, running, running.stream(route.method, read));
+  if (running !== undefined) void sendStream(method, call, running, running.stream(method, read));
 }
 
-function begin(route: Route, call: AnyCall): RunningCall {
-  const running = route.begin(new GrpcCall(call));
+/** Lets a call enter the chain, or gives back nothing when its error has already been sent. */
+function begin(route: Route, call: AnyCall): RunningCall | undefined {
+  if (entered.has(call.metadata)) return undefined;
+  const running = route.begin(new GrpcCall(call.metadata, call.getPeer()));
+  entered.set(call.metadata, running);
   call.on('cancelled', () => running.abort(canceled));
   return running;
 }
@@ -135,7 +201,6 @@ function begin(route: Route, call: AnyCall): RunningCall {
 interface AnyCall {
   readonly metadata: grpc.Metadata;
   getPeer(): string;
-  getDeadline(): grpc.Deadline;
   on(event: 'cancelled', listener: () => void): unknown;
 }
 type WritableCall = grpc.ServerWritableStream<Buffer, Buffer> | grpc.ServerDuplexStream<Buffer, Buffer>;
@@ -143,14 +208,11 @@ type WritableCall = grpc.ServerWritableStream<Buffer, Buffer> | grpc.ServerDuple
 class GrpcCall implements Incoming {
   readonly protocol = 'grpc';
   readonly peer: string;
-  readonly deadline: number;
   readonly #metadata: grpc.Metadata;
 
-  constructor(call: AnyCall) {
-    this.peer = call.getPeer();
-    this.#metadata = call.metadata;
-    // The library ends the call at the deadline with an error of its own; a millisecond earlier ours has the details.
-    this.deadline = Number(call.getDeadline()) - 1;
+  constructor(metadata: grpc.Metadata, peer: string) {
+    this.peer = peer;
+    this.#metadata = metadata;
   }
 
   // Cookies are for browsers, which do not speak gRPC.

@@ -3,7 +3,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { expect, test } from 'vitest';
-import { canceled } from '../../src/errors.ts';
+import { canceled, deadlineExceeded } from '../../src/errors.ts';
 import { Health, HealthCheckResponseSchema } from '../../src/gen/grpc/health/v1/health_pb.ts';
 import {
   ListTasksRequestSchema,
@@ -78,10 +78,17 @@ test('a call whose client is gone before the caller is known goes no further', a
   expect(lines.length).toBe(1);
 });
 
-test('a passed deadline is told before anyone is asked', async () => {
-  const { chain, list } = makeChain(() => Promise.reject(new Error('asked')));
-  const call = chain.route(list).begin({ ...incoming, deadline: Date.now() - 1 });
-  expect(await codeOf(call.unary(list, () => request, asIs))).toBe('DeadlineExceeded');
+test('a call that is refused before its request is there is told and logged once', async () => {
+  const { chain, list, lines, registry } = makeChain(() => Promise.reject(new Error('asked')));
+  const call = chain.route(list).begin(incoming);
+  expect(Code[call.refuse(deadlineExceeded()).code]).toBe('DeadlineExceeded');
+  call.abort(canceled);
+  expect(call.ended).toBe(true);
+  expect(lines.map(({ code }) => code)).toEqual(['DEADLINE_EXCEEDED']);
+  expect(chain.running).toBe(0);
+  expect(await registry.getSingleMetricAsString('grpc_server_handled_total')).toMatch(
+    /ListTasks",grpc_code="DeadlineExceeded"} 1$/m,
+  );
 });
 
 test('what happens after the end of a call changes nothing', async () => {

@@ -376,11 +376,14 @@ describe('a body over 4 MiB', () => {
   const over = Buffer.alloc(4 * 1024 * 1024 + 10, 0x61);
   const message = Buffer.concat([Buffer.from([0x1a, 0x80, 0x80, 0x80, 0x02]), over.subarray(0, 4 * 1024 * 1024)]);
 
-  test('over gRPC is answered by the library', async () => {
-    const client = makeGrpcClient(server.grpc);
-    const error = await failureOf(client.bytes(TasksService.method.listTasks, message, { headers: signedIn }));
-    client.close();
-    expect(Code[error.code]).toBe('ResourceExhausted');
+  test.each([
+    ['', message, {}],
+    [', which grows when decompressed', gzipSync(message), { 'grpc-encoding': 'gzip' }],
+  ] as const)('gRPC%s', async (_name, body, headers) => {
+    for (const port of ['grpc', 'web'] as const) {
+      const refused = { 'grpc-status': '8', reasons: ['INVALID_ARGUMENT'] };
+      expect(await rawGrpc(port, headers, 'ListTasks', frame(body, body === message ? 0 : 1))).toMatchObject(refused);
+    }
   });
 
   test.each([
@@ -441,8 +444,9 @@ async function rawGrpc(
     stream.on('trailers', add);
     stream.end(body);
     stream.resume();
-    await once(stream, 'close');
-    return answer;
+    await once(stream, 'end');
+    const status = fromBinary(StatusSchema, Buffer.from(String(answer['grpc-status-details-bin'] ?? ''), 'base64'));
+    return { ...answer, reasons: status.details.map((any) => anyUnpack(any, ErrorInfoSchema)?.reason).filter(Boolean) };
   } finally {
     session.destroy();
   }
@@ -457,11 +461,41 @@ describe('the deadline of a client that leaves it to the server', () => {
     ['web', '100000u'],
     ['web', '0m'],
   ] as const)('over gRPC on the port %s: %s', async (port, timeout) => {
-    const answer = await rawGrpc(port, { 'grpc-timeout': timeout });
-    expect(answer['grpc-status']).toBe('4');
+    const requestId = `timeout-${port}-${timeout}`;
+    const answer = await rawGrpc(port, { 'grpc-timeout': timeout, 'x-request-id': requestId });
+    expect(answer).toMatchObject({ 'grpc-status': '4', 'x-request-id': requestId, reasons: ['DEADLINE_EXCEEDED'] });
+    await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
+    await sleep(20);
+    expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([{ code: 'DEADLINE_EXCEEDED' }]);
+  });
+
+  test.each(['grpc', 'web'] as const)('over gRPC on the port %s, while the message is on its way', async (port) => {
+    const session = connect(`http://${server[port]}`);
+    const requestId = `slow-${port}`;
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/tasks.v1.TasksService/ListTasks',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      'grpc-timeout': '50m',
+      'x-request-id': requestId,
+      ...signedIn,
+    });
+    const entered = enteredHandlers;
+    const answer: Record<string, unknown> = {};
+    stream.on('response', (headers) => void Object.assign(answer, headers));
+    stream.on('trailers', (trailers) => void Object.assign(answer, trailers));
+    stream.on('error', () => {});
+    stream.resume();
+    stream.write(frame(new Uint8Array()).subarray(0, 3));
+    await until('answer', () => answer['grpc-status'] !== undefined);
+    stream.end(frame(new Uint8Array()).subarray(3));
+    await sleep(20);
+    session.destroy();
+    expect(answer).toMatchObject({ 'grpc-status': '4', 'x-request-id': requestId });
     expect(answer).toHaveProperty('grpc-status-details-bin');
-    const status = fromBinary(StatusSchema, Buffer.from(String(answer['grpc-status-details-bin']), 'base64'));
-    expect(status.details.map((any) => anyUnpack(any, ErrorInfoSchema)?.reason)).toEqual(['DEADLINE_EXCEEDED']);
+    expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([{ code: 'DEADLINE_EXCEEDED' }]);
+    expect(enteredHandlers).toBe(entered);
   });
 
   test.each(['150', '1', '0'])('over Connect: %s', async (timeout) => {
@@ -498,10 +532,8 @@ describe('the deadline of a client that leaves it to the server', () => {
     expect([response.status, ((await response.json()) as JsonError).code]).toEqual([400, 'invalid_argument']);
   });
 
-  test('is refused over gRPC on the web port when it is none', async () => {
-    const answer = await rawGrpc('web', { 'grpc-timeout': 'soon' });
-    expect(answer['grpc-status']).toBe('3');
-    expect(answer).toHaveProperty('grpc-status-details-bin');
+  test.each(['grpc', 'web'] as const)('is refused over gRPC on the port %s when it is none', async (port) => {
+    expect(await rawGrpc(port, { 'grpc-timeout': 'soon' })).toMatchObject({ 'grpc-status': '3', reasons: ['INVALID_ARGUMENT'] });
   });
 
   test.each(['2147483647', '2147483648', '9999999999', '99999999999'])('over Connect may be months away: %s', async (timeout) => {
@@ -526,14 +558,25 @@ describe('requests over gRPC that are not one message', () => {
     ['two', Buffer.concat([frame(new Uint8Array()), frame(new Uint8Array())])],
   ])('%s', async (_name, body) => {
     for (const port of ['grpc', 'web'] as const) {
-      expect(await rawGrpc(port, {}, 'ListTasks', body)).toMatchObject({ 'grpc-status': '12' });
+      const refused = { 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] };
+      expect(await rawGrpc(port, {}, 'ListTasks', body)).toMatchObject(refused);
     }
   });
 
   test('an unknown compression', async () => {
     for (const port of ['grpc', 'web'] as const) {
       const answer = await rawGrpc(port, { 'grpc-encoding': 'zstd' }, 'ListTasks', frame(Buffer.from('x'), 1));
-      expect(answer).toMatchObject({ 'grpc-status': '12' });
+      expect(answer).toMatchObject({ 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] });
+    }
+  });
+
+  test('a message that cannot be decompressed', async () => {
+    for (const port of ['grpc', 'web'] as const) {
+      const requestId = `no-gzip-${port}`;
+      const headers = { 'grpc-encoding': 'gzip', 'x-request-id': requestId };
+      const answer = await rawGrpc(port, headers, 'ListTasks', frame(Buffer.from('this is no gzip'), 1));
+      expect(answer).toMatchObject({ 'grpc-status': '3', reasons: ['INVALID_ARGUMENT'] });
+      expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([{ code: 'INVALID_ARGUMENT' }]);
     }
   });
 
