@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Database } from './connection.ts';
+import { equalsInAnyCase, foldCase } from './letter-case.ts';
 
 /** Finds the ids behind the names in a query. What was found is remembered for a few seconds; what was not found is not. */
 export interface NameLookup {
@@ -26,7 +27,7 @@ const maxNames = 10_000;
 export function createNameLookup(database: Database, rememberSeconds: number): NameLookup {
   const remembered = new LRUCache<string, readonly Buffer[]>({ max: maxNames, ttl: Math.max(1, rememberSeconds * 1000) });
   const lookUp = async (kind: keyof typeof folded, name: string): Promise<readonly Buffer[]> => {
-    const fold = name.toLowerCase();
+    const fold = foldCase(name);
     if (fold.endsWith(' ')) return []; // the database takes no notice of spaces at the end, and no name has one
     const key = `${kind} ${fold}`;
     const known = remembered.get(key);
@@ -43,15 +44,15 @@ export function createNameLookup(database: Database, rememberSeconds: number): N
     templateIds: (name) => lookUp('templates', name),
     async group(name, organization) {
       // select g.id, g.organization_id from groups as g join organizations as o on o.id = g.organization_id
-      // where lower(g.name) = ? and o.name_lower = ?            (or o.is_default = 1)
+      // where <g.name in any case> and o.name_lower = ?            (or o.is_default = 1)
       const query = database
         .from({ g: 'groups' })
         .join({ o: 'organizations' }, 'o.id', 'g.organization_id')
         .where('o.deleted', false)
-        .whereRaw('lower(??) = ?', ['g.name', name.toLowerCase()])
+        .where(equalsInAnyCase(database, 'g.name', name))
         .select('g.id', 'g.organization_id as organizationId');
       if (organization === undefined) query.where('o.is_default', true);
-      else query.where('o.name_lower', organization.toLowerCase());
+      else query.where('o.name_lower', foldCase(organization));
       return ((await query) as { id: Buffer; organizationId: Buffer }[])[0];
     },
     async shareOrganization(userId, otherId) {

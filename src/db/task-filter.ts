@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import type { Database } from './connection.ts';
+import { equalsInAnyCase, foldCase } from './letter-case.ts';
 import type { AgentStatus } from './tables.ts';
 import { formatUuid } from './uuid.ts';
 
@@ -40,11 +41,6 @@ export interface TaskFilter {
   readonly lastUsedBefore?: string;
 }
 
-/** Folds a name for comparison: case does not count, everything else does. The read model's `name_fold` is made by it too. */
-export function foldName(name: string): string {
-  return name.toLowerCase();
-}
-
 /**
  * Adds what a filter asks of a task `t` to a query, except for what the branches of a list say by their index: owner, status and
  * `waiting:true`. What the read model does not have, since it would change for many tasks at once or with the clock, is looked
@@ -61,9 +57,8 @@ export function applyFilter(
   if (ids !== undefined) query.whereIn('t.id', ids);
   if (templateIds !== undefined) query.whereIn('t.template_id', templateIds);
   // locate() compares bytes: no character of the name is a wildcard.
-  if (name !== undefined) query.whereRaw('locate(?, ??) > 0', [Buffer.from(foldName(name)), 't.name_fold']);
-  if (filter.prompt !== undefined)
-    query.whereRaw('locate(?, ??) > 0', [Buffer.from(filter.prompt.toLowerCase()), 't.prompt_fold']);
+  if (name !== undefined) query.whereRaw('locate(?, ??) > 0', [Buffer.from(foldCase(name)), 't.name_fold']);
+  if (filter.prompt !== undefined) query.whereRaw('locate(?, ??) > 0', [Buffer.from(foldCase(filter.prompt)), 't.prompt_fold']);
   if (phase !== undefined) query.where('t.phase', phase);
   if (state !== undefined) query.where('t.state', state);
   // Phase active (3) and state idle (2), as `list_status` has it.
@@ -116,11 +111,11 @@ export function applyFilter(
     );
   }
   const { parameterNames = [], parameterValues = [] } = filter;
-  // Bytes are compared, so that no collation pads or folds: cast(lower(f.name) as binary) = x'…' and the same for f.value
+  // exists (select 1 from workspace_build_parameters as f where f.workspace_build_id = t.build_id and (<name, and value> or …))
   if (parameterNames.length > 0) {
     query.whereExists(
       parameters(database).where((any) => {
-        for (const name of parameterNames) any.orWhereRaw('cast(lower(??) as binary) = ?', ['f.name', Buffer.from(name)]);
+        for (const name of parameterNames) any.orWhere(equalsInAnyCase(database, 'f.name', name));
       }),
     );
   }
@@ -129,9 +124,7 @@ export function applyFilter(
       parameters(database).where((any) => {
         for (const [name, value] of parameterValues) {
           any.orWhere((pair) =>
-            pair
-              .whereRaw('cast(lower(??) as binary) = ?', ['f.name', Buffer.from(name)])
-              .whereRaw('cast(lower(??) as binary) = ?', ['f.value', Buffer.from(value)]),
+            pair.where(equalsInAnyCase(database, 'f.name', name)).where(equalsInAnyCase(database, 'f.value', value)),
           );
         }
       }),

@@ -1,8 +1,9 @@
 import type { Knex } from 'knex';
 import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
+import { foldCase } from './letter-case.ts';
 import { aclKinds, type TaskRow, waitingOffset } from './tables.ts';
-import { agentStatus, applyFilter, foldName, type TaskFilter } from './task-filter.ts';
+import { agentStatus, applyFilter, type TaskFilter } from './task-filter.ts';
 
 /**
  * The orders a list is read in. `key` is favorites, running, name; `run` is running, name: both are one column that ends in the
@@ -99,12 +100,12 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       // … where t.owner_id = ? and t.live = 1 and t.name_fold = ? and (<readable>), the owner found by username if need be
       const ownerId = Buffer.isBuffer(owner)
         ? owner
-        : database.from({ u: 'users' }).where('u.username_lower', owner.toLowerCase()).select('u.id');
+        : database.from({ u: 'users' }).where('u.username_lower', foldCase(owner)).select('u.id');
       const query = database
         .from({ t: 'workspace_tasks' })
         .where('t.owner_id', ownerId)
         .where('t.live', 1)
-        .where('t.name_fold', Buffer.from(foldName(name)))
+        .where('t.name_fold', Buffer.from(foldCase(name)))
         .modify(readable, database, scope)
         .select(columns);
       return ((await joinNames(query)) as TaskRow[])[0];

@@ -1,4 +1,5 @@
 import type { Database } from './connection.ts';
+import { foldCase } from './letter-case.ts';
 
 /** A user, and the organizations the user is a member of. Ids are the 16 bytes of a UUID. */
 export interface FoundUser {
@@ -19,7 +20,7 @@ export function createFindUser(database: Database): FindUser {
       .leftJoin({ m: 'organization_members' }, 'm.user_id', 'u.id')
       .select('u.id', 'm.organization_id as organizationId');
     if (Buffer.isBuffer(idOrUsername)) query.where('u.id', idOrUsername);
-    else query.where('u.username_lower', idOrUsername.toLowerCase());
+    else query.where('u.username_lower', foldCase(idOrUsername));
     const rows = (await query) as { id: Buffer; organizationId: Buffer | null }[];
     const [user] = rows;
     if (user === undefined) return undefined;

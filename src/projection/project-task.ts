@@ -1,5 +1,5 @@
+import { foldCase } from '../db/letter-case.ts';
 import { aclKinds, waitingOffset } from '../db/tables.ts';
-import { foldName } from '../db/task-filter.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TaskFacts } from './task-facts.ts';
@@ -84,7 +84,7 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
   const phase = deleted ? TaskPhase.PAUSED : taskPhase(facts, agent?.lifecycle, app?.health);
   const state = currentState(facts, phase, agent?.lifecycle, app?.health);
   const prompt = cutPrompt(facts.prompt);
-  const fold = Buffer.from(foldName(facts.name));
+  const fold = Buffer.from(foldCase(facts.name));
   const key = Buffer.concat([Buffer.of(isRunning(facts) ? 0 : 1), cutBytes(fold, maxKeyNameBytes), Buffer.of(0), facts.id]);
   const favorite = facts.favorite === 0 ? 0 : 1;
   const waiting = phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;
@@ -328,7 +328,7 @@ function cutPrompt(prompt: Buffer | null): string {
 /** What `prompt:` searches: the first 1,000 characters, lower-cased, cut to the column's width. */
 function promptFold(prompt: string): Buffer {
   const head = [...prompt.slice(0, 2 * foldedCharacters)].slice(0, foldedCharacters).join('');
-  return cutBytes(Buffer.from(head.toLowerCase()), maxPromptFoldBytes);
+  return cutBytes(Buffer.from(foldCase(head)), maxPromptFoldBytes);
 }
 
 /**

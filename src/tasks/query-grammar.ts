@@ -1,3 +1,4 @@
+import { foldCase } from '../db/letter-case.ts';
 import { echo, type Violation } from '../errors.ts';
 
 /** Most bytes of a query in UTF-8, and most terms in it. Beyond that a query is a mistake, or an attack on the parser. */
@@ -61,23 +62,24 @@ export function parseQuery(query: string, hasColons: (key: string) => boolean = 
       continue;
     }
     const [key, value, ...more] = split(term.text, ':', term.position);
-    const name = unquote(key?.text ?? '').toLowerCase();
+    const name = foldCase(unquote(key?.text ?? ''));
     if (key === undefined || value === undefined) free.push(term);
     else if (more.length > 0 && !hasColons(name))
       refuse(`"${echo(term.text)}" must have one ":" only; put a value with ":" in quotation marks`, term.position);
     else {
       const rest = query.slice(value.position, term.position + term.text.length);
-      add(name, unquote(rest).toLowerCase(), term.position);
+      add(name, foldCase(unquote(rest)), term.position);
     }
   }
 
   const first = free[0];
   if (first !== undefined) {
     const parts = split(free.map((word) => word.text).join(' '), '/', first.position).map((part) =>
-      split(part.text, ' ', 0)
-        .map((word) => unquote(word.text))
-        .join(' ')
-        .toLowerCase(),
+      foldCase(
+        split(part.text, ' ', 0)
+          .map((word) => unquote(word.text))
+          .join(' '),
+      ),
     );
     const [owner, name] = parts;
     if (parts.length === 1 && owner !== undefined) add('name', owner, first.position);

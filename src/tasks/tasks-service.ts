@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { foldCase } from '../db/letter-case.ts';
 import type { NameLookup } from '../db/name-lookup.ts';
 import type { TaskRow } from '../db/tables.ts';
 import type { TaskFilter } from '../db/task-filter.ts';
@@ -103,7 +104,7 @@ export function createTasksService(parts: {
       case 'id':
         return owner.id;
       case 'username':
-        return owner.username === call.caller.username.toLowerCase() ? call.caller.userId : names.userId(owner.username);
+        return owner.username === foldCase(call.caller.username) ? call.caller.userId : names.userId(owner.username);
     }
   }
 
@@ -152,7 +153,7 @@ export function createTasksService(parts: {
   async function userOf(user: IdOrName | 'me', caller: Caller, unknown: Violation[]): Promise<Buffer | undefined> {
     if (user === 'me') return caller.userId;
     if ('id' in user) return user.id;
-    const id = user.name === caller.username.toLowerCase() ? caller.userId : await names.userId(user.name);
+    const id = user.name === foldCase(caller.username) ? caller.userId : await names.userId(user.name);
     const seen =
       id !== undefined &&
       (id.equals(caller.userId) || readsEveryUser(caller) || (await names.shareOrganization(caller.userId, id)));

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../../src/db/connection.ts';
-import { foldName } from '../../src/db/task-filter.ts';
+import { foldCase } from '../../src/db/letter-case.ts';
 import { parseUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 
@@ -34,7 +34,7 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
   const status = init.deleted === true ? WorkspaceStatus.DELETED : (init.status ?? WorkspaceStatus.RUNNING);
   const running = init.running ?? status === WorkspaceStatus.RUNNING;
   const name = init.name ?? `task-${String(++made).padStart(6, '0')}`;
-  const fold = Buffer.from(foldName(name));
+  const fold = Buffer.from(foldCase(name));
   const runKey = Buffer.concat([Buffer.of(running ? 0 : 1), fold, Buffer.of(0), id]);
   const favorite = init.favorite === true ? 1 : 0;
   return {

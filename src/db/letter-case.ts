@@ -1,0 +1,58 @@
+import type { Knex } from 'knex';
+import type { Database } from './connection.ts';
+
+/**
+ * Folds a text for a comparison in which case does not count and everything else does: each character becomes its simple lower
+ * case, as Go and the C library have it, so that it never depends on the neighbours and a text keeps its number of characters.
+ */
+export function foldCase(text: string): string {
+  // The two whose lower case is longer, or another one at the end of a word.
+  return text.replace(/[İΣ]/g, (letter) => (letter === 'İ' ? 'i' : 'σ')).toLowerCase();
+}
+
+/** Characters in one regular expression. The library of MariaDB takes 64 KiB when compiled; a letter takes up to 45 bytes. */
+const charactersAtOnce = 512;
+
+/**
+ * The condition that a column equals a text but for case, by the rules of `foldCase` on every engine: their own `lower()` knows
+ * the letters of old versions of Unicode, and not all engines the same.
+ *
+ * `char_length(f.name) = 2 and f.name regexp '(?-i)\A[\x{65}\x{45}][\x{75}\x{55}]\z'` for `eu`; what is longer than 512 characters
+ * is compared piece by piece.
+ */
+export function equalsInAnyCase(database: Database, column: string, text: string): Knex.Raw {
+  const characters = [...foldCase(text).toWellFormed()]; // as the database has half a surrogate pair
+
+  const conditions = ['char_length(??) = ?'];
+  const values: (string | number)[] = [column, characters.length];
+  for (let start = 0; start < characters.length; start += charactersAtOnce) {
+    const pattern = characters.slice(start, start + charactersAtOnce).map(anyCaseOf);
+    conditions.push(`substring(??, ${start + 1}, ${charactersAtOnce}) regexp ?`);
+    values.push(column, String.raw`(?-i)\A${pattern.join('')}\z`);
+  }
+  return database.raw(`(${conditions.join(' and ')})`, values);
+}
+
+/** The letters that fold to a lower-case one, by it. */
+let capitals: Map<string, string[]> | undefined;
+
+/** A class of a regular expression: a folded character and all that fold to it, by their numbers, so that none has a meaning. */
+function anyCaseOf(character: string): string {
+  capitals ??= allCapitals();
+  const all = [character, ...(capitals.get(character) ?? [])];
+  return `[${all.map((each) => `\\x{${each.codePointAt(0)?.toString(16)}}`).join('')}]`;
+}
+
+function allCapitals(): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  // Beyond the Supplementary Multilingual Plane no script has case.
+  for (let code = 0; code < 0x20000; code++) {
+    const letter = String.fromCodePoint(code);
+    const folded = foldCase(letter);
+    if (folded === letter) continue;
+    const others = found.get(folded);
+    if (others === undefined) found.set(folded, [letter]);
+    else others.push(letter);
+  }
+  return found;
+}
