@@ -19,8 +19,8 @@ describeOnEngines('the rate limit', (engine) => {
     const home = await insertOrganization(database, 'home');
     const keys = createApiKeyRepository(database);
     tokens = [];
-    for (const username of ['eager', 'calm']) {
-      await insertUser(database, { username, memberships: [[home]] });
+    for (const username of ['eager', 'calm', 'boss']) {
+      await insertUser(database, { username, roles: username === 'boss' ? ['owner'] : [], memberships: [[home]] });
       tokens.push((await keys.create(username, { lifetimeSeconds: 3600, name: 'test' })) ?? '');
     }
   });
@@ -46,6 +46,27 @@ describeOnEngines('the rate limit', (engine) => {
       expect(await refused.json()).toMatchObject({ message: expect.any(String) });
 
       await expect(list(calm)).resolves.toMatchObject({ count: 0 });
+    } finally {
+      expect(await service.stop()).toBe(0);
+    }
+  });
+
+  test('is lifted by a site owner who asks for it, and by nobody else', async () => {
+    service = await startService(testDatabase.address, { RATE_LIMIT_PER_MINUTE: '2', PROJECTOR: 'false' });
+    try {
+      const [, calm = '', boss = ''] = tokens;
+      const statuses = async (token: string, bypass: string): Promise<number[]> => {
+        const found: number[] = [];
+        for (let call = 0; call < 4; call++) {
+          const headers = { 'coder-session-token': token, 'x-coder-bypass-ratelimit': bypass };
+          found.push((await fetch(`http://${service.web}/api/experimental/tasks`, { headers })).status);
+        }
+        return found;
+      };
+      expect(await statuses(boss, 'true')).toEqual([200, 200, 200, 200]);
+      expect(await statuses(boss, '1')).toEqual([200, 200, 200, 200]);
+      expect(await statuses(boss, 'false')).toEqual([200, 200, 429, 429]);
+      expect(await statuses(calm, 'true')).toEqual([200, 200, 429, 429]);
     } finally {
       expect(await service.stop()).toBe(0);
     }
