@@ -10,6 +10,7 @@ interface Manifest {
 interface LockedPackage extends Manifest {
   readonly version: string;
   readonly resolved?: string;
+  readonly integrity?: string;
   readonly link?: boolean;
 }
 
@@ -20,6 +21,11 @@ const { packages } = read('package-lock.json') as { packages: Readonly<Record<st
 describe('the lockfile', () => {
   test('holds no addresses: the registry is a setting of whoever installs', () => {
     expect(Object.entries(packages).filter(([, { resolved }]) => resolved !== undefined)).toEqual([]);
+  });
+
+  test('says what the bytes of each package are', () => {
+    const unsaid = Object.entries(packages).filter(([path, { integrity }]) => path !== '' && !/^sha512-/.test(integrity ?? ''));
+    expect(unsaid.map(([path]) => path)).toEqual([]);
   });
 
   test('names the packages of every platform: npm ci refuses one made where some could not be had', () => {
