@@ -1,9 +1,8 @@
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
-import { type Database, openDatabase, requireDatabase } from './db/connection.ts';
+import { closeDatabase, type Database, openDatabase, requireDatabase } from './db/connection.ts';
 import { migrateUp, migrationStatus } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { projectionStallMs } from './db/outbox.ts';
@@ -46,7 +45,7 @@ export async function serve(config: Config): Promise<void> {
   if (address === undefined) throw new ConfigError('DATABASE_URL is required');
 
   const database = openDatabase(address, { size: config.DATABASE_POOL_SIZE, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
-  parts.defer(() => closeWithin(database));
+  parts.defer(() => closeDatabase(database));
   await requireDatabase(database);
   if (stop.aborted) return;
   if (engine !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
@@ -78,7 +77,7 @@ export async function serve(config: Config): Promise<void> {
   });
   // A connection of their own: when all of the pool are busy, the service is busy and not unready.
   const watched = openDatabase(address, { size: 1, statementTimeoutMs: 1000 });
-  parts.defer(() => closeWithin(watched));
+  parts.defer(() => closeDatabase(watched));
   const server = createServer({
     handlers: service,
     findUser: createFindUser(database),
@@ -134,13 +133,6 @@ function rateLimits({ RATE_LIMIT_PER_MINUTE: set }: Config, isDemo: boolean): Ra
   const perMinute = set ?? (isDemo ? 0 : coderCallsPerMinute);
   const limit = perMinute === 0 ? undefined : createRateLimit(perMinute);
   return (protocol) => (set !== undefined || protocol === 'coder-json' ? limit : undefined);
-}
-
-/** A database that does not answer any more must not keep the program from ending, in milliseconds. */
-const closeMs = 2000;
-
-function closeWithin(database: Database): Promise<void> {
-  return Promise.race([database.destroy(), sleep(closeMs, undefined, { ref: false })]);
 }
 
 /**

@@ -21,14 +21,21 @@ export function followChanges(config: Config): Promise<void> {
   });
 }
 
-/** Builds the read model anew from the source tables, while it is being read. */
+/**
+ * Builds the read model anew from the source tables, while it is being read.
+ *
+ * @throws {CommandError} when a workspace cannot be projected; all others are.
+ */
 export function rebuildReadModel(config: Config): Promise<void> {
   return withDatabase(config, async (database) => {
     const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
     const bar = progressBar(process.stderr);
-    const { workspaces, changed } = await projectAll(database, { onProgress: (done) => bar.show(done, row?.count ?? done) });
+    const { workspaces, changed, parked } = await projectAll(database, {
+      onProgress: (done) => bar.show(done, row?.count ?? done),
+    });
     bar.end();
     console.log(`${workspaces} workspaces were looked at, ${changed} tasks were made, changed or removed`);
+    if (parked > 0) throw new CommandError(`${parked} of them cannot be projected: workspace_changes_failed says why`);
   });
 }
 

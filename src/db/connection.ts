@@ -1,14 +1,23 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
 import type { DatabaseAddress } from '../config.ts';
 
 /** A pool of connections to one database. */
 export type Database = Knex;
 
+/**
+ * How long a database may be silent beyond the statement limit, in milliseconds, before its connection counts as lost: a host
+ * that vanishes, or a network that forgets, ends no connection, and a call on it would wait for a quarter of an hour.
+ */
+const silenceMs = 3000;
+
 /** How a pool behaves. */
 export interface PoolOptions {
   /** Most connections. */
   readonly size: number;
-  /** The server ends a statement after this many milliseconds; 0 means no limit. */
+  /** The server ends a statement after this many milliseconds, and a server that is silent for longer is lost; 0 means no limit. */
   readonly statementTimeoutMs: number;
   /** How long a caller waits for a connection, in milliseconds. */
   readonly acquireTimeoutMs?: number;
@@ -24,11 +33,12 @@ export interface PoolOptions {
  * statement limit, whose name differs between MariaDB and MySQL.
  */
 export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Database {
+  const minded = new Sockets(pool.statementTimeoutMs === 0 ? 0 : pool.statementTimeoutMs + silenceMs);
   const server =
     address.socketPath === undefined
       ? { host: address.host ?? '127.0.0.1', port: address.port ?? 3306 }
       : { socketPath: address.socketPath };
-  return knex({
+  const database = knex({
     client: 'mysql2',
     version: '8.4', // saves knex a query of its own
     connection: {
@@ -48,8 +58,12 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       max: pool.size,
       idleTimeoutMillis: 60_000,
       afterCreate(connection: RawConnection, done: (error: unknown, connection: RawConnection) => void) {
+        minded.add(connection.stream);
         prepare(connection, pool).then(
-          () => done(undefined, connection),
+          () => {
+            minded.rest(connection.stream);
+            done(undefined, connection);
+          },
           (error: unknown) => {
             connection.destroy(); // the pool forgets it without closing it
             done(error, connection);
@@ -61,6 +75,71 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
     compileSqlOnError: false, // an error's text keeps its `?`: values never reach a log
     log: { warn: quiet, error: quiet, debug: quiet, deprecate: quiet },
   });
+  sockets.set(database, minded);
+  const connections = (database.client as { pool: PoolOfConnections }).pool;
+  connections.on('acquireSuccess', (_id, { stream }) => minded.use(stream));
+  connections.on('release', ({ stream }) => minded.rest(stream));
+  return database;
+}
+
+/**
+ * Closes a pool when the statements that run have ended, or after so many milliseconds without waiting for them any longer: a
+ * database that does not answer must not keep the program from ending.
+ */
+export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
+  const open = sockets.get(database);
+  const enough = new AbortController();
+  // Knex says goodbye to the server, and does not wait for the server to hang up.
+  const closed = database.destroy().then(() => open?.closed());
+  await Promise.race([closed, sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
+  enough.abort();
+  open?.destroy();
+}
+
+const sockets = new WeakMap<Database, Sockets>();
+
+/** The sockets of a pool: those in use end when nothing comes for too long, and take the idle ones with them. */
+class Sockets {
+  readonly #limitMs: number;
+  readonly #all = new Set<Socket>();
+  readonly #idle = new Set<Socket>();
+
+  /** @param limitMs how long one in use may be silent, in milliseconds; 0 means for ever. */
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  use(socket: Socket): void {
+    this.#idle.delete(socket);
+    socket.setTimeout(this.#limitMs);
+  }
+
+  rest(socket: Socket): void {
+    this.#idle.add(socket);
+    socket.setTimeout(0);
+  }
+
+  add(socket: Socket): void {
+    this.#all.add(socket);
+    socket.once('close', () => {
+      this.#all.delete(socket);
+      this.#idle.delete(socket);
+    });
+    socket.on('timeout', () => {
+      socket.destroy(Object.assign(new Error('the database has gone silent'), { code: 'ETIMEDOUT' }));
+      for (const idle of this.#idle) idle.destroy(); // they are as old, and lead to the same host
+    });
+    this.use(socket);
+  }
+
+  /** Resolves when none is open. */
+  async closed(): Promise<void> {
+    await Promise.all(Array.from(this.#all, (socket) => once(socket, 'close')));
+  }
+
+  destroy(): void {
+    for (const socket of this.#all) socket.destroy();
+  }
 }
 
 /** The database cannot be used, for a reason that whoever started the program can do something about. */
@@ -87,6 +166,13 @@ export interface RawConnection {
   destroy(): void;
   on(event: 'error', listener: () => void): this;
   removeAllListeners(): this;
+  readonly stream: Socket;
+}
+
+/** The part of knex's pool that is used on it directly. */
+interface PoolOfConnections {
+  on(event: 'acquireSuccess', listener: (id: number, connection: RawConnection) => void): void;
+  on(event: 'release', listener: (connection: RawConnection) => void): void;
 }
 
 /** mysql2 checks whose certificate it is when it is told to, and else takes any that a known authority signed. */

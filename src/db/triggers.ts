@@ -32,10 +32,18 @@ export const triggers: readonly Trigger[] = Object.entries(notedTables).flatMap(
 /** The names of {@link triggers}. */
 export const triggerNames: readonly string[] = triggers.map(({ name }) => name);
 
-/** Names the triggers that are missing, so that changes are not noted; an empty answer is the right one. The account needs the right TRIGGER on the tables to see them. */
+/**
+ * Names the triggers that are missing, so that changes are not noted; an empty answer is the right one. One of another version
+ * notes as well: while a new version takes the place of an old one, both serve. The account needs the right TRIGGER on the tables
+ * to see them.
+ */
 export async function missingTriggers(database: Knex): Promise<string[]> {
-  const present = new Set(await presentTriggers(database));
-  return triggerNames.filter((name) => !present.has(name));
+  const present = new Set((await presentTriggers(database)).map(withoutDigest));
+  return triggerNames.filter((name) => !present.has(withoutDigest(name)));
+}
+
+function withoutDigest(name: string): string {
+  return name.replace(/_[0-9a-f]{8}$/, '');
 }
 
 /**

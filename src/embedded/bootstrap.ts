@@ -75,7 +75,14 @@ async function fill(
       '--enforce-storage-engine=',
       ...options,
     ],
-    { cwd: '/', env: { ...env }, stdio: ['pipe', 'ignore', 'pipe'], timeout: bootstrapLimitMs, ...account },
+    {
+      cwd: '/',
+      env: { ...env },
+      stdio: ['pipe', 'ignore', 'pipe'],
+      timeout: bootstrapLimitMs,
+      killSignal: 'SIGKILL',
+      ...account,
+    },
   );
   server.stdin.on('error', () => {}); // it ended before it read everything; its exit code says so
   server.stdin.end(systemTables(baseDir));

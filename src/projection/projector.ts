@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
-import { type Database, openDatabase } from '../db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { changeKinds } from '../db/noted-tables.ts';
 import {
   type Change,
@@ -17,7 +17,7 @@ import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../log.ts';
 import { briefly, countParked, parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
 import { type EventBatch, type FeedRetention, FencedError, pruneFeed, takeOver, writeReadModel } from './feed.ts';
-import { applyDifferences, compareWorkspaces, differingColumns, projectWorkspaces, type TaskChange } from './read-model.ts';
+import { applyDifferences, compareWorkspaces, differingColumns, projectWorkspaces } from './read-model.ts';
 
 /** What a projector needs, and whom it tells. */
 export interface ProjectorOptions {
@@ -77,9 +77,6 @@ const standbySeconds = 1;
 /** The server ends a statement of the projector after so many milliseconds; the largest takes some 50. */
 const statementTimeoutMs = 10_000;
 
-/** When a statement takes longer than its limit by this much, the network or the server has forgotten us, in milliseconds. */
-const silenceMs = statementTimeoutMs + 5000;
-
 /** How long to wait before connecting again, from the first failure to the tenth, in milliseconds. */
 const retryMs = { first: 100, most: 1000 };
 
@@ -92,8 +89,9 @@ const steadyMs = 5000;
  */
 const fencedMs = 2000;
 
-/** How long a connection may take to close, in milliseconds. */
+/** How long a connection may take to close, and the work at hand to end when the projector is stopped, in milliseconds. */
 const closeMs = 1000;
+const stopMs = 2000;
 
 /**
  * A session of the projector. A process that is paused in a transaction holds the lock of the state: after five seconds of silence
@@ -108,9 +106,12 @@ const sweepPauseMs = 200;
 /** The sweep rests so many times as long as it worked: it takes about three hundredths of a core. */
 const sweepRest = 30;
 
-/** How often the feed is pruned, in milliseconds. Each time it deletes at most ten thousand events. */
+/** How often the feed is pruned, and what is parked is counted, in milliseconds. Each time it deletes at most ten thousand events. */
 const pruneEveryMs = 1000;
 const prunesAtOnce = 10;
+
+/** After so many milliseconds without a look into the outbox, something may wait in it. A standby looks each second. */
+const unseenMs = 2000;
 
 /** Housekeeping waits while the lag is greater than this, in milliseconds. */
 const lagForHousekeepingMs = 1000;
@@ -133,6 +134,7 @@ export function createProjector(options: ProjectorOptions): Projector {
   const counters = { batches: 0, changes: 0, events: 0, swept: 0, repairs: 0, parked: 0 };
   const stopping = new AbortController();
   let running: Promise<void> | undefined;
+  let database: Database | undefined;
   let active = false;
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
 
@@ -141,7 +143,7 @@ export function createProjector(options: ProjectorOptions): Projector {
 
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
-      const database = openDatabase(address, { size: 1, statementTimeoutMs, acquireTimeoutMs: 5000, session });
+      database = openDatabase(address, { size: 1, statementTimeoutMs, acquireTimeoutMs: 5000, session });
       let rest = 0;
       try {
         await project(database);
@@ -157,36 +159,39 @@ export function createProjector(options: ProjectorOptions): Projector {
         }
       }
       active = false;
-      // A connection that was lost may never let go.
-      await Promise.race([database.destroy().catch(() => {}), sleep(closeMs, undefined, { ref: false })]);
+      await closeDatabase(database, closeMs);
       await pause(rest);
     }
   }
 
   /** Stands by until it is this process's turn, then projects until it is told to stop, or something fails. */
   async function project(database: Database): Promise<void> {
-    const within = watch(database);
+    const began = performance.now();
     do {
       if (stopping.signal.aborted) return;
-      await within(measureLag(database));
-    } while (!(await within(becomeActive(database))));
-    const epoch = await within(takeOver(database));
-    counters.parked = await within(countParked(database));
+      forgetFailures(began);
+      await measureLag(database);
+    } while (!(await becomeActive(database)));
+    const epoch = await takeOver(database);
+    counters.parked = await countParked(database);
     active = true;
     log[failures === 0 ? 'info' : 'debug']({ epoch }, 'the projector is active');
     const keepHouse = housekeeping(database, epoch);
-    const began = performance.now();
     while (!stopping.signal.aborted) {
-      if (failures > 0 && performance.now() - began > steadyMs) {
-        failures = 0;
-        log.info({ epoch }, 'the projector works again');
-      }
-      const waits = await within(measureLag(database));
-      const taken = waits === undefined ? 0 : await within(projectNext(database, epoch));
+      forgetFailures(began);
+      const waits = await measureLag(database);
+      const taken = waits === undefined ? 0 : await projectNext(database, epoch);
       if (taken === changesPerBatch) continue;
-      if ((waits ?? 0) < lagForHousekeepingMs) await within(keepHouse());
+      if ((waits ?? 0) < lagForHousekeepingMs) await keepHouse();
       await pause(taken > 0 ? pollBusyMs : pollIdleMs);
     }
+  }
+
+  /** Lets the next failure count as a new one, once this connection has worked for a while. */
+  function forgetFailures(began: number): void {
+    if (failures === 0 || performance.now() - began < steadyMs) return;
+    failures = 0;
+    log.info('the projector works again');
   }
 
   async function measureLag(database: Database): Promise<number | undefined> {
@@ -249,6 +254,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       const now = performance.now();
       if (now >= pruneAt) {
         for (let i = 0; i < prunesAtOnce && (await pruneFeed(database, epoch, retention)); i++);
+        counters.parked = await countParked(database); // a rebuild parks, too
         pruneAt = now + pruneEveryMs;
       } else if (now >= sweepAt) {
         after = await sweepSlice(database, epoch, after);
@@ -270,7 +276,7 @@ export function createProjector(options: ProjectorOptions): Projector {
   async function sweepSlice(database: Database, epoch: number, after: Buffer | undefined): Promise<Buffer | undefined> {
     const ids = await workspaceIdsAfter(database, after, sweepWorkspaces);
     const repair = async (some: readonly Buffer[]): Promise<void> => {
-      const repaired: TaskChange[] = [];
+      let repaired = 0;
       const written = await writeReadModel(database, epoch, async (transaction) => {
         const differences = await compareWorkspaces(transaction, [...some]);
         if (differences.length === 0) {
@@ -284,16 +290,17 @@ export function createProjector(options: ProjectorOptions): Projector {
         );
         const wrong = differences.filter(({ id }) => !waiting.has(id.toString('hex')));
         if (wrong.length === 0) return undefined;
-        for (const { id, stored, expected } of wrong) {
-          const columns = differingColumns(stored.row, expected.row);
+        for (const { id, stored, expected, aclDiffers } of wrong) {
+          const columns = [...differingColumns(stored.row, expected.row), ...(aclDiffers ? ['acl'] : [])];
           log.warn({ task: formatUuid(id), columns }, 'the sweep found a task that was not what its sources say');
         }
-        repaired.push(...(await applyDifferences(transaction, wrong)));
+        repaired = wrong.length;
+        const changes = await applyDifferences(transaction, wrong);
         if (counters.parked > 0) await unparkWorkspaces(transaction, [...some]);
-        return repaired;
+        return changes;
       });
       counters.swept += some.length;
-      counters.repairs += repaired.length;
+      counters.repairs += repaired;
       tell(written);
     };
     await workOrPark(ids, repair, (ref, error) => parkSwept(database, epoch, ref, error));
@@ -330,12 +337,14 @@ export function createProjector(options: ProjectorOptions): Projector {
     },
     async stop() {
       stopping.abort();
+      const late = setTimeout(() => database !== undefined && void closeDatabase(database, 0), stopMs);
       await running;
+      clearTimeout(late);
     },
     status() {
       const elapsed = lag === undefined ? 0 : performance.now() - lag.seenAt;
       // Nobody has looked for a while: then whatever came since waits.
-      const waits = lag !== undefined && (lag.milliseconds > 0 || elapsed > lagForHousekeepingMs * 2);
+      const waits = lag !== undefined && (lag.milliseconds > 0 || elapsed > unseenMs);
       return { active, lagMs: lag === undefined ? undefined : waits ? lag.milliseconds + elapsed : 0, ...counters };
     },
   };
@@ -348,31 +357,4 @@ async function becomeActive(database: Database): Promise<boolean> {
   )) as [{ taken: number | null }[]];
   if (lock === undefined || lock.taken === null) throw new Error('get_lock failed');
   return lock.taken === 1;
-}
-
-/**
- * Returns a function that passes a promise on, but fails it when the database has not begun or ended a statement for too long.
- * Work of many statements may take its time.
- */
-function watch(database: Database): <T>(work: Promise<T>) => Promise<T> {
-  let lastAt = performance.now();
-  const touch = () => {
-    lastAt = performance.now();
-  };
-  for (const event of ['query', 'query-response', 'query-error']) database.on(event, touch);
-  return async (work) => {
-    touch();
-    let timer: NodeJS.Timeout | undefined;
-    const silence = new Promise<never>((_resolve, reject) => {
-      timer = setInterval(() => {
-        if (performance.now() - lastAt < silenceMs) return;
-        reject(new Error(`the database has been silent for ${silenceMs / 1000} s`));
-      }, 1000);
-    });
-    try {
-      return await Promise.race([work, silence]);
-    } finally {
-      clearInterval(timer);
-    }
-  };
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { changeKinds, notedTables } from '../../src/db/noted-tables.ts';
@@ -360,6 +361,25 @@ describeOnEngines('the projector', (engine) => {
       await until('the status says so', () => projector.status().parked === 0);
     });
 
+    test('is counted also when a rebuild parked it', async () => {
+      await refuse();
+      const projector = start();
+      await until('it is active', () => projector.status().active);
+      const ids = await insertRunningTask(database, { name: 'harmless' });
+      await settled();
+      await database.raw('drop trigger poison');
+      await database.raw(
+        "create trigger poison before insert on workspace_tasks for each row signal sqlstate '45000' set message_text = 'no poison'",
+      );
+      await database('workspace_tasks').where('id', ids.workspace).delete();
+      expect((await projectAll(database)).parked).toBe(1);
+      await until('it is counted', () => projector.status().parked === 1);
+      await database.raw('drop trigger poison');
+      await database('workspaces').where('id', ids.workspace).update({ name: 'healed' });
+      await until('it is forgotten', () => projector.status().parked === 0);
+      expect(await database('workspace_changes_failed')).toEqual([]);
+    });
+
     test('does not stop a rebuild', async () => {
       await refuse();
       await insertRunningTask(database, { name: 'poison' });
@@ -597,6 +617,15 @@ describeOnEngines('the projector', (engine) => {
       await until('both are repaired', () => projector.status().repairs === 2);
       expect(await differences()).toEqual([]);
       expect(await events()).toHaveLength(122);
+
+      const [workspace] = (await database('workspace_tasks')) as Row[];
+      const stray = { kind: 1, subject_id: newId(), created_at: now(), task_id: newId(), owner_id: newId() };
+      const left = await insertWorkspace(database, {}); // no task, with a share that was left behind
+      await settled();
+      for (const task_id of [workspace?.['id'] ?? null, left])
+        await database('workspace_task_acl').insert({ ...stray, task_id, organization_id: newId() });
+      await until('these are, too', () => projector.status().repairs === 4);
+      expect(await database('workspace_task_acl')).toEqual([]);
     });
 
     test('frees what is parked and right after all', async () => {
@@ -704,12 +733,35 @@ describeOnEngines('the projector', (engine) => {
       expect(performance.now() - began).toBeLessThan(2000);
     });
 
+    test('is unknown again when the database is lost, and the first failure of each loss is told', async () => {
+      const lines: Record<string, unknown>[] = [];
+      const log = pino({ base: null }, { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
+      const active = start();
+      await until('it is active', () => active.status().active);
+      const standby = start({ log });
+      const lose = async () => {
+        const [rows] = (await database.raw(
+          "select p.id from information_schema.processlist as p where p.db = ? and p.info like '%get_lock%' and p.id <> connection_id()",
+          [test_.address.database],
+        )) as [{ id: number }[]];
+        for (const { id } of rows) await database.raw(`kill ${id}`).catch(() => {});
+      };
+      for (let loss = 1; loss <= 2; loss++) {
+        await until('it stands by', () => standby.status().lagMs !== undefined);
+        await sleep(5500); // long enough to count as working again
+        await lose();
+        await until('it is unknown', () => standby.status().lagMs === undefined);
+        await until('it is told', () => lines.filter(({ level }) => level === 40).length === loss);
+      }
+      await until('it is known', () => standby.status().lagMs === 0);
+    });
+
     test('says how long changes wait, also from the standby', async () => {
       const blocker = await database.transaction();
       await blocker.raw('select 1 from projector_state for update');
       const [first, second] = [start(), start()];
       await insertRunningTask(database);
-      await sleep(1500);
+      await until('both tell', () => [first, second].every((each) => (each.status().lagMs ?? 0) > 1000));
       expect(first.status().active && second.status().active).toBe(false);
       await blocker.commit();
       await settled();
