@@ -48,19 +48,19 @@ async function call(client: ClientHttp2Session, path: string): Promise<string> {
 }
 
 test('a connection in use stays', async () => {
-  const client = await open({ idle: 200 });
+  const client = await open({ idle: 1000 });
   for (let i = 0; i < 10; i++) {
     expect(await call(client, '/')).toBe('done');
-    await sleep(50);
+    await sleep(200);
   }
   expect(client.closed).toBe(false);
 });
 
 test('a connection with a quiet call stays', async () => {
-  const client = await open({ idle: 100 });
+  const client = await open({ idle: 1000 });
   await call(client, '/');
   await call(client, '/endless');
-  await sleep(400);
+  await sleep(2000);
   expect(client.closed).toBe(false);
 });
 
