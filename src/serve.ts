@@ -111,8 +111,12 @@ export async function serve(config: Config): Promise<void> {
     let written = engine.pid;
     const watch = setInterval(() => {
       if (engine.pid === written) return; // it died and was started again
-      written = engine.pid;
-      write();
+      try {
+        write();
+        written = engine.pid;
+      } catch (error) {
+        log.warn({ err: error }, `${demoFile} cannot be written, and names an engine that is gone`);
+      }
     }, 1000).unref();
     parts.defer(() => clearInterval(watch));
     parts.defer(() => removeDemoFile(dataDir));

@@ -1,7 +1,7 @@
 import type { Database } from './connection.ts';
 
 /**
- * The key that authenticates page tokens, as the first migration stored it, so that all processes of the service agree.
+ * The key that authenticates page tokens, as a migration stored it, so that all processes of the service agree.
  *
  * @throws {Error} when the database has none, which means that it is not migrated.
  */

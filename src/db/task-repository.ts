@@ -337,7 +337,8 @@ function listUnion(
 }
 
 /**
- * Too many branches for a union: one walk in the order's own index, and for each task the question whether it may be read.
+ * Too many branches for a union: one walk, in an index of the optimizer's choice, and for each task the question whether it may
+ * be read.
  *
  *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
  */

@@ -1,7 +1,7 @@
-import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EngineError } from './engine-error.ts';
 import { type FileLock, LockHeldError, processStart, takeFileLock } from './file-lock.ts';
@@ -59,7 +59,7 @@ interface NotedServer {
 export async function openDataFolder(path: string): Promise<DataFolder> {
   let lock: FileLock;
   try {
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     lock = await takeFileLock(join(path, 'engine.lock'), dyingMs);
   } catch (error) {
     if (!(error instanceof LockHeldError)) throw new EngineError(`the data folder ${path} cannot be used: ${message(error)}`);
@@ -122,6 +122,22 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
       lock.release();
     },
   };
+}
+
+/**
+ * Makes a folder and those above it, where they are missing. Node's own way tries for ever in a file system that lets nobody make a
+ * folder and says that there is none, such as /proc.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && !existsSync(dirname(path))) {
+      await makeFolder(dirname(path));
+      await makeFolder(path);
+    } else if (code !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
+  }
 }
 
 /** Makes a folder that only the account may enter, or gives it to the account. */

@@ -91,7 +91,7 @@ export function startGeneration(database: Database): Promise<void> {
   });
 }
 
-/** How much of the feed is kept: what is older than an hour goes, and what is more than a million events. */
+/** How much of the feed is kept: what is older than so many seconds goes, and what is more than so many events. */
 export interface FeedRetention {
   readonly seconds: number;
   readonly events: number;

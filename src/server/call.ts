@@ -7,7 +7,7 @@ export interface Call {
   readonly requestId: string;
   /** Who calls. */
   readonly caller: Caller;
-  /** Aborted when the client cancels, its deadline passes, or the server stops. Every wait must listen to it. */
+  /** Aborted when the client cancels, its deadline passes, or the server stops. A statement that runs then goes on, within its limit. */
   readonly signal: AbortSignal;
   /** The call's own logger, which adds the request id. */
   readonly log: Logger;

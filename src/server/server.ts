@@ -129,6 +129,7 @@ export function createServer(parts: ServerParts): Server {
         };
       } catch (error) {
         stopped.abort();
+        for (const listener of bound) listener.destroy();
         await Promise.all(bound.map((listener) => listener.drain()));
         throw error;
       }

@@ -434,6 +434,20 @@ describe('paths', () => {
     await expect(start({ dataDir: join(home, 'file/data') })).rejects.toThrow(
       /^the data folder .*file\/data cannot be used: ENOTDIR/,
     );
+    await expect(start({ dataDir: join(home, 'file') })).rejects.toThrow(/^the data folder .*\/file cannot be used: EEXIST/);
+  });
+
+  test.runIf(existsSync('/proc/self'))('a folder where nobody can make one is a clear error, at once', async () => {
+    await expect(start({ dataDir: '/proc/tasks/data' })).rejects.toThrow(
+      /^the data folder \/proc\/tasks\/data cannot be used: ENOENT/,
+    );
+  });
+
+  test('a folder is made with those above it', async () => {
+    const dataDir = join(home, 'some/way/down');
+    const engine = await start({ dataDir });
+    expect(engine.dataDir).toBe(dataDir);
+    await engine.stop();
   });
 
   test('data that the server cannot use are an error with what it printed', async () => {
