@@ -1,8 +1,8 @@
 import type { FindUser, FoundUser } from '../db/user-lookup.ts';
 import { taskNotFound } from '../errors.ts';
-import type { Caller, Permission } from '../tasks/caller.ts';
+import type { Caller } from '../tasks/caller.ts';
 import { parseLooseUuid } from '../tasks/query-keys.ts';
-import { readsEveryUser } from '../tasks/scope.ts';
+import { permits, readsEveryUser } from '../tasks/scope.ts';
 
 /**
  * Checks the user that a path names: `me`, an id, or a username in either case. It filters nothing, as in Coder: it must only be
@@ -31,21 +31,11 @@ export function mayKnow(caller: Caller, user: FoundUser): boolean {
   // Every custom role may have permissions on the site, also one that is held in an organization.
   const ofSite = [...customRoles, ...memberships.flatMap((membership) => membership.customRoles)].flatMap(({ site }) => site);
   const member = user.organizationIds.length > 0;
-  if (reads(ofSite, 'user') || (member && reads(ofSite, 'organization_member'))) return true;
+  if (member && permits(ofSite, 'organization_member')) return true;
   return memberships.some((membership) => {
     if (membership.roles.some((role) => userReaders.has(role))) return true;
     if (!user.organizationIds.some((id) => id.equals(membership.organizationId))) return false;
     const ofOrganization = membership.customRoles.flatMap(({ organization }) => organization);
-    return membership.roles.some((role) => memberReaders.has(role)) || reads(ofOrganization, 'organization_member');
+    return membership.roles.some((role) => memberReaders.has(role)) || permits(ofOrganization, 'organization_member');
   });
-}
-
-/** Whether permissions of one level read a resource: a denial beats a permission. */
-function reads(permissions: readonly Permission[], resource: string): boolean {
-  const given = permissions.filter(
-    (permission) =>
-      (permission.resource === resource || permission.resource === '*') &&
-      (permission.action === 'read' || permission.action === '*'),
-  );
-  return given.length > 0 && !given.some(({ negate }) => negate);
 }

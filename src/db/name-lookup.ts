@@ -43,6 +43,7 @@ export function createNameLookup(database: Database, rememberSeconds: number): N
     organizationId: async (name) => (await lookUp('organizations', name))[0],
     templateIds: (name) => lookUp('templates', name),
     async group(name, organization) {
+      if (organization?.endsWith(' ') === true) return undefined;
       // select g.id, g.organization_id from groups as g join organizations as o on o.id = g.organization_id
       // where <g.name in any case> and o.name_lower = ?            (or o.is_default = 1)
       const query = database

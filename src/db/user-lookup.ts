@@ -13,6 +13,7 @@ export type FindUser = (idOrUsername: Buffer | string) => Promise<FoundUser | un
 /** Finds users in the database, each with one statement. */
 export function createFindUser(database: Database): FindUser {
   return async (idOrUsername) => {
+    if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
     // select u.id, m.organization_id as organizationId from users as u
     // left join organization_members as m on m.user_id = u.id where u.username_lower = ?        (or u.id = ?)
     const query = database

@@ -86,12 +86,27 @@ const siteReaders: ReadonlySet<string> = new Set(['owner', 'template-admin', 'us
 
 /** Whether a caller may know of every user. */
 export function readsEveryUser(caller: Caller): boolean {
-  return caller.roles.some((role) => siteReaders.has(role));
+  return readsOnSite(caller, 'user');
 }
 
 /** Whether a caller may know of an organization: a member may, and some roles of the site. */
 export function readsOrganization(caller: Caller, organizationId: Buffer): boolean {
-  return readsEveryUser(caller) || caller.memberships.some((membership) => membership.organizationId.equals(organizationId));
+  return (
+    readsOnSite(caller, 'organization') ||
+    caller.memberships.some((membership) => membership.organizationId.equals(organizationId))
+  );
+}
+
+/** Every custom role may have permissions on the site, also one that is held in an organization. */
+function readsOnSite({ roles, customRoles, memberships }: Caller, resource: string): boolean {
+  const custom = [...customRoles, ...memberships.flatMap((membership) => membership.customRoles)].flatMap(({ site }) => site);
+  return roles.some((role) => siteReaders.has(role)) || permits(custom, resource);
+}
+
+/** Whether permissions of one level read a resource: a denial beats a permission. */
+export function permits(permissions: readonly Permission[], resource: string): boolean {
+  const given = permissions.filter((permission) => isReadOf(permission, resource));
+  return given.length > 0 && !given.some(({ negate }) => negate);
 }
 
 function verdict(
@@ -100,11 +115,12 @@ function verdict(
   custom: readonly RolePermissions[],
   level: keyof RolePermissions,
 ): 'allowed' | 'denied' | 'silent' {
-  const given = custom.flatMap((role) => role[level]).filter(readsWorkspaces);
+  const given = custom.flatMap((role) => role[level]).filter((permission) => isReadOf(permission, 'workspace'));
   if (given.some(({ negate }) => negate)) return 'denied';
   return given.length > 0 || roles.some((role) => reading.has(role)) ? 'allowed' : 'silent';
 }
 
-function readsWorkspaces({ resource, action }: Permission): boolean {
-  return (resource === 'workspace' || resource === '*') && (action === 'read' || action === '*');
+function isReadOf(permission: Permission, resource: string): boolean {
+  const { action } = permission;
+  return (permission.resource === resource || permission.resource === '*') && (action === 'read' || action === '*');
 }

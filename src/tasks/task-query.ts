@@ -23,13 +23,19 @@ const orders: ReadonlySet<string> = new Set<OrderBy>(['created_at', 'created_at 
 /** Keys that name the tasks by something else than their owner: beside them, no owner means everyone the caller may read. */
 const widening = ['ids', 'organization', 'sharedWithUser', 'sharedWithGroup'] as const;
 
+/** A request as it was read: what it asks for, as far as it is right, and what is wrong with it. */
+export interface ReadTaskQuery {
+  readonly query: TaskQuery;
+  readonly ofQuery: readonly Violation[];
+  readonly ofRequest: readonly Violation[];
+}
+
 /**
- * Reads and checks a ListTasks request.
+ * Reads a ListTasks request. It never throws: names that only the database knows are looked up before all problems are told.
  *
  * @param defaultOwner whose tasks a query means that says nothing about it.
- * @throws {ConnectError} INVALID_ARGUMENT that names every wrong field and query key at once.
  */
-export function toTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'everyone' = 'me'): TaskQuery {
+export function readTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'everyone' = 'me'): ReadTaskQuery {
   const { values, violations: grammar } = split(request.query);
   const ofQuery: Violation[] = [...grammar];
   const terms: TermsDraft = {};
@@ -61,14 +67,26 @@ export function toTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'eve
     });
   }
 
-  const [problem, ...more] = [...ofQuery, ...ofRequest];
-  if (problem !== undefined) throw invalidArgument([problem, ...more], ofQuery.length > 0 ? 'INVALID_QUERY' : 'INVALID_ARGUMENT');
-  return {
+  const query: TaskQuery = {
     ...terms,
     owner,
     orderBy: order === '' ? 'default' : (order as OrderBy),
     pageSize: pageSize === 0 ? defaultPageSize : Math.min(pageSize, maxPageSize),
   };
+  return { query, ofQuery, ofRequest };
+}
+
+/**
+ * The query of a request with which nothing is wrong.
+ *
+ * @param unknown the names in the query that mean nothing.
+ * @throws {ConnectError} INVALID_ARGUMENT that names every wrong field and query key at once.
+ */
+export function checkTaskQuery(read: ReadTaskQuery, unknown: readonly Violation[] = []): TaskQuery {
+  const ofQuery = [...read.ofQuery, ...unknown];
+  const [problem, ...more] = [...ofQuery, ...read.ofRequest];
+  if (problem !== undefined) throw invalidArgument([problem, ...more], ofQuery.length > 0 ? 'INVALID_QUERY' : 'INVALID_ARGUMENT');
+  return read.query;
 }
 
 /** Where a key stands in a query, for a message about its value. */

@@ -22,7 +22,7 @@ import { decodePosition, encodePosition } from './position.ts';
 import type { IdOrName, OwnerTerm, TaskTerms } from './query-keys.ts';
 import { readsEveryUser, readsOrganization, type Scope, scopeOf } from './scope.ts';
 import { toTask } from './task-mapper.ts';
-import { positionOfKey, type TaskQuery, toTaskQuery } from './task-query.ts';
+import { checkTaskQuery, positionOfKey, readTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** What a transport may say of a list beside the request. */
 export interface ListOptions {
@@ -45,6 +45,13 @@ export const maxTotalSize = 10_000;
 /** A page ends before its encoding passes this: gRPC clients refuse messages over 4 MiB by default. */
 export const maxPageBytes = 3 * 1024 * 1024;
 
+/** What a query names, by its ids. */
+interface NamedIds {
+  readonly organizationId: Buffer | undefined;
+  readonly sharedWithUserId: Buffer | undefined;
+  readonly sharedWithGroupId: Buffer | undefined;
+}
+
 /** Makes the handlers of the service out of the parts that read and name things. */
 export function createTasksService(parts: {
   readonly tasks: TaskRepository;
@@ -55,7 +62,9 @@ export function createTasksService(parts: {
 
   return {
     async listTasks(request, call, { defaultOwner } = {}) {
-      const query = toTaskQuery(request, defaultOwner);
+      const read = readTaskQuery(request, defaultOwner);
+      const { found, unknown } = await lookUp(read.query, request.query, call.caller);
+      const query = checkTaskQuery(read, unknown);
       const scope = scopeOf(call.caller);
       const ownerId = await ownerOf(query.owner, call);
       const order = orderOf(query, ownerId, call.caller.userId);
@@ -65,7 +74,7 @@ export function createTasksService(parts: {
         orderBy: `${request.orderBy} / ${order}`,
       };
       const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
-      const filter = await filterOf(query, request.query, ownerId, call);
+      const filter = await filterOf(query, found, ownerId);
       if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
 
       // One row more than the page shows whether there is a next page, without an empty last one.
@@ -108,25 +117,30 @@ export function createTasksService(parts: {
     }
   }
 
-  /** The filter in terms of columns, or undefined when a name in the query means nothing, so that nothing matches. */
+  /** The ids of what a query names, and which of its names are unknown to the caller. */
+  async function lookUp(
+    { organization, sharedWithUser, sharedWithGroup }: TaskQuery,
+    text: string,
+    caller: Caller,
+  ): Promise<{ readonly found: NamedIds; readonly unknown: readonly Violation[] }> {
+    const unknown: Violation[] = [];
+    const found: NamedIds = {
+      organizationId: organization === undefined ? undefined : await organizationOf(organization, caller, unknown),
+      sharedWithUserId: sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller, unknown),
+      sharedWithGroupId: sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller, unknown),
+    };
+    const placed = unknown.map(({ field, description }) => ({ field, description: description + positionOfKey(text, field) }));
+    return { found, unknown: placed };
+  }
+
+  /** The filter in terms of columns, or undefined when the owner or the template means nothing, so that nothing matches. */
   async function filterOf(
     query: TaskQuery,
-    text: string,
+    { organizationId, sharedWithUserId, sharedWithGroupId }: NamedIds,
     ownerId: Buffer | 'everyone' | undefined,
-    call: Call,
   ): Promise<TaskFilter | undefined> {
-    const { caller } = call;
     const { owner: _owner, orderBy: _orderBy, pageSize: _pageSize, ...terms } = query;
-    const { template, organization, sharedWithUser, sharedWithGroup, ...columns } = terms;
-    const unknown: Violation[] = [];
-    const organizationId = organization === undefined ? undefined : await organizationOf(organization, caller, unknown);
-    const sharedWithUserId = sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller, unknown);
-    const sharedWithGroupId = sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller, unknown);
-    const [first, ...more] = unknown.map(({ field, description }) => ({
-      field,
-      description: description + positionOfKey(text, field),
-    }));
-    if (first !== undefined) throw invalidArgument([first, ...more], 'INVALID_QUERY');
+    const { template, organization: _name, sharedWithUser: _user, sharedWithGroup: _group, ...columns } = terms;
     if (ownerId === undefined) return undefined;
     const templateIds = template === undefined ? undefined : await names.templateIds(template);
     if (templateIds?.length === 0) return undefined;

@@ -216,7 +216,13 @@ describeOnEngines('each filter', (engine) => {
     expect(await names(admin, `shared_with_group:${organization}/${withGroup.toUpperCase()}`)).toEqual(toGroup);
     expect(await names(admin, `shared_with_group:${formatUuid(groupId as Buffer)}`)).toEqual(toGroup);
 
-    for (const query of ['shared_with_user:nobody', 'shared_with_group:nothing', `shared_with_group:nowhere/${withGroup}`]) {
+    for (const query of [
+      'shared_with_user:nobody',
+      'shared_with_group:nothing',
+      `shared_with_group:nowhere/${withGroup}`,
+      `shared_with_group:"${organization}/${withGroup} "`,
+      `shared_with_group:"${organization} /${withGroup}"`,
+    ]) {
       await expect(names(admin, query)).rejects.toMatchObject({ code: Code.InvalidArgument });
     }
     const loner = as('outsider');

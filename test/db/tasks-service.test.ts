@@ -223,6 +223,15 @@ describeOnEngines('the service', (engine) => {
     });
   });
 
+  test('names that are unknown are told together with all else that is wrong', async () => {
+    const query = 'organization:nowhere status:bad shared_with_user:nobody odd:key';
+    expect(await refusal(list(owner, { query, pageSize: -1 }))).toMatchObject({
+      code: Code.InvalidArgument,
+      reason: 'INVALID_QUERY',
+      fields: ['status', 'odd', 'organization', 'shared_with_user', 'page_size'],
+    });
+  });
+
   describe('a page token is refused', () => {
     test.each<[string, (token: string) => Promise<unknown>]>([
       ['for another query', (pageToken) => list(owner, { pageToken, query: 'owner:me status:running' })],

@@ -5,9 +5,9 @@ import { describe, expect, test } from 'vitest';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { ListTasksRequestSchema, TaskPhase, TaskState } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { maxListSize, queryKeys } from '../../src/tasks/query-keys.ts';
-import { type TaskQuery, toTaskQuery } from '../../src/tasks/task-query.ts';
+import { checkTaskQuery, readTaskQuery, type TaskQuery } from '../../src/tasks/task-query.ts';
 
-const read = (query: string): TaskQuery => toTaskQuery(create(ListTasksRequestSchema, { query }));
+const read = (query: string): TaskQuery => checkTaskQuery(readTaskQuery(create(ListTasksRequestSchema, { query })));
 
 /** The keys that a query is refused for. */
 function refused(query: string): string[] {

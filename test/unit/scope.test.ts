@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Caller, Permission, RolePermissions } from '../../src/tasks/caller.ts';
-import { type Scope, scopeOf } from '../../src/tasks/scope.ts';
+import { readsEveryUser, readsOrganization, type Scope, scopeOf } from '../../src/tasks/scope.ts';
 
 const userId = Buffer.alloc(16, 1);
 const home = Buffer.alloc(16, 2);
@@ -159,5 +159,26 @@ describe('sharing', () => {
 
   test('is nothing to a token that reads nothing', () => {
     expect(scopeOf(caller([], [], [], { mayRead: false })).sharedWith).toEqual([]);
+  });
+});
+
+describe('who may be known by name', () => {
+  const site = (...permissions: Permission[]): Partial<Caller> => ({
+    customRoles: [{ site: permissions, organization: [], user: [] }],
+  });
+  const read = (resource: string, negate = false): Permission => ({ negate, resource, action: 'read' });
+
+  test.each<[string, Caller, users: boolean, organizations: boolean]>([
+    ['a member', caller([], []), false, false],
+    ['an auditor', caller(['auditor'], []), true, true],
+    ['a custom role that reads users', caller([], [], undefined, site(read('user'))), true, false],
+    ['a custom role that reads organizations', caller([], [], undefined, site(read('organization'))), false, true],
+    ['a custom role that reads everything', caller([], [], undefined, site(read('*'))), true, true],
+    ['one that denies what it permits', caller([], [], undefined, site(read('user'), read('user', true))), false, false],
+    ['one for workspaces', caller([], [], undefined, site(read('workspace'))), false, false],
+  ])('%s', (_name, who, users, organizations) => {
+    expect(readsEveryUser(who)).toBe(users);
+    expect(readsOrganization(who, away)).toBe(organizations);
+    expect(readsOrganization(who, home)).toBe(true);
   });
 });

@@ -5,10 +5,10 @@ import { maxViolations } from '../../src/errors.ts';
 import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { ListTasksRequestSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { statusWords } from '../../src/tasks/query-keys.ts';
-import { toTaskQuery } from '../../src/tasks/task-query.ts';
+import { checkTaskQuery, readTaskQuery } from '../../src/tasks/task-query.ts';
 
 function read(request: { query?: string; pageSize?: number; orderBy?: string }) {
-  return toTaskQuery(create(ListTasksRequestSchema, request));
+  return checkTaskQuery(readTaskQuery(create(ListTasksRequestSchema, request)));
 }
 
 /** The violations of a refused request, as `[field, description]`. */
