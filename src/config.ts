@@ -19,7 +19,9 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-const flag = z.enum(['true', 'false', '1', '0', 'on', 'off']).transform((word) => ['true', '1', 'on'].includes(word));
+const flag = z
+  .enum(['true', 'false', '1', '0', 'on', 'off'], 'must be true or false')
+  .transform((word) => ['true', '1', 'on'].includes(word));
 const integer = (least: number, most: number) =>
   z
     .string()
@@ -36,6 +38,8 @@ const key = z
   .string()
   .regex(/^[0-9a-fA-F]{64,}$/, 'must be at least 32 bytes in hexadecimal')
   .transform((text) => Buffer.from(text, 'hex'));
+
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 const environment = z.object({
   DATABASE_URL: z.string().transform(parseDatabaseUrl).optional(),
@@ -59,7 +63,7 @@ const environment = z.object({
   AGENT_INACTIVE_SECONDS: integer(2, 86_400).default(30),
   PAGE_TOKEN_KEY: key.optional(),
   PAGE_TOKEN_KEY_OLD: key.optional(),
-  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+  LOG_LEVEL: z.enum(levels, `must be one of ${levels.join(', ')}`).default('info'),
 });
 
 /** Variables whose value is a secret: each can be given as a file's path in a variable of the same name with `_FILE` behind it. */
@@ -86,9 +90,14 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   for (const name of secrets) {
     const path = env[`${name}_FILE`];
     if (path === undefined || path === '') continue;
-    if (given[name] !== undefined) problems.push(`${name} and ${name}_FILE: only one of them may be set`);
+    if (given[name] !== undefined) {
+      problems.push(`${name} and ${name}_FILE: only one of them may be set`);
+      continue;
+    }
     try {
-      given[name] = readFileSync(path, 'utf8').trim();
+      const secret = readFileSync(path, 'utf8').trim();
+      if (secret === '') problems.push(`${name}_FILE: the file is empty`);
+      else given[name] = secret;
     } catch {
       problems.push(`${name}_FILE: the file cannot be read`);
     }
@@ -97,8 +106,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   for (const issue of parsed.error?.issues ?? []) problems.push(`${issue.path.join('.')}: ${issue.message}`);
   const ports = ['GRPC_PORT', 'WEB_PORT', 'OPS_PORT'] as const;
   for (const [index, name] of ports.entries()) {
-    const port = parsed.data?.[name];
-    const other = ports.slice(0, index).find((before) => parsed.data?.[before] === port);
+    const port = portOf(given, name);
+    const other = ports.slice(0, index).find((before) => portOf(given, before) === port);
     if (port !== 0 && port !== undefined && other !== undefined) problems.push(`${name}: is the same port as ${other}`);
   }
   if (problems.length > 0 || parsed.data === undefined) {
@@ -107,6 +116,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     );
   }
   return parsed.data;
+}
+
+function portOf(given: Readonly<Record<string, string>>, name: 'GRPC_PORT' | 'WEB_PORT' | 'OPS_PORT'): number | undefined {
+  return environment.shape[name].safeParse(given[name]).data;
 }
 
 /**

@@ -69,7 +69,8 @@ program
   .description('load demo data, or make any number of tasks for benchmarks')
   .option('--tasks <number>', 'make so many tasks beside the demo data', wholeNumber(1, 10_000_000))
   .option('--seed <number>', 'the same seed makes the same tasks', wholeNumber(0, 2 ** 31 - 1), 1)
-  .action(async (options: { tasks?: number; seed: number }) => {
+  .action(async (options: { tasks?: number; seed: number }, command: Command) => {
+    if (options.tasks === undefined && command.getOptionValueSource('seed') === 'cli') command.error('--seed goes with --tasks');
     const { generateDemo } = await import('./commands/demo.ts');
     await generateDemo(await config(), options);
   });
@@ -80,7 +81,7 @@ keys
   .description('make a session token for a user and print it; it cannot be shown again')
   .requiredOption('--user <username>', 'whose token')
   .option('--days <number>', 'how long it is valid when it is not used; each use extends it', wholeNumber(1, 3650), 30)
-  .option('--name <text>', 'what it is for', 'made by keys create')
+  .option('--name <text>', 'what it is for', keyName, 'made by keys create')
   .action(async (options: { user: string; days: number; name: string }) => {
     const { createKey } = await import('./commands/keys.ts');
     await createKey(await config(), options);
@@ -111,6 +112,14 @@ function wholeNumber(least: number, most: number): (text: string) => number {
     if (value >= least && value <= most) return value;
     throw new InvalidArgumentError(`must be a whole number from ${least} to ${most}`);
   };
+}
+
+/** Most characters of a token's name, which its column has room for. */
+const maxKeyName = 191;
+
+function keyName(text: string): string {
+  if ([...text].length <= maxKeyName && !/\p{Cc}/u.test(text)) return text;
+  throw new InvalidArgumentError(`must have at most ${maxKeyName} characters, all of them printable`);
 }
 
 program.exitOverride();

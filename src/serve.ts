@@ -3,7 +3,7 @@ import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
 import { closeDatabase, type Database, openDatabase, requireDatabase } from './db/connection.ts';
-import { migrateUp, migrationStatus } from './db/migrations.ts';
+import { migrateUp, requireNewestSchema } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { projectionStallMs } from './db/outbox.ts';
 import { readPageTokenKey } from './db/settings.ts';
@@ -78,11 +78,12 @@ export async function serve(config: Config): Promise<void> {
   // A connection of their own: when all of the pool are busy, the service is busy and not unready.
   const watched = openDatabase(address, { size: 1, statementTimeoutMs: 1000 });
   parts.defer(() => closeDatabase(watched));
+  const host = config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
     handlers: service,
     findUser: createFindUser(database),
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, log),
-    host: config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1'),
+    host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     webOrigins: config.WEB_ORIGINS,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
@@ -123,7 +124,7 @@ export async function serve(config: Config): Promise<void> {
     console.log(
       welcome({ addresses, tokens, demoFile, engine: engine.version, milliseconds: Math.round(performance.now() - started) }),
     );
-  } else log.info(addresses, 'listening');
+  } else log.info({ ...addresses, host }, 'listening');
 
   await aborted(stop);
   log.info('stopping');
@@ -170,13 +171,4 @@ function readinessChecks(database: Database, withTriggers: boolean): Record<stri
         }
       : {}),
   };
-}
-
-async function requireNewestSchema(database: Database): Promise<void> {
-  const pending = (await migrationStatus(database)).filter(({ appliedAt }) => appliedAt === undefined);
-  if (pending.length > 0) {
-    throw new ConfigError(
-      `the database is behind this program by ${pending.length} migration(s): run "migrate up", or set MIGRATE_ON_START=true`,
-    );
-  }
 }

@@ -1,14 +1,14 @@
 import type { Config } from '../config.ts';
 import { createApiKeyRepository } from '../db/api-key-repository.ts';
 import { CommandError } from './command-error.ts';
-import { withDatabase } from './with-database.ts';
+import { withTables } from './with-database.ts';
 
 /** Makes a session token and prints it, alone on a line, so that a script can take it. */
 export function createKey(
   config: Config,
   options: { readonly user: string; readonly days: number; readonly name: string },
 ): Promise<void> {
-  return withDatabase(config, async (database) => {
+  return withTables(config, async (database) => {
     const { user, days, name } = options;
     const token = await createApiKeyRepository(database).create(user, { lifetimeSeconds: days * 86_400, name });
     if (token === undefined) throw new CommandError(`there is no user "${user}"`);
@@ -18,7 +18,7 @@ export function createKey(
 
 /** Prints the ids of session tokens, one a line, with whose and what for they are and until when they are valid. */
 export function listKeys(config: Config, user: string | undefined): Promise<void> {
-  return withDatabase(config, async (database) => {
+  return withTables(config, async (database) => {
     for (const key of await createApiKeyRepository(database).list(user)) {
       console.log([key.id, key.username, `until ${key.expires_at.slice(0, 19)}`, key.token_name].join('\t'));
     }
@@ -27,7 +27,7 @@ export function listKeys(config: Config, user: string | undefined): Promise<void
 
 /** Deletes a session token by its id. A whole token is taken as well, since that is what people have at hand. */
 export function revokeKey(config: Config, id: string): Promise<void> {
-  return withDatabase(config, async (database) => {
+  return withTables(config, async (database) => {
     if (!(await createApiKeyRepository(database).revoke(id.split('-')[0] ?? id)))
       throw new CommandError('there is no such token');
   });

@@ -6,11 +6,11 @@ import { describeDifference, verify } from '../projection/verify.ts';
 import { aborted, stopSignal } from '../stop-signal.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
-import { withDatabase } from './with-database.ts';
+import { withTables } from './with-database.ts';
 
 /** Keeps the read model true until SIGINT or SIGTERM, in a process of its own. */
 export function followChanges(config: Config): Promise<void> {
-  return withDatabase(config, async (_database, address) => {
+  return withTables(config, async (_database, address) => {
     const stop = stopSignal();
     const log = createLog(config.LOG_LEVEL);
     const projector = createProjector({ address, log });
@@ -27,7 +27,7 @@ export function followChanges(config: Config): Promise<void> {
  * @throws {CommandError} when a workspace cannot be projected; all others are.
  */
 export function rebuildReadModel(config: Config): Promise<void> {
-  return withDatabase(config, async (database) => {
+  return withTables(config, async (database) => {
     const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
     const bar = progressBar(process.stderr);
     const { workspaces, changed, parked } = await projectAll(database, {
@@ -45,7 +45,7 @@ export function rebuildReadModel(config: Config): Promise<void> {
  * @throws {CommandError} when there is one.
  */
 export function verifyReadModel(config: Config): Promise<void> {
-  return withDatabase(config, async (database) => {
+  return withTables(config, async (database) => {
     const count = await verify(database, (difference) => console.log(describeDifference(difference)));
     if (count > 0) throw new CommandError(`${count} differences`);
     console.log('no difference');

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { type Database, openDatabase, requireDatabase } from '../db/connection.ts';
+import { requireNewestSchema } from '../db/migrations.ts';
 import { readDemoFile } from '../demo/demo-file.ts';
 import { startEngine } from '../embedded/engine.ts';
 import { createLog } from '../log.ts';
@@ -25,6 +26,17 @@ export async function withDatabase<Result>(
   } finally {
     await engine.stop();
   }
+}
+
+/** The same for commands that need the tables. @throws {MigrationError} when they are not those of this program. */
+export function withTables<Result>(
+  config: Config,
+  work: (database: Database, address: DatabaseAddress) => Promise<Result>,
+): Promise<Result> {
+  return withDatabase(config, async (database, address) => {
+    await requireNewestSchema(database);
+    return work(database, address);
+  });
 }
 
 async function onDatabase<Result>(

@@ -77,6 +77,19 @@ export async function migrationStatus(database: Database): Promise<MigrationStat
   });
 }
 
+/**
+ * Makes sure that every migration of this program has been applied.
+ *
+ * @throws {MigrationError} that says how many have not, and what to do.
+ */
+export async function requireNewestSchema(database: Database): Promise<void> {
+  const pending = (await migrationStatus(database)).filter(({ appliedAt }) => appliedAt === undefined);
+  if (pending.length === 0) return;
+  throw new MigrationError(
+    `the database is behind this program by ${pending.length} migration(s): run "migrate up", or set MIGRATE_ON_START=true`,
+  );
+}
+
 /** Where knex finds the migrations, and what it calls them: without the extension, so that a file may change its kind. */
 const migrationSource: Knex.MigrationSource<string> = {
   getMigrations: migrationNames,

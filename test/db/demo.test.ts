@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { migrateDown, migrateUp } from '../../src/db/migrations.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { keepDemoAgentsConnected, loadDemo } from '../../src/demo/demo.ts';
 import { connectedDemoAgents, demoRows } from '../../src/demo/demo-rows.ts';
@@ -40,6 +41,19 @@ describeOnEngines('the demo data', (engine) => {
       const loads = await Promise.all([loadDemo(other.database, { now }), loadDemo(other.database, { now })]);
       expect(loads.toSorted((a, b) => Number(a) - Number(b))).toEqual([false, true]);
       expect(await count(other.database, 'workspaces')).toBe(await count(database, 'workspaces'));
+    } finally {
+      await other.drop();
+    }
+  });
+
+  it('are not loaded a second time after a migration down and up', async () => {
+    const other = await createTestDatabase(engine);
+    try {
+      expect(await loadDemo(other.database, { now })).toBe(true);
+      await migrateDown(other.database, {});
+      await migrateUp(other.database, { triggers: true });
+      expect(await loadDemo(other.database, { now })).toBe(false);
+      expect(await contents(other.database)).toEqual(await contents(database));
     } finally {
       await other.drop();
     }

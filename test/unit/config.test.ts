@@ -53,6 +53,7 @@ describe('DATABASE_URL', () => {
 describe('ports and origins', () => {
   test('two ports are not the same, unless any will do', () => {
     expect(() => readConfig({ GRPC_PORT: '8080' })).toThrow('WEB_PORT: is the same port as GRPC_PORT');
+    expect(() => readConfig({ GRPC_PORT: '8080', LOG_LEVEL: 'x' })).toThrow('WEB_PORT: is the same port as GRPC_PORT');
     expect(readConfig({ GRPC_PORT: '0', WEB_PORT: '0', OPS_PORT: '0' }).OPS_PORT).toBe(0);
   });
 
@@ -91,6 +92,10 @@ describe('secrets from files', () => {
       expect(readConfig({ DATABASE_URL_FILE: file }).DATABASE_URL).toMatchObject({ password: 'p' });
       expect(() => readConfig({ DATABASE_URL_FILE: file, DATABASE_URL: 'mysql://db/tasks' })).toThrow(/only one/);
       expect(() => readConfig({ DATABASE_URL_FILE: path.join(directory, 'none') })).toThrow(/cannot be read/);
+      writeFileSync(file, 'no address');
+      expect(() => readConfig({ DATABASE_URL_FILE: file, DATABASE_URL: 'mysql://db/tasks' })).toThrow(/1 problem/);
+      writeFileSync(file, '\n');
+      expect(() => readConfig({ DATABASE_URL_FILE: file })).toThrow('DATABASE_URL_FILE: the file is empty');
     } finally {
       rmSync(directory, { recursive: true });
     }

@@ -197,6 +197,10 @@ describe('serve without a database', () => {
     await until('the refusal', async () => (await codeOf(client().listTasks({}, as(token)))) === 'Unauthenticated' || undefined);
     expect((await run(['keys', 'create', '--user', 'nobody'], env)).code).toBe(1);
 
+    for (const name of ['n'.repeat(192), 'two\nlines', '\u001b[31mred']) {
+      const { code, output } = await run(['keys', 'create', '--user', 'developer', '--name', name], env);
+      expect([code, output.includes('must have at most 191 characters')]).toEqual([1, true]);
+    }
     const suspended = (await run(['keys', 'create', '--user', 'suspended'], env)).output.trim();
     expect(await codeOf(client().listTasks({}, as(suspended)))).toBe('Unauthenticated');
   });
@@ -298,6 +302,15 @@ describeOnEngines('serve with a database', (engine) => {
   test('refuses one that is not migrated, and migrates it when told to', async () => {
     const { address, drop } = await createTestDatabase(engine, { migrate: false });
     try {
+      for (const command of [
+        ['keys', 'list'],
+        ['project', '--verify'],
+        ['project', '--all'],
+        ['project', '--follow'],
+      ]) {
+        const { code, output } = await run(command, { DATABASE_URL: databaseUrl(address) });
+        expect([code, output.trim().split('\n')], command.join(' ')).toEqual([1, [expect.stringContaining('run "migrate up"')]]);
+      }
       const refused = await run(['serve'], { DATABASE_URL: databaseUrl(address) });
       expect(refused.code).toBe(1);
       expect(refused.output).toContain('migrate up');
