@@ -50,10 +50,11 @@ export function createReference(world: World, now: Date, inactiveSeconds: number
       const owner = terms.get('owner')?.[0] ?? (wide ? '*' : 'me');
       const known = order === '' || order === 'created_at' || order === 'created_at desc';
       if (!known && !((order === 'name' || order === 'name desc') && owner !== '*')) refused.add('order_by');
-      if (refused.size > 0) return { refused: [...refused].sort() };
 
       const names = resolveNames(world, callerId, terms);
-      if ('refused' in names) return names;
+      if ('refused' in names || refused.size > 0) {
+        return { refused: [...new Set([...refused, ...('refused' in names ? names.refused : [])])].sort() };
+      }
       const ownerId = owner === '*' ? undefined : (userOf(world, callerId, owner) ?? 'nobody');
       const matching = readable(callerId).filter(
         (one) => (ownerId === undefined || one.workspace.owner_id === ownerId) && matches(world, one, terms, names),
@@ -347,10 +348,21 @@ function verdict(permissions: readonly RolePermission[], builtIn: boolean): bool
   return builtIn || about.length > 0 ? true : undefined;
 }
 
-/** Whether a user may know of every organization and user. */
-function knowsAll(world: World, callerId: string): boolean {
+/** Whether a user may know of every organization, or of every user. */
+function knowsAll(world: World, callerId: string, resource: 'organization' | 'user'): boolean {
   const held = world.users.find(({ id }) => id === callerId)?.rbac_roles ?? [];
-  return ['owner', 'template-admin', 'user-admin', 'auditor'].some((role) => held.includes(role));
+  if (['owner', 'template-admin', 'user-admin', 'auditor'].some((role) => held.includes(role))) return true;
+  const heldIn = (organizationId: string | null): readonly string[] =>
+    organizationId === null
+      ? held
+      : world.organization_members
+          .filter(({ user_id, organization_id }) => user_id === callerId && organization_id === organizationId)
+          .flatMap(({ roles }) => roles);
+  const about = world.custom_roles
+    .filter(({ organization_id, name }) => heldIn(organization_id).includes(name))
+    .flatMap(({ site_permissions }) => site_permissions)
+    .filter(({ resource_type, action }) => [resource, '*'].includes(resource_type) && ['read', '*'].includes(action));
+  return about.length > 0 && !about.some(({ negate }) => negate);
 }
 
 function organizationsOf(world: World, userId: string): string[] {
@@ -478,10 +490,10 @@ function resolveNames(
   terms: ReadonlyMap<string, readonly string[]>,
 ): Names | { readonly refused: string[] } {
   const mine = organizationsOf(world, callerId);
-  const knowsOrganization = (id: string) => knowsAll(world, callerId) || mine.includes(id);
+  const knowsOrganization = (id: string) => knowsAll(world, callerId, 'organization') || mine.includes(id);
   const knowsUser = (id: string) =>
     id === callerId ||
-    knowsAll(world, callerId) ||
+    knowsAll(world, callerId, 'user') ||
     organizationsOf(world, id).some((organization) => mine.includes(organization));
   const live = world.organizations.filter(({ deleted }) => !deleted);
   const inOrganization = (name: string | undefined) =>
