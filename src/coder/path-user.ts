@@ -2,7 +2,7 @@ import type { FindUser, FoundUser } from '../db/user-lookup.ts';
 import { taskNotFound } from '../errors.ts';
 import type { Caller } from '../tasks/caller.ts';
 import { parseLooseUuid } from '../tasks/query-keys.ts';
-import { permits, readsEveryUser } from '../tasks/scope.ts';
+import { customOnSite, permits, readsEveryUser } from '../tasks/scope.ts';
 
 /**
  * Checks the user that a path names: `me`, an id, or a username in either case. It filters nothing, as in Coder: it must only be
@@ -27,12 +27,9 @@ const memberReaders: ReadonlySet<string> = new Set([...userReaders, 'organizatio
  */
 export function mayKnow(caller: Caller, user: FoundUser): boolean {
   if (user.id.equals(caller.userId) || readsEveryUser(caller)) return true;
-  const { customRoles, memberships } = caller;
-  // Every custom role may have permissions on the site, also one that is held in an organization.
-  const ofSite = [...customRoles, ...memberships.flatMap((membership) => membership.customRoles)].flatMap(({ site }) => site);
   const member = user.organizationIds.length > 0;
-  if (member && permits(ofSite, 'organization_member')) return true;
-  return memberships.some((membership) => {
+  if (member && permits(customOnSite(caller), 'organization_member')) return true;
+  return caller.memberships.some((membership) => {
     if (membership.roles.some((role) => userReaders.has(role))) return true;
     if (!user.organizationIds.some((id) => id.equals(membership.organizationId))) return false;
     const ofOrganization = membership.customRoles.flatMap(({ organization }) => organization);

@@ -22,7 +22,6 @@ const charactersAtOnce = 512;
  */
 export function equalsInAnyCase(database: Database, column: string, text: string): Knex.Raw {
   const characters = [...foldCase(text).toWellFormed()]; // as the database has half a surrogate pair
-
   const conditions = ['char_length(??) = ?'];
   const values: (string | number)[] = [column, characters.length];
   for (let start = 0; start < characters.length; start += charactersAtOnce) {

@@ -97,10 +97,13 @@ export function readsOrganization(caller: Caller, organizationId: Buffer): boole
   );
 }
 
-/** Every custom role may have permissions on the site, also one that is held in an organization. */
-function readsOnSite({ roles, customRoles, memberships }: Caller, resource: string): boolean {
-  const custom = [...customRoles, ...memberships.flatMap((membership) => membership.customRoles)].flatMap(({ site }) => site);
-  return roles.some((role) => siteReaders.has(role)) || permits(custom, resource);
+function readsOnSite(caller: Caller, resource: string): boolean {
+  return caller.roles.some((role) => siteReaders.has(role)) || permits(customOnSite(caller), resource);
+}
+
+/** What custom roles permit on the site. Every one may, also one that is held in an organization. */
+export function customOnSite({ customRoles, memberships }: Caller): Permission[] {
+  return [...customRoles, ...memberships.flatMap((membership) => membership.customRoles)].flatMap(({ site }) => site);
 }
 
 /** Whether permissions of one level read a resource: a denial beats a permission. */
