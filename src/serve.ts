@@ -24,6 +24,7 @@ import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
 import { aborted, stopSignal } from './stop-signal.ts';
 import { createPageTokens } from './tasks/page-token.ts';
+import { createResolveQuery } from './tasks/resolve-query.ts';
 import { createTasksService } from './tasks/tasks-service.ts';
 import { welcome } from './welcome.ts';
 
@@ -69,7 +70,7 @@ export async function serve(config: Config): Promise<void> {
 
   const service = createTasksService({
     tasks: createTaskRepository(database, config.AGENT_INACTIVE_SECONDS),
-    names: createNameLookup(database, config.AUTH_CACHE_SECONDS),
+    resolveQuery: createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS)),
     pageTokens: createPageTokens([
       config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
       ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),

@@ -1,8 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { foldCase } from '../db/letter-case.ts';
-import type { NameLookup } from '../db/name-lookup.ts';
 import type { TaskRow } from '../db/tables.ts';
-import type { TaskFilter } from '../db/task-filter.ts';
 import { type ListOrder, type Position, positionOf, type TaskRepository } from '../db/task-repository.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { echo, invalidArgument, taskNotFound, type Violation } from '../errors.ts';
@@ -16,13 +13,12 @@ import {
   type TaskName,
 } from '../gen/tasks/v1/tasks_pb.ts';
 import type { Call } from '../server/call.ts';
-import type { Caller } from './caller.ts';
 import type { PageTokens, TokenScope } from './page-token.ts';
 import { decodePosition, encodePosition } from './position.ts';
-import type { IdOrName, OwnerTerm, TaskTerms } from './query-keys.ts';
-import { readsEveryUser, readsOrganization, type Scope, scopeOf } from './scope.ts';
+import type { ResolveQuery } from './resolve-query.ts';
+import { type Scope, scopeOf } from './scope.ts';
 import { toTask } from './task-mapper.ts';
-import { checkTaskQuery, positionOfKey, readTaskQuery, type TaskQuery } from './task-query.ts';
+import { readTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** What a transport may say of a list beside the request. */
 export interface ListOptions {
@@ -45,28 +41,19 @@ export const maxTotalSize = 10_000;
 /** A page ends before its encoding passes this: gRPC clients refuse messages over 4 MiB by default. */
 export const maxPageBytes = 3 * 1024 * 1024;
 
-/** What a query names, by its ids. */
-interface NamedIds {
-  readonly organizationId: Buffer | undefined;
-  readonly sharedWithUserId: Buffer | undefined;
-  readonly sharedWithGroupId: Buffer | undefined;
-}
-
 /** Makes the handlers of the service out of the parts that read and name things. */
 export function createTasksService(parts: {
   readonly tasks: TaskRepository;
-  readonly names: NameLookup;
+  readonly resolveQuery: ResolveQuery;
   readonly pageTokens: PageTokens;
 }): TasksHandlers {
-  const { tasks, names, pageTokens } = parts;
+  const { tasks, resolveQuery, pageTokens } = parts;
 
   return {
     async listTasks(request, call, { defaultOwner } = {}) {
       const read = readTaskQuery(request, defaultOwner);
-      const { found, unknown } = await lookUp(read.query, request.query, call.caller);
-      const query = checkTaskQuery(read, unknown);
+      const { query, ownerId, filter } = await resolveQuery(read, request.query, call.caller);
       const scope = scopeOf(call.caller);
-      const ownerId = await ownerOf(query.owner, call);
       const order = orderOf(query, ownerId, call.caller.userId);
       const tokenScope: TokenScope = {
         callerId: call.caller.userId,
@@ -74,7 +61,6 @@ export function createTasksService(parts: {
         orderBy: `${request.orderBy} / ${order}`,
       };
       const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
-      const filter = await filterOf(query, found, ownerId);
       if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
 
       // One row more than the page shows whether there is a next page, without an empty last one.
@@ -102,93 +88,6 @@ export function createTasksService(parts: {
       return create(GetTaskResponseSchema, { task: toTask(row, call.caller.userId) });
     },
   };
-
-  /** The owner a term means: an id, `everyone`, or nobody when there is no such user. */
-  async function ownerOf(owner: OwnerTerm, call: Call): Promise<Buffer | 'everyone' | undefined> {
-    switch (owner.kind) {
-      case 'me':
-        return call.caller.userId;
-      case 'everyone':
-        return 'everyone';
-      case 'id':
-        return owner.id;
-      case 'username':
-        return owner.username === foldCase(call.caller.username) ? call.caller.userId : names.userId(owner.username);
-    }
-  }
-
-  /** The ids of what a query names, and which of its names are unknown to the caller. */
-  async function lookUp(
-    { organization, sharedWithUser, sharedWithGroup }: TaskQuery,
-    text: string,
-    caller: Caller,
-  ): Promise<{ readonly found: NamedIds; readonly unknown: readonly Violation[] }> {
-    const unknown: Violation[] = [];
-    const found: NamedIds = {
-      organizationId: organization === undefined ? undefined : await organizationOf(organization, caller, unknown),
-      sharedWithUserId: sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, caller, unknown),
-      sharedWithGroupId: sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, caller, unknown),
-    };
-    const placed = unknown.map(({ field, description }) => ({ field, description: description + positionOfKey(text, field) }));
-    return { found, unknown: placed };
-  }
-
-  /** The filter in terms of columns, or undefined when the owner or the template means nothing, so that nothing matches. */
-  async function filterOf(
-    query: TaskQuery,
-    { organizationId, sharedWithUserId, sharedWithGroupId }: NamedIds,
-    ownerId: Buffer | 'everyone' | undefined,
-  ): Promise<TaskFilter | undefined> {
-    const { owner: _owner, orderBy: _orderBy, pageSize: _pageSize, ...terms } = query;
-    const { template, organization: _name, sharedWithUser: _user, sharedWithGroup: _group, ...columns } = terms;
-    if (ownerId === undefined) return undefined;
-    const templateIds = template === undefined ? undefined : await names.templateIds(template);
-    if (templateIds?.length === 0) return undefined;
-    return {
-      ...columns,
-      ...(ownerId === 'everyone' ? {} : { ownerId }),
-      ...(organizationId === undefined ? {} : { organizationId }),
-      ...(templateIds === undefined ? {} : { templateIds }),
-      ...(sharedWithUserId === undefined ? {} : { sharedWithUserId }),
-      ...(sharedWithGroupId === undefined ? {} : { sharedWithGroupId }),
-    };
-  }
-
-  /** The organization a query means. An id is taken as it is: who may not read its tasks finds none. */
-  async function organizationOf(organization: IdOrName, caller: Caller, unknown: Violation[]): Promise<Buffer | undefined> {
-    if ('id' in organization) return organization.id;
-    const id = await names.organizationId(organization.name);
-    if (id !== undefined && readsOrganization(caller, id)) return id;
-    unknown.push(unknownName('organization', organization.name));
-    return undefined;
-  }
-
-  /** The user whom tasks are shared with. Who may not be seen is refused like who does not exist. */
-  async function userOf(user: IdOrName | 'me', caller: Caller, unknown: Violation[]): Promise<Buffer | undefined> {
-    if (user === 'me') return caller.userId;
-    if ('id' in user) return user.id;
-    const id = user.name === foldCase(caller.username) ? caller.userId : await names.userId(user.name);
-    const seen =
-      id !== undefined &&
-      (id.equals(caller.userId) || readsEveryUser(caller) || (await names.shareOrganization(caller.userId, id)));
-    if (seen) return id;
-    unknown.push(unknownName('shared_with_user', user.name));
-    return undefined;
-  }
-
-  /** The group that tasks are shared with. */
-  async function groupOf(
-    group: NonNullable<TaskTerms['sharedWithGroup']>,
-    caller: Caller,
-    unknown: Violation[],
-  ): Promise<Buffer | undefined> {
-    if ('id' in group) return group.id;
-    const found = await names.group(group.name, group.organization);
-    if (found !== undefined && readsOrganization(caller, found.organizationId)) return found.id;
-    const name = group.organization === undefined ? group.name : `${group.organization}/${group.name}`;
-    unknown.push(unknownName('shared_with_group', name));
-    return undefined;
-  }
 
   function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
     const bytes = pageTokens.decode(token, tokenScope);
@@ -223,10 +122,6 @@ function orderOf({ orderBy }: TaskQuery, ownerId: Buffer | 'everyone' | undefine
   if (orderBy !== 'default') return orderBy;
   if (ownerId === 'everyone') return 'created_at desc';
   return ownerId?.equals(callerId) === true ? 'key' : 'run';
-}
-
-function unknownName(field: string, name: string): Violation {
-  return { field, description: `"${echo(name)}" either does not exist, or you are unauthorized to view it` };
 }
 
 function checkName(given: TaskName): TaskName {

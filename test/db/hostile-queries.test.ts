@@ -11,6 +11,7 @@ import { projectAll } from '../../src/projection/rebuild.ts';
 import { createAuthenticate } from '../../src/server/authenticate.ts';
 import type { Call } from '../../src/server/call.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
@@ -146,7 +147,7 @@ describeOnEngines('hostile input', (engine) => {
     reference = createReference(world, now, inactiveSeconds);
     service = createTasksService({
       tasks: createTaskRepository(database, inactiveSeconds),
-      names: createNameLookup(database, 60),
+      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
       pageTokens: createPageTokens([Buffer.alloc(32)]),
     });
     const authenticate = createAuthenticate(createApiKeyRepository(database), 0);

@@ -12,6 +12,7 @@ import { projectAll } from '../../src/projection/rebuild.ts';
 import { createAuthenticate } from '../../src/server/authenticate.ts';
 import type { Call } from '../../src/server/call.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
@@ -154,7 +155,7 @@ describeOnEngines('who may read', (engine) => {
     ]);
     service = createTasksService({
       tasks: createTaskRepository(database, 30),
-      names: createNameLookup(database, 0),
+      resolveQuery: createResolveQuery(createNameLookup(database, 0)),
       pageTokens: createPageTokens([Buffer.alloc(32)]),
     });
   });

@@ -19,6 +19,7 @@ import { projectAll } from '../../src/projection/rebuild.ts';
 import { createAuthenticate } from '../../src/server/authenticate.ts';
 import type { Call } from '../../src/server/call.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type Question, questionsAbout } from '../support/random-question.ts';
@@ -53,7 +54,7 @@ describeOnEngines('the reference', (engine) => {
     await migrateUp(database, { triggers: false });
     service = createTasksService({
       tasks: createTaskRepository(database, inactiveSeconds),
-      names: createNameLookup(database, 0),
+      resolveQuery: createResolveQuery(createNameLookup(database, 0)),
       pageTokens: createPageTokens([Buffer.alloc(32)]),
     });
   });

@@ -11,6 +11,7 @@ import { createLog } from '../../src/log.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import type { Caller } from '../../src/tasks/caller.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 
@@ -98,7 +99,7 @@ describeOnEngines('each filter', (engine) => {
     admin = as('admin', [], ['owner']);
     service = createTasksService({
       tasks: createTaskRepository(database, inactiveMs / 1000),
-      names: createNameLookup(database, 0),
+      resolveQuery: createResolveQuery(createNameLookup(database, 0)),
       pageTokens: createPageTokens([Buffer.alloc(32)]),
     });
     everything = await readFacts(database);

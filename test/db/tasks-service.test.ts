@@ -18,6 +18,7 @@ import { createLog } from '../../src/log.ts';
 import type { Call } from '../../src/server/call.ts';
 import type { Caller } from '../../src/tasks/caller.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createTasksService, maxPageBytes, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
@@ -87,7 +88,7 @@ describeOnEngines('the service', (engine) => {
     siteOwner = await person('boss', ['owner']);
     service = createTasksService({
       tasks: createTaskRepository(database, 30),
-      names: createNameLookup(database, 60),
+      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
       pageTokens: createPageTokens([await readPageTokenKey(database)]),
     });
     const common = { ownerId: owner.userId, organizationId: home, templateId: template };
