@@ -54,6 +54,9 @@ const environment = z.object({
   GRPC_PORT: integer(0, 65535).default(50051),
   WEB_PORT: integer(0, 65535).default(8080),
   OPS_PORT: integer(0, 65535).default(9090),
+  TLS_CERT_FILE: z.string().optional(),
+  TLS_KEY_FILE: z.string().optional(),
+  TLS_CLIENT_CA_FILE: z.string().optional(),
   WEB_ORIGINS: list
     .refine((origins) => origins.every(isOrigin), 'must be origins, such as https://app.example.com, without a path')
     .default([]),
@@ -104,6 +107,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   }
   const parsed = environment.safeParse(given);
   for (const issue of parsed.error?.issues ?? []) problems.push(`${issue.path.join('.')}: ${issue.message}`);
+  if ((given['TLS_CERT_FILE'] === undefined) !== (given['TLS_KEY_FILE'] === undefined)) {
+    problems.push('TLS_CERT_FILE and TLS_KEY_FILE: one needs the other');
+  } else if (given['TLS_CLIENT_CA_FILE'] !== undefined && given['TLS_CERT_FILE'] === undefined) {
+    problems.push('TLS_CLIENT_CA_FILE: needs TLS_CERT_FILE and TLS_KEY_FILE');
+  }
   const ports = ['GRPC_PORT', 'WEB_PORT', 'OPS_PORT'] as const;
   for (const [index, name] of ports.entries()) {
     const port = portOf(given, name);

@@ -14,11 +14,12 @@ import { keepDemoAgentsConnected } from './demo/demo.ts';
 import { removeDemoFile, writeDemoFile } from './demo/demo-file.ts';
 import { prepareDemo } from './demo/prepare-demo.ts';
 import { startEngine } from './embedded/engine.ts';
-import { createLog } from './log.ts';
+import { createLog, type Logger } from './log.ts';
 import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { createAuthenticate } from './server/authenticate.ts';
 import type { RateLimitOf } from './server/call-chain.ts';
+import { type Certificates, createCertificates } from './server/certificates.ts';
 import { createRateLimit } from './server/rate-limit.ts';
 import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
@@ -37,6 +38,9 @@ export async function serve(config: Config): Promise<void> {
   const stop = stopSignal();
   const log = createLog(config.LOG_LEVEL);
   await using parts = new AsyncDisposableStack();
+
+  const certificates = openCertificates(config, log);
+  if (certificates !== undefined) parts.defer(() => certificates.close());
 
   const dataDir = path.resolve(config.DATA_DIR);
   const engine =
@@ -86,6 +90,7 @@ export async function serve(config: Config): Promise<void> {
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, log),
     host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
+    certificates,
     webOrigins: config.WEB_ORIGINS,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS),
@@ -101,7 +106,7 @@ export async function serve(config: Config): Promise<void> {
       writeDemoFile(dataDir, {
         pid: process.pid,
         grpc: addresses.grpc,
-        web: `http://${addresses.web}`,
+        web: `${certificates === undefined ? 'http' : 'https'}://${addresses.web}`,
         ops: `http://${addresses.ops}`,
         socket: address.socketPath ?? '',
         user: address.user,
@@ -123,12 +128,25 @@ export async function serve(config: Config): Promise<void> {
     parts.defer(() => clearInterval(watch));
     parts.defer(() => removeDemoFile(dataDir));
     console.log(
-      welcome({ addresses, tokens, demoFile, engine: engine.version, milliseconds: Math.round(performance.now() - started) }),
+      welcome({
+        addresses,
+        tls: certificates !== undefined,
+        tokens,
+        demoFile,
+        engine: engine.version,
+        milliseconds: Math.round(performance.now() - started),
+      }),
     );
   } else log.info({ ...addresses, host }, 'listening');
 
   await aborted(stop);
   log.info('stopping');
+}
+
+/** The certificates of the settings, if there are any. */
+function openCertificates(config: Config, log: Logger): Certificates | undefined {
+  const { TLS_CERT_FILE: cert, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: clientCa } = config;
+  return cert === undefined || key === undefined ? undefined : createCertificates({ cert, key, clientCa }, log);
 }
 
 /** Coder's limit, for clients of its endpoints (coderd/coderd.go). */

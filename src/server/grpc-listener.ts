@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
 import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
@@ -7,6 +8,7 @@ import * as grpc from '@grpc/grpc-js';
 import { canceled, deadlineExceeded, internal, requestTooLarge, unreadableRequest, unsupportedRequest } from '../errors.ts';
 import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
 import type { CallChain, Incoming, Route, RunningCall } from './call-chain.ts';
+import type { Certificates } from './certificates.ts';
 import { sessionLimits } from './http2-sessions.ts';
 import { maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
@@ -25,8 +27,8 @@ const options: grpc.ServerOptions = {
   'grpc.enable_channelz': 0,
 };
 
-/** gRPC over clear-text HTTP/2, by grpc-js. */
-export function createGrpcListener(methods: readonly Method[], chain: CallChain): Listener {
+/** gRPC over HTTP/2, by grpc-js: over TLS when there are certificates, else in clear text. */
+export function createGrpcListener(methods: readonly Method[], chain: CallChain, certificates?: Certificates): Listener {
   // The library prints metadata it cannot parse, which may be a mistyped token.
   if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
 
@@ -35,14 +37,22 @@ export function createGrpcListener(methods: readonly Method[], chain: CallChain)
   allowCancellations(server);
   for (const [path, route] of routes) register(server, path, route);
 
-  // The port is our own, so that a busy one is told like those of the other listeners.
+  // The port is our own, so that a busy one is told like those of the other listeners, and TLS is the same on all.
   const connections = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
-  const port = createServer({ noDelay: true, ...tcpKeepAlive }, (socket) => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
+  const accept = (socket: Socket): void => {
     socket.on('error', () => {}); // a client that hangs up; its calls learn it from the closed stream
     connections.injectConnection(socket);
+  };
+  const tcp = { noDelay: true, ...tcpKeepAlive };
+  const port =
+    certificates === undefined
+      ? createServer(tcp, accept)
+      : createTlsServer({ ...tcp, ...certificates.options, ALPNProtocols: ['h2'] }, accept);
+  if (port instanceof TlsServer) certificates?.follow(port);
+  port.prependListener('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
   });
 
   return {

@@ -5,9 +5,9 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 
 /**
  * Adds the metrics of the process: processor time, memory, garbage collection and the event loop's lag under prom-client's
- * names; `tasks_build_info`, always 1, with the versions as labels; `tasks_calls_in_flight`.
+ * names; `tasks_build_info`, always 1, with the versions as labels; `tasks_calls_in_flight`; with TLS, when the certificate runs out.
  */
-export function addProcessMetrics(registry: Registry, running: () => number): void {
+export function addProcessMetrics(registry: Registry, running: () => number, certificates?: { readonly expiresAt: Date }): void {
   collectDefaultMetrics({ register: registry });
   new Gauge({
     name: 'tasks_build_info',
@@ -21,6 +21,15 @@ export function addProcessMetrics(registry: Registry, running: () => number): vo
     registers: [registry],
     collect() {
       inFlight.set(running());
+    },
+  });
+  if (certificates === undefined) return;
+  const expires: Gauge = new Gauge({
+    name: 'tasks_tls_certificate_expires_timestamp_seconds',
+    help: 'When the TLS certificate in use runs out, in seconds since 1970.',
+    registers: [registry],
+    collect() {
+      expires.set(certificates.expiresAt.getTime() / 1000);
     },
   });
 }

@@ -11,6 +11,7 @@ import type { TasksHandlers } from '../tasks/tasks-service.ts';
 import type { Authenticate } from './authenticate.ts';
 import { createCallChain, type RateLimitOf } from './call-chain.ts';
 import { createCallMetrics } from './call-metrics.ts';
+import type { Certificates } from './certificates.ts';
 import { createGrpcListener } from './grpc-listener.ts';
 import { createHealth } from './health.ts';
 import { type Listener, listen } from './listener.ts';
@@ -31,6 +32,8 @@ export interface ServerParts {
   readonly host: string;
   /** The three ports; 0 takes any that is free. */
   readonly ports: { readonly grpc: number; readonly web: number; readonly ops: number };
+  /** With what the gRPC and the web port speak TLS; without it they are clear text. The operator port always is. */
+  readonly certificates?: Certificates | undefined;
   /** Origins whose pages may call the web port from a browser. */
   readonly webOrigins: readonly string[];
   /** Where clients may ask for our proto files. */
@@ -79,7 +82,7 @@ export function createServer(parts: ServerParts): Server {
     metrics: createCallMetrics(registry),
     rateLimitOf: parts.rateLimitOf,
   });
-  addProcessMetrics(registry, () => chain.running);
+  addProcessMetrics(registry, () => chain.running, parts.certificates);
 
   const health = createHealth([TasksService.typeName]);
   const readiness = createReadiness(parts.readiness);
@@ -88,9 +91,15 @@ export function createServer(parts: ServerParts): Server {
     [TasksService, HealthService, ...reflectionServices],
     [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
   );
-  const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain);
+  const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain, parts.certificates);
   const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, chain });
-  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, parts.webOrigins, coderJson);
+  const web = createWebListener(
+    parts.reflection.web ? [...served, ...reflection] : served,
+    chain,
+    parts.webOrigins,
+    coderJson,
+    parts.certificates,
+  );
   const ops = createOpsListener(readiness, registry);
   const stopped = new AbortController();
   let stopping: Promise<void> | undefined;

@@ -1,12 +1,15 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createServer as createHttp2Server, type ServerOptions as Http2Options } from 'node:http2';
+import { createServer as createHttpsServer, Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import { createConnectRouter } from '@connectrpc/connect';
 import type { UniversalHandler, UniversalServerRequest } from '@connectrpc/connect/protocol';
 import { compressionGzip, universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import { type CoderJson, sendAnswer } from '../coder/coder-json.ts';
 import type { CallChain, Route } from './call-chain.ts';
+import type { Certificates } from './certificates.ts';
 import { createCors } from './cors.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
@@ -25,8 +28,12 @@ const http2Limits: Http2Options = {
   maxSessionMemory: 64,
 };
 
+/** Browsers that have seen the service over TLS do not call it without for a year, the usual time. */
+const hsts = 'max-age=31536000';
+
 /**
- * Connect, gRPC-Web, gRPC and the Coder-shaped JSON on one clear-text port, over HTTP/1.1 and HTTP/2.
+ * Connect, gRPC-Web, gRPC and the Coder-shaped JSON on one port, over HTTP/1.1 and HTTP/2: over TLS when there are certificates,
+ * else in clear text.
  *
  * @param origins whose pages may call it from a browser.
  * @param coderJson answers the paths of the Coder-shaped JSON.
@@ -36,6 +43,7 @@ export function createWebListener(
   chain: CallChain,
   origins: readonly string[],
   coderJson: CoderJson = () => undefined,
+  certificates?: Certificates,
 ): Listener {
   const routes = createRoutes(methods, chain);
   const answerCors = createCors(origins);
@@ -45,6 +53,7 @@ export function createWebListener(
     if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
   };
   const serve = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
+    if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
     if (answerCors(request, response)) return;
     const answering = coderJson(request, response);
     if (answering !== undefined) {
@@ -78,32 +87,48 @@ export function createWebListener(
     serve(request, response).catch(() => response.destroy()); // it could not be written, and there is nobody to tell
   };
 
-  const http1 = createServer({ ...httpLimits, ...tcpKeepAlive }, onRequest);
+  const http = { ...httpLimits, ...tcpKeepAlive };
+  const http1 =
+    certificates === undefined
+      ? createServer(http, onRequest)
+      : createHttpsServer({ ...http, ...certificates.options, ALPNProtocols: ['h2', 'http/1.1'] }, onRequest);
   const http2 = createHttp2Server(http2Limits, onRequest);
   const sessions = keepHttp2Sessions(http2);
   const sockets = new Set<Socket>();
   const unknown = new Set<Socket>();
+  http1.prependListener('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
 
   // The HTTP/1.1 server owns the port, since Node minds its time limits only while it listens. Its own listener comes second.
-  const [serveHttp1] = http1.listeners('connection') as [(socket: Socket) => void];
-  http1.removeAllListeners('connection');
-  http1.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    unknown.add(socket);
-    socket.on('error', () => {}); // reset before or after its first bytes: nobody is left to care
-    socket.once('close', () => {
-      sockets.delete(socket);
-      unknown.delete(socket);
+  const accepted = certificates === undefined ? 'connection' : 'secureConnection';
+  const serveHttp1 = http1.listeners(accepted).at(-1) as (socket: Socket) => void;
+  http1.off(accepted, serveHttp1);
+  const serveHttp = (socket: Socket, version: 1 | 2): void => {
+    if (version === 2) {
+      // Clients of HTTP/1.1 may close their end and wait for the answer; one of HTTP/2 that does so is gone.
+      socket.allowHalfOpen = false;
+      http2.emit('connection', socket);
+    } else serveHttp1.call(http1, socket);
+  };
+  if (http1 instanceof HttpsServer) {
+    certificates?.follow(http1);
+    http1.on('secureConnection', (socket: TLSSocket) => {
+      socket.on('error', () => {});
+      serveHttp(socket, socket.alpnProtocol === 'h2' ? 2 : 1);
     });
-    tellHttpVersion(socket, httpLimits.headersTimeout, (version) => {
-      unknown.delete(socket);
-      if (version === 2) {
-        // Clients of HTTP/1.1 may close their end and wait for the answer; one of HTTP/2 that does so is gone.
-        socket.allowHalfOpen = false;
-        http2.emit('connection', socket);
-      } else serveHttp1.call(http1, socket);
+  } else {
+    http1.on('connection', (socket: Socket) => {
+      unknown.add(socket);
+      socket.on('error', () => {}); // reset before or after its first bytes: nobody is left to care
+      socket.once('close', () => unknown.delete(socket));
+      tellHttpVersion(socket, httpLimits.headersTimeout, (version) => {
+        unknown.delete(socket);
+        serveHttp(socket, version);
+      });
     });
-  });
+  }
 
   return {
     port: http1,

@@ -62,10 +62,14 @@ export interface GrpcClient {
   close(): void;
 }
 
-/** Makes a grpc-js client for a `host:port`. */
-export function makeGrpcClient(address: string, clientOptions: grpc.ClientOptions = {}): GrpcClient {
+/** Makes a grpc-js client for a `host:port`, without TLS unless there are credentials. */
+export function makeGrpcClient(
+  address: string,
+  clientOptions: grpc.ClientOptions = {},
+  credentials: grpc.ChannelCredentials = grpc.credentials.createInsecure(),
+): GrpcClient {
   // A channel of its own, or clients of one address would share a connection.
-  const client = new grpc.Client(address, grpc.credentials.createInsecure(), {
+  const client = new grpc.Client(address, credentials, {
     'grpc.use_local_subchannel_pool': 1,
     ...clientOptions,
   });

@@ -50,6 +50,14 @@ describe('DATABASE_URL', () => {
   });
 });
 
+test.each([
+  [{ TLS_CERT_FILE: 'a' }, 'TLS_CERT_FILE and TLS_KEY_FILE: one needs the other'],
+  [{ TLS_KEY_FILE: 'a' }, 'TLS_CERT_FILE and TLS_KEY_FILE: one needs the other'],
+  [{ TLS_CLIENT_CA_FILE: 'a' }, 'TLS_CLIENT_CA_FILE: needs TLS_CERT_FILE and TLS_KEY_FILE'],
+])('half of TLS is refused: %j', (env, message) => {
+  expect(() => readConfig(env)).toThrow(message);
+});
+
 describe('ports and origins', () => {
   test('two ports are not the same, unless any will do', () => {
     expect(() => readConfig({ GRPC_PORT: '8080' })).toThrow('WEB_PORT: is the same port as GRPC_PORT');
