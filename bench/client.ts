@@ -1,0 +1,71 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethodUnary,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
+import * as grpc from '@grpc/grpc-js';
+import {
+  type GetTaskRequestSchema,
+  type ListTasksRequestSchema,
+  type ListTasksResponse,
+  type Task,
+  TasksService,
+} from '../src/gen/tasks/v1/tasks_pb.ts';
+
+/** A client of one server, for one person, that looks at what it gets. */
+export interface TasksClient {
+  getTask(request: MessageInitShape<typeof GetTaskRequestSchema>): Promise<Task | undefined>;
+  listTasks(request: MessageInitShape<typeof ListTasksRequestSchema>): Promise<ListTasksResponse>;
+  /** The size of an answer as it is framed on the wire. */
+  answerBytes<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<number>;
+  close(): void;
+}
+
+/** Opens a client on one connection. */
+export function openClient(host: string, token = ''): TasksClient {
+  const client = new grpc.Client(host, grpc.credentials.createInsecure(), { 'grpc.max_receive_message_length': 8 * 1024 * 1024 });
+  const metadata = new grpc.Metadata();
+  if (token !== '') metadata.set('coder-session-token', token);
+  const callBytes = <I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      client.makeUnaryRequest(
+        pathOf(method),
+        (bytes: Buffer) => bytes,
+        (bytes: Buffer) => bytes,
+        Buffer.from(toBinary(method.input, create(method.input, request))),
+        metadata,
+        { deadline: Date.now() + 30_000 },
+        (error, bytes) => (bytes === undefined ? reject(error ?? new Error('no answer')) : resolve(bytes)),
+      );
+    });
+  const call = async <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+  ): Promise<MessageShape<O>> => fromBinary(method.output, await callBytes(method, request));
+  return {
+    getTask: async (request) => (await call(TasksService.method.getTask, request)).task,
+    listTasks: (request) => call(TasksService.method.listTasks, request),
+    answerBytes: async (method, request) => (await callBytes(method, request)).length + frameBytes,
+    close: () => client.close(),
+  };
+}
+
+const frameBytes = 5;
+
+/** The path of a method, the same for every protocol. */
+export function pathOf(method: DescMethodUnary): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+/** A request as gRPC frames it. */
+export function grpcFrame<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Buffer {
+  const message = toBinary(method.input, create(method.input, request));
+  const frame = Buffer.alloc(frameBytes + message.length);
+  frame.writeUInt32BE(message.length, 1);
+  frame.set(message, frameBytes);
+  return frame;
+}

@@ -1,0 +1,116 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { type FetchedProgram, fetchedProgram, fetchPackages } from '../src/embedded/fetch-packages.ts';
+import { cacheDir } from './data.ts';
+import { median, quantile } from './statistics.ts';
+
+const run = promisify(execFile);
+
+/** One request, to be made many times. */
+export interface Load {
+  /** `host:port`. */
+  readonly host: string;
+  /** With a query, if there is one. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Absent for a GET. */
+  readonly body?: Uint8Array;
+  readonly http1?: boolean;
+  readonly connections: number;
+  /** Calls that each connection has under way at once. */
+  readonly streams: number;
+  readonly requests: number;
+}
+
+/** How it went. */
+export interface LoadResult {
+  readonly callsPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** How many answers had each HTTP status. */
+  readonly statuses: Readonly<Record<string, number>>;
+  /** Of all bodies together. */
+  readonly bodyBytes: number;
+}
+
+/** Makes the requests as fast as the server answers. */
+export type LoadClient = (load: Load) => Promise<LoadResult>;
+
+/** What makes the load: h2load, which is fetched like the engine, and is written in C: else our own client, which costs more. */
+export async function findLoadClient(): Promise<{ readonly name: string; readonly client: LoadClient }> {
+  const installed: FetchedProgram = { command: ['h2load'], env: {} };
+  const version = await versionOf(installed);
+  if (version !== undefined) return { name: version, client: (load) => h2load(installed, load) };
+  try {
+    const root = join(cacheDir, `nghttp2-client-${process.arch}`);
+    await fetchPackages({ packages: ['nghttp2-client'], into: root });
+    const fetched = fetchedProgram(root, 'usr/bin/h2load');
+    const name = await versionOf(fetched);
+    if (name === undefined) throw new Error('h2load does not run here');
+    return { name, client: (load) => h2load(fetched, load) };
+  } catch (error) {
+    console.error(
+      `\n!!! NO h2load (${String(error)}): our own client makes the load. It takes its share of the processors, so that`,
+    );
+    console.error('!!! every server looks slower than it is, and the fastest looks worst: the ratios are too near to 1.\n');
+    return { name: 'our own client on Node, which is slower than h2load', client: ownClient };
+  }
+}
+
+async function versionOf({ command: [file = '', ...args], env }: FetchedProgram): Promise<string | undefined> {
+  try {
+    const { stdout } = await run(file, [...args, '--version'], { env: { ...process.env, ...env } });
+    return stdout.trim();
+  } catch {
+    return undefined;
+  }
+}
+
+async function h2load({ command: [file = '', ...first], env }: FetchedProgram, load: Load): Promise<LoadResult> {
+  const folder = mkdtempSync(join(tmpdir(), 'tasks-load-'));
+  try {
+    const log = join(folder, 'log');
+    const args = [...first, '-n', load.requests, '-c', load.connections, '-m', load.streams, '-t', 1, `--log-file=${log}`];
+    for (const [name, value] of Object.entries(load.headers)) args.push('-H', `${name}: ${value}`);
+    if (load.http1 === true) args.push('--h1');
+    if (load.body !== undefined) {
+      writeFileSync(join(folder, 'body'), load.body);
+      args.push('-d', join(folder, 'body'));
+    }
+    args.push(`http://${load.host}${load.path}`);
+    const { stdout } = await run(file, args.map(String), { env: { ...process.env, ...env } });
+    // A line a request: when it began, the status, and how long it took, in microseconds.
+    const lines = readFileSync(log, 'latin1')
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.split('\t'));
+    const micros = lines.map(([, , micro]) => Number(micro));
+    return {
+      callsPerSecond: Number(/finished in [^,]+, ([\d.]+) req\/s/.exec(stdout)?.[1]),
+      p50Ms: median(micros) / 1000,
+      p99Ms: quantile(micros, 0.99) / 1000,
+      statuses: count(lines.map(([, status]) => status ?? '')),
+      bodyBytes: Number(/\((\d+)\) data$/m.exec(stdout)?.[1]),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function count(words: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const word of words) counts[word] = (counts[word] ?? 0) + 1;
+  return counts;
+}
+
+/** The same by Node, in a process of its own. */
+async function ownClient(load: Load): Promise<LoadResult> {
+  const { body, ...rest } = load;
+  const LOAD = JSON.stringify({ ...rest, ...(body === undefined ? {} : { body: Buffer.from(body).toString('base64') }) });
+  const program = join(import.meta.dirname, 'load-client.ts');
+  const { stdout } = await run(process.execPath, [program], { env: { ...process.env, LOAD } });
+  return JSON.parse(stdout) as LoadResult;
+}

@@ -1,0 +1,117 @@
+import { spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { databaseUrl } from '../test/support/service.ts';
+import type { DataSet } from './data.ts';
+import type { FloorOptions } from './floor.ts';
+import type { TextbookOptions } from './textbook.ts';
+
+/** A server under test, as a process of its own. Its log goes to a file, as it would in production, and never through us. */
+export interface Program {
+  readonly pid: number;
+  /** `host:port` of each port it listens on. */
+  readonly ports: { readonly grpc: string; readonly web?: string; readonly ops?: string };
+  /** What it has used so far. */
+  usage(): Usage;
+  /** Empties its log, which grows by megabytes a second under load. */
+  forgetLog(): void;
+  stop(signal?: NodeJS.Signals): Promise<void>;
+}
+
+/** What a process has used, where the system tells: on Linux. Elsewhere the numbers are NaN. */
+export interface Usage {
+  readonly cpuMs: number;
+  readonly rssMiB: number;
+}
+
+/** Connections to the database of each server under test. */
+export const connections = 10;
+
+const root = resolve(import.meta.dirname, '..');
+
+/** Starts our service on a data set: as in production, with authentication, scope, log, metrics and projector. */
+export function startOurs({ address }: DataSet, env: Readonly<Record<string, string>> = {}): Promise<Program> {
+  return startProgram(['src/main.ts', 'serve'], {
+    DATABASE_URL: databaseUrl(address),
+    DATABASE_POOL_SIZE: String(connections),
+    HOST: '127.0.0.1',
+    GRPC_PORT: '0',
+    WEB_PORT: '0',
+    OPS_PORT: '0',
+    RATE_LIMIT_PER_MINUTE: '0',
+    ...env,
+  });
+}
+
+/** Starts the floor; the sizes of its answers are those of ours. */
+export function startFloor(data: DataSet, owner: Buffer, getBytes: number, listBytes: number): Promise<Program> {
+  const options: FloorOptions = { ...common(data, owner), getBytes, listBytes };
+  return startProgram(['bench/floor.ts'], { FLOOR: JSON.stringify(options) });
+}
+
+/** Starts the textbook. */
+export function startTextbook(data: DataSet, owner: Buffer): Promise<Program> {
+  const options: TextbookOptions = common(data, owner);
+  return startProgram(['bench/textbook.ts'], { TEXTBOOK: JSON.stringify(options) });
+}
+
+function common({ address }: DataSet, owner: Buffer) {
+  const { socketPath = '', user, database } = address;
+  return { socketPath, user, database, connections, owner: owner.toString('hex') };
+}
+
+/** Runs a program of the repository until it says where it listens. */
+async function startProgram(args: readonly string[], env: Readonly<Record<string, string>>): Promise<Program> {
+  const folder = mkdtempSync(join(tmpdir(), 'tasks-bench-'));
+  const logFile = join(folder, 'log');
+  const log = openSync(logFile, 'a');
+  const child = spawn(process.execPath, args, {
+    cwd: root,
+    env: { PATH: process.env['PATH'] ?? '', ...env },
+    stdio: ['ignore', log, log],
+  });
+  closeSync(log);
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const killWithUs = (): void => void child.kill('SIGKILL');
+  process.once('exit', killWithUs);
+  const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
+    child.kill(signal);
+    const late = setTimeout(() => child.kill('SIGKILL'), 15_000);
+    await ended;
+    clearTimeout(late);
+    process.off('exit', killWithUs);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  for (;;) {
+    const printed = readFileSync(logFile, 'utf8');
+    const line = printed.split('\n').find((text) => text.includes('"msg":"listening"') && text.endsWith('}'));
+    if (line !== undefined && child.pid !== undefined) {
+      const { pid } = child;
+      const ports = JSON.parse(line) as Program['ports'];
+      return { pid, ports, usage: () => usageOf(pid), forgetLog: () => truncateSync(logFile), stop };
+    }
+    if (child.exitCode !== null || child.signalCode !== null) {
+      rmSync(folder, { recursive: true, force: true });
+      throw new Error(`${args.join(' ')} ended: ${printed}`);
+    }
+    await sleep(20);
+  }
+}
+
+/** Linux counts processor time in hundredths of a second, whatever the machine. */
+const msPerTick = 10;
+
+function usageOf(pid: number): Usage {
+  try {
+    // The name of the program, in brackets, may hold anything; behind it the fields are numbers.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    const rss = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    return { cpuMs: (Number(fields[11]) + Number(fields[12])) * msPerTick, rssMiB: Number(rss) / 1024 };
+  } catch {
+    return { cpuMs: Number.NaN, rssMiB: Number.NaN };
+  }
+}
