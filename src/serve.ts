@@ -6,7 +6,9 @@ import { closeDatabase, type Database, openDatabase, requireDatabase } from './d
 import { migrateUp, requireNewestSchema } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { projectionStallMs } from './db/outbox.ts';
+import { addPoolMetrics } from './db/pool-metrics.ts';
 import { readPageTokenKey } from './db/settings.ts';
+import { measureStatements, withStatements } from './db/statements.ts';
 import { createTaskRepository } from './db/task-repository.ts';
 import { missingTriggers } from './db/triggers.ts';
 import { createFindUser } from './db/user-lookup.ts';
@@ -56,7 +58,6 @@ export async function serve(config: Config): Promise<void> {
   if (engine !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
   else await requireNewestSchema(database);
 
-  const keys = createApiKeyRepository(database);
   const tokens = engine === undefined ? {} : await prepareDemo(address);
   if (stop.aborted) return;
   if (engine !== undefined) {
@@ -65,6 +66,8 @@ export async function serve(config: Config): Promise<void> {
   }
 
   const registry = new Registry();
+  addPoolMetrics(registry, { primary: database });
+  const run = measureStatements(registry);
   const projector = config.PROJECTOR ? createProjector({ address, log }) : undefined;
   if (projector !== undefined) {
     addProjectorMetrics(registry, projector);
@@ -73,20 +76,22 @@ export async function serve(config: Config): Promise<void> {
   }
 
   const service = createTasksService({
-    tasks: createTaskRepository(database, config.AGENT_INACTIVE_SECONDS),
-    resolveQuery: createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS)),
+    tasks: withStatements(createTaskRepository(database, config.AGENT_INACTIVE_SECONDS), taskStatements, run),
+    resolveQuery: createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run)),
     pageTokens: createPageTokens([
       config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
       ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
     ]),
   });
+  const keys = withStatements(createApiKeyRepository(database), { find: 'find_session', noteUse: 'note_session_use' }, run);
+  const findUser = createFindUser(database);
   // A connection of their own: when all of the pool are busy, the service is busy and not unready.
   const watched = openDatabase(address, { size: 1, statementTimeoutMs: 1000 });
   parts.defer(() => closeDatabase(watched));
   const host = config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
     handlers: service,
-    findUser: createFindUser(database),
+    findUser: (...user) => run('find_user', () => findUser(...user)),
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, log),
     host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
@@ -148,6 +153,14 @@ function openCertificates(config: Config, log: Logger): Certificates | undefined
   const { TLS_CERT_FILE: cert, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: clientCa } = config;
   return cert === undefined || key === undefined ? undefined : createCertificates({ cert, key, clientCa }, log);
 }
+
+/** What the statements of the task repository are called. */
+const taskStatements = {
+  list: 'list_tasks',
+  count: 'count_tasks',
+  getById: 'get_task_by_id',
+  getByName: 'get_task_by_name',
+} as const;
 
 /** Coder's limit, for clients of its endpoints (coderd/coderd.go). */
 const coderCallsPerMinute = 512;

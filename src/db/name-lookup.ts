@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Database } from './connection.ts';
 import { equalsInAnyCase, foldCase } from './letter-case.ts';
+import { type RunStatement, runUnseen } from './statements.ts';
 
 /** Finds the ids behind the names in a query. What was found is remembered for a few seconds; what was not found is not. */
 export interface NameLookup {
@@ -23,8 +24,9 @@ const maxNames = 10_000;
  * Looks names up in the database.
  *
  * @param rememberSeconds how long an answer may be used again, 0 for never.
+ * @param run what runs each statement.
  */
-export function createNameLookup(database: Database, rememberSeconds: number): NameLookup {
+export function createNameLookup(database: Database, rememberSeconds: number, run: RunStatement = runUnseen): NameLookup {
   const remembered = new LRUCache<string, readonly Buffer[]>({ max: maxNames, ttl: Math.max(1, rememberSeconds * 1000) });
   const lookUp = async (kind: keyof typeof folded, name: string): Promise<readonly Buffer[]> => {
     const fold = foldCase(name);
@@ -33,7 +35,8 @@ export function createNameLookup(database: Database, rememberSeconds: number): N
     const known = remembered.get(key);
     if (known !== undefined) return known;
     // select users.id from users where users.username_lower = ?
-    const found = (await database.from(kind).where(`${kind}.${folded[kind]}`, fold).select(`${kind}.id`)) as { id: Buffer }[];
+    const query = database.from(kind).where(`${kind}.${folded[kind]}`, fold).select(`${kind}.id`);
+    const found = (await run(`find_${kind}`, async () => query)) as { id: Buffer }[];
     const ids = found.map(({ id }) => id);
     if (ids.length > 0 && rememberSeconds > 0) remembered.set(key, ids);
     return ids;
@@ -54,16 +57,17 @@ export function createNameLookup(database: Database, rememberSeconds: number): N
         .select('g.id', 'g.organization_id as organizationId');
       if (organization === undefined) query.where('o.is_default', true);
       else query.where('o.name_lower', foldCase(organization));
-      return ((await query) as { id: Buffer; organizationId: Buffer }[])[0];
+      return ((await run('find_group', async () => query)) as { id: Buffer; organizationId: Buffer }[])[0];
     },
     async shareOrganization(userId, otherId) {
       // select 1 from organization_members as a join organization_members as b on … where a.user_id = ? and b.user_id = ? limit 1
-      const rows = (await database
+      const query = database
         .from({ a: 'organization_members' })
         .join({ b: 'organization_members' }, 'b.organization_id', 'a.organization_id')
         .where({ 'a.user_id': userId, 'b.user_id': otherId })
         .limit(1)
-        .select(database.raw('1'))) as unknown[];
+        .select(database.raw('1'));
+      const rows = (await run('share_organization', async () => query)) as unknown[];
       return rows.length > 0;
     },
   };

@@ -66,6 +66,33 @@ export async function projectionStallMs(database: Database): Promise<number> {
   return Math.max(0, Number(row?.stall ?? 0) / 1000);
 }
 
+/** Where the count of what waits in the outbox ends: counting further would cost more than it says. */
+export const maxWaiting = 10_000;
+
+/** How much waits in the outbox, and how long the feed is. */
+export interface Backlog {
+  /** Rows of the outbox, {@link maxWaiting} at most. */
+  readonly waiting: number;
+  /** Sequence of the newest event of the feed. */
+  readonly seq: number;
+  /** Events of the feed that are kept. */
+  readonly events: number;
+}
+
+/**
+ * Counts what waits, and the feed.
+ *
+ *   select (select count(*) from (select 1 from workspace_changes limit 10000) as w) as waiting, p.seq, p.seq - p.floor_seq as events
+ *   from projector_state as p where p.id = 1
+ */
+export async function readBacklog(database: Database): Promise<Backlog> {
+  const [[row]] = (await database.raw(
+    `select (select count(*) from (select 1 from \`workspace_changes\` limit ${maxWaiting}) as \`w\`) as \`waiting\`,
+       \`p\`.\`seq\`, \`p\`.\`seq\` - \`p\`.\`floor_seq\` as \`events\` from \`projector_state\` as \`p\` where \`p\`.\`id\` = 1`,
+  )) as [[Record<keyof Backlog, number | string>]];
+  return { waiting: Number(row.waiting), seq: Number(row.seq), events: Number(row.events) };
+}
+
 /**
  * Deletes exactly these rows.
  *

@@ -1,9 +1,15 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
+import { type Backlog, maxWaiting } from '../db/outbox.ts';
 import type { Projector, ProjectorStatus } from './projector.ts';
 
+type CounterOf = Exclude<keyof ProjectorStatus, 'active' | 'lagMs' | 'backlog' | 'parked'>;
+
 /** The counters of a projector as metrics: name, meaning, and where the number is. */
-const counters: readonly (readonly [name: string, help: string, of: keyof ProjectorStatus])[] = [
+const counters: readonly (readonly [name: string, help: string, of: CounterOf])[] = [
+  ['tasks_projector_polls_total', 'Looks of this process into the outbox.', 'polls'],
+  ['tasks_projector_poll_seconds_total', 'How long the looks into the outbox took in all, in seconds.', 'pollSeconds'],
   ['tasks_projector_batches_total', 'Batches that were projected by this process.', 'batches'],
+  ['tasks_projector_batch_seconds_total', 'How long the batches took in all, in seconds.', 'batchSeconds'],
   ['tasks_projector_changes_total', 'Changes taken from the outbox by this process.', 'changes'],
   ['tasks_projector_events_total', 'Events written to the feed by this process.', 'events'],
   ['tasks_projector_swept_total', 'Workspaces that the sweep of this process compared with their sources.', 'swept'],
@@ -24,7 +30,7 @@ export function addProjectorMetrics(registry: Registry, projector: Projector): v
       registers,
       collect() {
         this.reset();
-        this.inc(Number(projector.status()[of]));
+        this.inc(projector.status()[of]);
       },
     });
   }
@@ -45,6 +51,21 @@ export function addProjectorMetrics(registry: Registry, projector: Projector): v
       this.set(lagMs === undefined ? Number.NaN : lagMs / 1000);
     },
   });
+  const backlogs: readonly (readonly [name: string, help: string, of: keyof Backlog])[] = [
+    ['tasks_projector_outbox_rows', `Changes that wait in the outbox, counted up to ${maxWaiting}.`, 'waiting'],
+    ['tasks_feed_seq', 'Sequence of the newest event of the feed.', 'seq'],
+    ['tasks_feed_events', 'Events of the feed that are kept.', 'events'],
+  ];
+  for (const [name, help, of] of backlogs) {
+    new Gauge({
+      name,
+      help: `${help} NaN while the database is away.`,
+      registers,
+      collect() {
+        this.set(projector.status().backlog?.[of] ?? Number.NaN);
+      },
+    });
+  }
   new Gauge({
     name: 'tasks_projector_parked',
     help: 'Changes that could not be projected and wait in workspace_changes_failed.',

@@ -4,10 +4,12 @@ import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { changeKinds } from '../db/noted-tables.ts';
 import {
+  type Backlog,
   type Change,
   changesPerBatch,
   deleteChanges,
   oldestChangeMs,
+  readBacklog,
   readChanges,
   workspaceIdsAfter,
   workspacesOf,
@@ -47,7 +49,14 @@ export interface ProjectorStatus {
   readonly active: boolean;
   /** Milliseconds since the oldest change that is not projected yet; 0 when there is none; undefined while the database is away. */
   readonly lagMs: number | undefined;
+  /** What waits in the outbox, and how long the feed is, as seen within the last second or so; undefined while the database is away. */
+  readonly backlog: Backlog | undefined;
+  /** Looks into the outbox, and how long they took in all. */
+  readonly polls: number;
+  readonly pollSeconds: number;
   readonly batches: number;
+  /** How long the batches took in all. */
+  readonly batchSeconds: number;
   /** Rows taken from the outbox. */
   readonly changes: number;
   readonly events: number;
@@ -110,6 +119,9 @@ const sweepRest = 30;
 const pruneEveryMs = 1000;
 const prunesAtOnce = 10;
 
+/** How often what waits in the outbox is counted, in milliseconds. */
+const countEveryMs = 1000;
+
 /** After so many milliseconds without a look into the outbox, something may wait in it. A standby looks each second. */
 const unseenMs = 2000;
 
@@ -131,12 +143,24 @@ const defaultRetention: FeedRetention = { seconds: 3600, events: 1_000_000 };
  */
 export function createProjector(options: ProjectorOptions): Projector {
   const { address, log, onEvents, onBatch, retention = defaultRetention, sweepPassMs = 60_000 } = options;
-  const counters = { batches: 0, changes: 0, events: 0, swept: 0, repairs: 0, parked: 0 };
+  const counters = {
+    polls: 0,
+    pollSeconds: 0,
+    batches: 0,
+    batchSeconds: 0,
+    changes: 0,
+    events: 0,
+    swept: 0,
+    repairs: 0,
+    parked: 0,
+  };
   const stopping = new AbortController();
   let running: Promise<void> | undefined;
   let database: Database | undefined;
   let active = false;
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
+  let backlog: Backlog | undefined;
+  let countAt = 0;
 
   /** How often it failed since it last worked for a while; told once. */
   let failures = 0;
@@ -149,6 +173,7 @@ export function createProjector(options: ProjectorOptions): Projector {
         await project(database);
       } catch (error) {
         lag = undefined;
+        backlog = undefined;
         if (error instanceof FencedError) {
           rest = fencedMs;
           log.info('another projector is active now');
@@ -195,8 +220,15 @@ export function createProjector(options: ProjectorOptions): Projector {
   }
 
   async function measureLag(database: Database): Promise<number | undefined> {
+    const started = performance.now();
     const waits = await oldestChangeMs(database);
     lag = { milliseconds: waits ?? 0, seenAt: performance.now() };
+    counters.polls += 1;
+    counters.pollSeconds += (lag.seenAt - started) / 1000;
+    if (lag.seenAt >= countAt) {
+      backlog = await readBacklog(database);
+      countAt = lag.seenAt + countEveryMs;
+    }
     return waits;
   }
 
@@ -222,10 +254,12 @@ export function createProjector(options: ProjectorOptions): Projector {
       return done;
     });
     if (counters.parked > 0) counters.parked = await countParked(database);
+    const seconds = (performance.now() - began) / 1000;
     counters.batches += 1;
+    counters.batchSeconds += seconds;
     counters.changes += changes.length;
     tell(written);
-    onBatch?.({ changes: changes.length, events: written.events.length, seconds: (performance.now() - began) / 1000 });
+    onBatch?.({ changes: changes.length, events: written.events.length, seconds });
   }
 
   async function park(database: Database, epoch: number, change: Change, error: unknown): Promise<void> {
@@ -345,7 +379,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       const elapsed = lag === undefined ? 0 : performance.now() - lag.seenAt;
       // Nobody has looked for a while: then whatever came since waits.
       const waits = lag !== undefined && (lag.milliseconds > 0 || elapsed > unseenMs);
-      return { active, lagMs: lag === undefined ? undefined : waits ? lag.milliseconds + elapsed : 0, ...counters };
+      return { active, lagMs: lag === undefined ? undefined : waits ? lag.milliseconds + elapsed : 0, backlog, ...counters };
     },
   };
 }

@@ -157,6 +157,7 @@ function newRequestId(): string {
 export class RunningCall implements Call {
   readonly requestId: string;
   caller: Caller = anyone;
+  rows?: number;
   readonly #chain: ChainState;
   readonly #method: MethodInChain;
   readonly #incoming: Incoming;
@@ -356,6 +357,7 @@ export class RunningCall implements Call {
       protocol: this.#incoming.protocol,
       code: statusNames[failure?.code ?? 0],
       durationMs: Math.round(milliseconds * 1000) / 1000,
+      rows: this.rows,
       caller: this.caller === anyone ? undefined : formatUuid(this.caller.userId),
       requestId: this.requestId,
       peer: this.#incoming.peer,

@@ -11,4 +11,6 @@ export interface Call {
   readonly signal: AbortSignal;
   /** The call's own logger, which adds the request id. */
   readonly log: Logger;
+  /** How many tasks were read for it, for the log; whoever reads them says so. */
+  rows?: number;
 }

@@ -69,6 +69,7 @@ export function createTasksService(parts: {
         tasks.list(scope, question),
         request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1) : undefined,
       ]);
+      call.rows = (call.rows ?? 0) + rows.length; // a call of another shape reads several pages
       const page = rows.slice(0, Math.min(query.pageSize, rowsWithin(rows, maxPageBytes)));
       const last = page.at(-1);
       return create(ListTasksResponseSchema, {
@@ -84,6 +85,7 @@ export function createTasksService(parts: {
     async getTask(request, call) {
       const scope = scopeOf(call.caller);
       const row = await rowOf(request, scope, call);
+      call.rows = row === undefined ? 0 : 1;
       if (row === undefined) throw taskNotFound();
       return create(GetTaskResponseSchema, { task: toTask(row, call.caller.userId) });
     },
