@@ -1,4 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
@@ -6,6 +8,7 @@ import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
 import { noteWorkspaces } from '../../src/db/outbox.ts';
 import { statementNames } from '../../src/db/statements.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
@@ -22,6 +25,8 @@ describeOnEngines('the metrics of the service', (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let token: string;
+  let folder: string;
+  let authority: Authority;
 
   beforeAll(async () => {
     testDatabase = await createTestDatabase(engine);
@@ -30,12 +35,16 @@ describeOnEngines('the metrics of the service', (engine) => {
     const ownerId = await insertUser(database, { username: 'someone', memberships: [[home]] });
     for (let i = 0; i < 3; i++) await insertRunningTask(database, { owner_id: ownerId, organization_id: home });
     token = (await createApiKeyRepository(database).create('someone', { lifetimeSeconds: 3600, name: 'test' })) ?? '';
-    service = await startService(testDatabase.address);
+    folder = mkdtempSync(join(tmpdir(), 'metrics-'));
+    authority = makeAuthority(folder, 'ca');
+    const { certFile, keyFile } = authority.issue('service');
+    service = await startService(testDatabase.address, { TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile });
     await vi.waitFor(async () => expect(await database('workspace_tasks').select('id')).toHaveLength(3), { timeout: 10_000 });
   });
   afterAll(async () => {
     expect(await service.stop()).toBe(0);
     await testDatabase.drop();
+    rmSync(folder, { recursive: true, force: true });
   });
 
   const scrape = async () => (await fetch(`http://${service.ops}/metrics`)).text();
@@ -51,7 +60,8 @@ describeOnEngines('the metrics of the service', (engine) => {
       (sample) => sample.name === name && Object.entries(labels).every(([key, text]) => sample.labels[key] === text),
     )?.value;
   const headers = () => ({ 'coder-session-token': token });
-  const client = () => createClient(TasksService, createGrpcTransport({ baseUrl: `http://${service.grpc}` }));
+  const client = () =>
+    createClient(TasksService, createGrpcTransport({ baseUrl: `https://${service.grpc}`, nodeOptions: { ca: authority.cert } }));
 
   test('are those of docs/metrics.md, with their types and labels, and no others', async () => {
     // What the library measures of the process has labels of Node's types, which come and go.
