@@ -63,6 +63,10 @@ const environment = z.object({
   REFLECTION: flag.optional(),
   RATE_LIMIT_PER_MINUTE: integer(0, 1_000_000).optional(),
   AUTH_CACHE_SECONDS: integer(0, 3600).default(5),
+  JWT_ISSUER: z.string().optional(),
+  JWT_AUDIENCE: z.string().optional(),
+  JWT_JWKS: z.string().refine(isKeySetPlace, 'must be a file, or an https address without a password').optional(),
+  JWT_ROLES_CLAIM: z.string().optional(),
   AGENT_INACTIVE_SECONDS: integer(2, 86_400).default(30),
   PAGE_TOKEN_KEY: key.optional(),
   PAGE_TOKEN_KEY_OLD: key.optional(),
@@ -112,6 +116,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   } else if (given['TLS_CLIENT_CA_FILE'] !== undefined && given['TLS_CERT_FILE'] === undefined) {
     problems.push('TLS_CLIENT_CA_FILE: needs TLS_CERT_FILE and TLS_KEY_FILE');
   }
+  const jwt = ['JWT_ISSUER', 'JWT_AUDIENCE', 'JWT_JWKS'].filter((name) => given[name] !== undefined).length;
+  if (jwt % 3 !== 0) problems.push('JWT_ISSUER, JWT_AUDIENCE and JWT_JWKS: each needs the others');
+  else if (jwt === 0 && given['JWT_ROLES_CLAIM'] !== undefined) problems.push('JWT_ROLES_CLAIM: needs JWT_ISSUER');
   const ports = ['GRPC_PORT', 'WEB_PORT', 'OPS_PORT'] as const;
   for (const [index, name] of ports.entries()) {
     const port = portOf(given, name);
@@ -168,6 +175,14 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
 function isOrigin(text: string): boolean {
   const url = URL.parse(text);
   return url !== null && /^https?:$/.test(url.protocol) && url.origin === text;
+}
+
+/** Whether keys may come from a place. Keys that came in clear text could be anybody's, unless they come from this machine. */
+function isKeySetPlace(text: string): boolean {
+  if (!/^[a-z]+:\/\//i.test(text)) return true;
+  const url = URL.parse(text);
+  if (url === null || url.username !== '' || url.password !== '') return false;
+  return url.protocol === 'https:' || (url.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname));
 }
 
 function decode(text: string): string | undefined {

@@ -20,6 +20,7 @@ export type Reason =
   | 'RATE_LIMITED'
   | 'OVERLOADED'
   | 'DATABASE_UNAVAILABLE'
+  | 'ISSUER_UNAVAILABLE'
   | 'QUERY_TOO_EXPENSIVE'
   | 'RESUME_TOKEN_EXPIRED'
   | 'DEADLINE_EXCEEDED'
@@ -105,6 +106,11 @@ export function rateLimited(retryMs: number): ConnectError {
 /** UNAVAILABLE because the database is away. */
 export function databaseUnavailable(cause: unknown): ConnectError {
   return failure(Code.Unavailable, 'the database is unavailable, try again', 'DATABASE_UNAVAILABLE', [retryIn(1000)], cause);
+}
+
+/** UNAVAILABLE because the keys of the issuer of JSON Web Tokens cannot be had, and the token's is not a known one. */
+export function issuerUnavailable(cause: unknown): ConnectError {
+  return failure(Code.Unavailable, 'the token cannot be checked now, try again', 'ISSUER_UNAVAILABLE', [retryIn(1000)], cause);
 }
 
 /** UNAVAILABLE because more calls want the database than it has connections for. */

@@ -12,6 +12,7 @@ import { measureStatements, withStatements } from './db/statements.ts';
 import { createTaskRepository } from './db/task-repository.ts';
 import { missingTriggers } from './db/triggers.ts';
 import { createFindUser } from './db/user-lookup.ts';
+import { createFindUserRights, type FindUserRights } from './db/user-rights.ts';
 import { keepDemoAgentsConnected } from './demo/demo.ts';
 import { removeDemoFile, writeDemoFile } from './demo/demo-file.ts';
 import { prepareDemo } from './demo/prepare-demo.ts';
@@ -25,6 +26,7 @@ import { type Certificates, createCertificates } from './server/certificates.ts'
 import { createRateLimit } from './server/rate-limit.ts';
 import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
+import { createVerifyJwt, type VerifyJwt } from './server/verify-jwt.ts';
 import { aborted, stopSignal } from './stop-signal.ts';
 import { createPageTokens } from './tasks/page-token.ts';
 import { createResolveQuery } from './tasks/resolve-query.ts';
@@ -85,6 +87,8 @@ export async function serve(config: Config): Promise<void> {
   });
   const keys = withStatements(createApiKeyRepository(database), { find: 'find_session', noteUse: 'note_session_use' }, run);
   const findUser = createFindUser(database);
+  const findRights = createFindUserRights(database);
+  const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);
   // A connection of their own: when all of the pool are busy, the service is busy and not unready.
   const watched = openDatabase(address, { size: 1, statementTimeoutMs: 1000 });
   parts.defer(() => closeDatabase(watched));
@@ -92,7 +96,7 @@ export async function serve(config: Config): Promise<void> {
   const server = createServer({
     handlers: service,
     findUser: (...user) => run('find_user', () => findUser(...user)),
-    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, log),
+    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, { log, verifyJwt }),
     host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     certificates,
@@ -161,6 +165,13 @@ const taskStatements = {
   getById: 'get_task_by_id',
   getByName: 'get_task_by_name',
 } as const;
+
+/** What checks JSON Web Tokens, if an issuer is set. */
+function jwtCallers(config: Config, findUser: FindUserRights, log: Logger): VerifyJwt | undefined {
+  const { JWT_ISSUER: issuer, JWT_AUDIENCE: audience, JWT_JWKS: jwks, JWT_ROLES_CLAIM: rolesClaim } = config;
+  if (issuer === undefined || audience === undefined || jwks === undefined) return undefined;
+  return createVerifyJwt({ issuer, audience, jwks, rolesClaim }, findUser, log);
+}
 
 /** Coder's limit, for clients of its endpoints (coderd/coderd.go). */
 const coderCallsPerMinute = 512;

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { Membership, Permission, RolePermissions } from '../tasks/caller.ts';
 import type { Database } from './connection.ts';
+import { type RightsRow, rightsColumns, toUserRights, toWords, type UserRights } from './user-rights.ts';
 
 /** A session token taken apart: `<id>-<secret>`, 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
 export interface SessionToken {
@@ -20,7 +20,7 @@ export function hashSecret(secret: string): Buffer {
 }
 
 /** A key with its user, as the check of a token needs them. */
-export interface ApiKey {
+export interface ApiKey extends UserRights {
   readonly hashedSecret: Buffer;
   /** What the key is good for, in Coder's words. */
   readonly scopes: readonly string[];
@@ -31,14 +31,6 @@ export interface ApiKey {
   readonly useIsDue: boolean;
   /** Milliseconds until the key expires, by the database's clock. Negative when it has. */
   readonly expiresInMs: number;
-  readonly userId: Buffer;
-  readonly username: string;
-  /** `active`, `dormant` or `suspended`. */
-  readonly userStatus: string;
-  readonly roles: readonly string[];
-  readonly customRoles: readonly RolePermissions[];
-  readonly memberships: readonly Membership[];
-  readonly groupIds: readonly Buffer[];
 }
 
 /** A key as `keys list` shows it. */
@@ -72,21 +64,9 @@ export interface ApiKeyRepository {
 
 /** Keeps session tokens in `api_keys`, the way Coder does. */
 export function createApiKeyRepository(database: Database): ApiKeyRepository {
-  /** The roles of these names that are not built in. */
-  const customRoles = async (names: readonly string[]): Promise<CustomRoleRow[]> => {
-    const unknown = [...new Set(names)].filter((name) => !builtInRoles.has(name));
-    if (unknown.length === 0) return [];
-    // select r.name, … from custom_roles r where r.name in (…)
-    return (await database
-      .from({ r: 'custom_roles' })
-      .whereIn('r.name', unknown)
-      .select('r.name', 'r.organization_id', 'r.site_permissions', 'r.org_permissions', 'r.user_permissions')) as CustomRoleRow[];
-  };
-
   return {
     async find(id) {
-      // select …, (select json_arrayagg(hex(g.group_id)) from group_members g where g.user_id = u.id) as group_ids
-      // from api_keys k join users u on u.id = k.user_id and u.deleted = 0
+      // select … from api_keys k join users u on u.id = k.user_id and u.deleted = 0
       // left join organization_members m on m.user_id = u.id where k.id = ?        (a row for each membership)
       const rows = (await database
         .from({ k: 'api_keys' })
@@ -101,29 +81,10 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
           database.raw('k.expires_at < utc_timestamp(6) as expired'), // equal is still valid, as in Coder
           database.raw(`(${useIsDue}) as use_is_due`),
           database.raw('timestampdiff(microsecond, utc_timestamp(6), k.expires_at) div 1000 as expires_in_ms'),
-          'u.id as user_id',
-          'u.username',
-          'u.status',
-          'u.rbac_roles',
-          database
-            .from({ g: 'group_members' })
-            .whereRaw('?? = ??', ['g.user_id', 'u.id'])
-            .select(database.raw('json_arrayagg(hex(g.group_id))'))
-            .as('group_ids'),
-          'm.organization_id',
-          'm.roles',
+          ...rightsColumns(database),
         )) as KeyRow[];
       const [row] = rows;
       if (row === undefined) return undefined;
-      const roles = toWords(row.rbac_roles);
-      const memberships = rows.flatMap(({ organization_id: organizationId, roles: inOrganization }) =>
-        organizationId === null ? [] : [{ organizationId, roles: toWords(inOrganization) }],
-      );
-      const custom = await customRoles([roles, ...memberships.map((membership) => membership.roles)].flat());
-      const held = (names: readonly string[], organization: Buffer | null) =>
-        custom.filter(
-          (role) => names.includes(role.name) && (role.organization_id?.equals(organization ?? nowhere) ?? organization === null),
-        );
       return {
         hashedSecret: row.hashed_secret,
         scopes: row.scopes === null ? [row.scope] : toWords(row.scopes),
@@ -131,16 +92,7 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
         expired: row.expired === 1,
         useIsDue: row.use_is_due === 1,
         expiresInMs: Number(row.expires_in_ms),
-        userId: row.user_id,
-        username: row.username,
-        userStatus: row.status,
-        roles,
-        customRoles: held(roles, null).map(toPermissions),
-        memberships: memberships.map((membership) => ({
-          ...membership,
-          customRoles: held(membership.roles, membership.organizationId).map(toPermissions),
-        })),
-        groupIds: toWords(row.group_ids).map((hex) => Buffer.from(hex, 'hex')),
+        ...(await toUserRights(database, row, rows)),
       };
     },
 
@@ -202,7 +154,7 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
 const extensionIsDue = `timestampdiff(second, utc_timestamp(6), k.expires_at) <= k.lifetime_seconds - 3600`;
 const useIsDue = `timestampdiff(second, k.last_used, utc_timestamp(6)) > 3600 or ${extensionIsDue} or u.status = 'dormant'`;
 
-interface KeyRow {
+interface KeyRow extends RightsRow {
   readonly hashed_secret: Buffer;
   readonly scope: string;
   readonly scopes: unknown;
@@ -210,66 +162,6 @@ interface KeyRow {
   readonly expired: 0 | 1;
   readonly use_is_due: 0 | 1;
   readonly expires_in_ms: number | string;
-  readonly user_id: Buffer;
-  readonly username: string;
-  readonly status: string;
-  readonly rbac_roles: unknown;
-  readonly group_ids: unknown;
-  readonly organization_id: Buffer | null;
-  readonly roles: unknown;
-}
-
-interface CustomRoleRow {
-  readonly name: string;
-  readonly organization_id: Buffer | null;
-  readonly site_permissions: unknown;
-  readonly org_permissions: unknown;
-  readonly user_permissions: unknown;
-}
-
-/** Coder's own roles (coderd/rbac/roles.go); a row of custom_roles of one of these names is never looked for. */
-const builtInRoles: ReadonlySet<string> = new Set([
-  'owner',
-  'member',
-  'template-admin',
-  'user-admin',
-  'auditor',
-  'organization-admin',
-  'organization-member',
-  'organization-template-admin',
-  'organization-user-admin',
-  'organization-auditor',
-  'organization-workspace-creation-ban',
-]);
-
-/** No organization has this id. */
-const nowhere = Buffer.alloc(16);
-
-function toPermissions(row: CustomRoleRow): RolePermissions {
-  return {
-    site: toPermissionList(row.site_permissions),
-    organization: toPermissionList(row.org_permissions),
-    user: toPermissionList(row.user_permissions),
-  };
-}
-
-/** Permissions in a JSON array, as Coder stores them. Anything else permits nothing. */
-function toPermissionList(json: unknown): Permission[] {
-  return toArray(json).flatMap((entry) => {
-    const { negate, resource_type: resource, action } = Object(entry) as Record<string, unknown>;
-    return typeof resource === 'string' && typeof action === 'string' ? [{ negate: negate === true, resource, action }] : [];
-  });
-}
-
-/** Words in a JSON array. Anything else gives none. */
-function toWords(json: unknown): string[] {
-  return toArray(json).filter((word) => typeof word === 'string');
-}
-
-/** mysql2 parses columns of the type JSON, but not every expression that gives JSON on MariaDB. */
-function toArray(json: unknown): unknown[] {
-  const value: unknown = typeof json === 'string' ? JSON.parse(json) : json;
-  return Array.isArray(value) ? value : [];
 }
 
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';

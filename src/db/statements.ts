@@ -8,6 +8,7 @@ export const statementNames = [
   'get_task_by_name',
   'find_session',
   'note_session_use',
+  'find_jwt_user',
   'find_user',
   'find_users',
   'find_organizations',

@@ -5,6 +5,7 @@ import { parseUuid } from '../db/uuid.ts';
 import { unauthenticated } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Caller } from '../tasks/caller.ts';
+import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
 
 /** Reads a header of the call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
 export type HeaderReader = (name: string) => string | undefined;
@@ -32,8 +33,16 @@ const readingScopes: ReadonlySet<string> = new Set([
   'task:read',
 ]);
 
+/** What authentication may be given besides the session tokens. */
+export interface AuthenticateOptions {
+  readonly log?: Logger;
+  /** Checks JSON Web Tokens; without it they are no tokens. */
+  readonly verifyJwt?: VerifyJwt | undefined;
+}
+
 /**
- * Checks session tokens against the database.
+ * Checks session tokens against the database, and JSON Web Tokens against their issuer's keys. The two are told apart by their
+ * form, and what has neither form costs nothing.
  *
  * A verified caller is remembered for a few seconds, so that a warm call needs no statement for it; a revoked token works for at
  * most that long. Negative answers are not remembered. Calls that come at once with one token share one look.
@@ -42,14 +51,29 @@ const readingScopes: ReadonlySet<string> = new Set([
  *
  * @param rememberSeconds how long a verified caller may be remembered, 0 for never.
  */
-export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: number, log?: Logger): Authenticate {
+export function createAuthenticate(
+  keys: ApiKeyRepository,
+  rememberSeconds: number,
+  { log, verifyJwt }: AuthenticateOptions = {},
+): Authenticate {
   // By the hash of the token, so that a dump of the memory holds no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
   const underWay = new Map<string, Promise<Caller>>();
 
-  const verify = async (token: string, hash: string): Promise<Caller> => {
+  const remember = (hash: string, caller: Caller, expiresInMs: number): Caller => {
+    const ttl = Math.min(rememberSeconds * 1000, expiresInMs);
+    if (ttl > 0) remembered.set(hash, caller, { ttl });
+    return caller;
+  };
+
+  const verify = async (token: Token, hash: string): Promise<Caller> => {
+    if (token.kind === 'jwt') {
+      if (verifyJwt === undefined) throw unauthenticated();
+      const { caller, expiresAt } = await verifyJwt(token.text);
+      return remember(hash, caller, expiresAt - Date.now());
+    }
     // The form is checked before the database is asked: most of what is no token costs nothing.
-    const parts = parseSessionToken(token);
+    const parts = parseSessionToken(token.text);
     const key = parts === undefined ? undefined : await keys.find(parts.id);
     if (parts === undefined || key === undefined) throw unauthenticated();
     const secret = hashSecret(parts.secret);
@@ -71,15 +95,13 @@ export function createAuthenticate(keys: ApiKeyRepository, rememberSeconds: numb
       mayRead: key.scopes.some((scope) => readingScopes.has(scope)),
       ...allowed(key.allowList),
     };
-    const ttl = Math.min(rememberSeconds * 1000, key.expiresInMs);
-    if (ttl > 0) remembered.set(hash, caller, { ttl });
-    return caller;
+    return remember(hash, caller, key.expiresInMs);
   };
 
   return (header) => {
-    const token = sessionToken(header);
+    const token = tokenOf(header);
     if (token === undefined) return Promise.reject(unauthenticated());
-    const hash = createHash('sha256').update(token).digest('base64');
+    const hash = createHash('sha256').update(token.text).digest('base64');
     const known = remembered.get(hash);
     if (known !== undefined) return Promise.resolve(known);
     const present = underWay.get(hash);
@@ -98,11 +120,20 @@ function allowed(allowList: readonly string[] | undefined): { onlyIds?: Buffer[]
   return ofTasks.includes('*') ? {} : { onlyIds: ofTasks.map(parseUuid).filter((id) => id !== undefined) };
 }
 
-/** The first token that is given, even if it is a wrong one: the cookie, `coder-session-token`, then `authorization: Bearer`. */
-function sessionToken(header: HeaderReader): string | undefined {
+interface Token {
+  readonly kind: 'session' | 'jwt';
+  readonly text: string;
+}
+
+/**
+ * The first token that is given, even if it is a wrong one: the cookie, `coder-session-token`, then `authorization: Bearer`, where
+ * alone a JSON Web Token may be.
+ */
+function tokenOf(header: HeaderReader): Token | undefined {
   const cookie = /(?:^|;)\s*coder_session_token=([^;]*)/.exec(header('cookie') ?? '')?.[1]?.trim();
-  if (cookie) return cookie;
+  if (cookie) return { kind: 'session', text: cookie };
   const own = header('coder-session-token')?.trim();
-  if (own) return own;
-  return /^bearer +(\S+)\s*$/i.exec(header('authorization') ?? '')?.[1];
+  if (own) return { kind: 'session', text: own };
+  const text = /^bearer +(\S+)\s*$/i.exec(header('authorization') ?? '')?.[1];
+  return text === undefined ? undefined : { kind: looksLikeJwt(text) ? 'jwt' : 'session', text };
 }

@@ -58,6 +58,25 @@ test.each([
   expect(() => readConfig(env)).toThrow(message);
 });
 
+test.each([
+  [{ JWT_ISSUER: 'https://i' }, 'each needs the others'],
+  [{ JWT_ISSUER: 'https://i', JWT_JWKS: 'keys.json' }, 'each needs the others'],
+  [{ JWT_ROLES_CLAIM: 'roles' }, 'JWT_ROLES_CLAIM: needs JWT_ISSUER'],
+  [{ JWT_ISSUER: 'i', JWT_AUDIENCE: 'a', JWT_JWKS: 'http://issuer/keys' }, 'JWT_JWKS: must be a file'],
+  [{ JWT_ISSUER: 'i', JWT_AUDIENCE: 'a', JWT_JWKS: 'https://u:secret@issuer/keys' }, 'JWT_JWKS: must be a file'],
+  [{ JWT_ISSUER: 'i', JWT_AUDIENCE: 'a', JWT_JWKS: 'ftp://issuer/keys' }, 'JWT_JWKS: must be a file'],
+])('an issuer that cannot be trusted is refused: %j', (env, message) => {
+  expect(() => readConfig(env)).toThrow(message);
+  expect(() => readConfig(env)).not.toThrow(/secret/);
+});
+
+test.each(['https://issuer/keys', 'http://localhost:1/keys', 'http://[::1]:1/keys', '/etc/keys.json', 'keys.json'])(
+  'keys may be at %s',
+  (place) => {
+    expect(readConfig({ JWT_ISSUER: 'i', JWT_AUDIENCE: 'a', JWT_JWKS: place }).JWT_JWKS).toBe(place);
+  },
+);
+
 describe('ports and origins', () => {
   test('two ports are not the same, unless any will do', () => {
     expect(() => readConfig({ GRPC_PORT: '8080' })).toThrow('WEB_PORT: is the same port as GRPC_PORT');

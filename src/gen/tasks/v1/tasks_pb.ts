@@ -970,12 +970,12 @@ export const AgentLifecycleSchema: GenEnum<AgentLifecycle> = /*@__PURE__*/
 /**
  * Lists, gets and watches tasks.
  *
- * Callers authenticate with a Coder session token in the metadata `coder-session-token`, or as `authorization: Bearer <token>`.
- * Callers see the tasks they may read and no others: an unreadable task is answered exactly like an absent one.
+ * Callers authenticate with a Coder session token in the metadata `coder-session-token`, or as `authorization: Bearer <token>`,
+ * which may also be a JSON Web Token of the issuer that the service is set up with. Callers see the tasks they may read and no others: an unreadable task is answered exactly like an absent one.
  *
  * Every error carries a `google.rpc.ErrorInfo` with the domain `tasks.v1` and one of the reasons INVALID_ARGUMENT, INVALID_QUERY,
- * PAGE_TOKEN_INVALID, UNAUTHENTICATED, TASK_NOT_FOUND, RATE_LIMITED, OVERLOADED, DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE,
- * RESUME_TOKEN_EXPIRED, DEADLINE_EXCEEDED, SHUTTING_DOWN or INTERNAL. An INVALID_ARGUMENT also carries a `google.rpc.BadRequest`
+ * PAGE_TOKEN_INVALID, UNAUTHENTICATED, TASK_NOT_FOUND, RATE_LIMITED, OVERLOADED, DATABASE_UNAVAILABLE, ISSUER_UNAVAILABLE,
+ * QUERY_TOO_EXPENSIVE, RESUME_TOKEN_EXPIRED, DEADLINE_EXCEEDED, SHUTTING_DOWN or INTERNAL. An INVALID_ARGUMENT also carries a `google.rpc.BadRequest`
  * that names each wrong field; RESOURCE_EXHAUSTED and UNAVAILABLE carry a `google.rpc.RetryInfo` where a retry can help; an
  * INTERNAL carries a `google.rpc.RequestInfo` with the id under which the cause is logged. UNAVAILABLE may be retried.
  *
