@@ -13,6 +13,9 @@ export type Database = Knex;
  */
 const silenceMs = 3000;
 
+/** Statements that a connection keeps prepared. A server has room for 16,382 of all its connections together, unless told otherwise. */
+const maxPreparedStatements = 100;
+
 /** How a pool behaves. */
 export interface PoolOptions {
   /** Most connections. */
@@ -52,6 +55,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       dateStrings: true,
       supportBigNumbers: true,
       connectTimeout: 2000,
+      maxPreparedStatements,
     },
     pool: {
       min: 0,

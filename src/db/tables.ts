@@ -14,7 +14,6 @@ export interface TaskRow {
   readonly agent_lifecycle: number;
   readonly app_id: Buffer | null;
   readonly name: string;
-  readonly name_fold: Buffer;
   readonly display_name: string;
   readonly prompt: string;
   /** WorkspaceStatus. */
@@ -27,8 +26,6 @@ export interface TaskRow {
   readonly state_message: string;
   readonly state_uri: string;
   readonly favorite: 0 | 1;
-  readonly own_key: Buffer;
-  readonly run_key: Buffer;
   readonly dormant_at: string | null;
   readonly created_at: string;
   readonly updated_at: string;
@@ -45,6 +42,8 @@ export interface TaskRow {
   readonly last_used_at: string | null;
   /** From `workspace_agents`, judged by the database's clock; null without an agent. */
   readonly agent_status: AgentStatus | null;
+  /** The column that the list was ordered by, where the row does not have it anyway. */
+  readonly sort_key: Buffer | null;
 }
 
 /** Whether an agent is connected (coderd/database/modelmethods.go, WorkspaceAgent.Status). */

@@ -2,8 +2,11 @@ import type { Knex } from 'knex';
 import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import { foldCase } from './letter-case.ts';
+import { readRows } from './read-rows.ts';
+import { compileOnce, type Statement } from './statement-shapes.ts';
 import { aclKinds, type TaskRow, waitingOffset } from './tables.ts';
-import { agentStatus, applyFilter, type TaskFilter } from './task-filter.ts';
+import { joinNames, type TaskCells, taskColumns, taskRow } from './task-columns.ts';
+import { applyFilter, type TaskFilter } from './task-filter.ts';
 
 /**
  * The orders a list is read in. `key` is favorites, running, name; `run` is running, name: both are one column that ends in the
@@ -35,14 +38,14 @@ export interface TaskRepository {
   getByName(scope: Scope, owner: Buffer | string, name: string): Promise<TaskRow | undefined>;
 }
 
-/** Column and direction of each order, and the suffix of the indexes that serve it. */
+/** Columns and direction of each order, the suffix of the indexes that serve it, and the column that rows have for it alone. */
 const orders = {
-  key: { columns: ['own_key'], direction: 'asc', index: 'key' },
-  run: { columns: ['run_key'], direction: 'asc', index: 'run' },
-  name: { columns: ['name_fold', 'id'], direction: 'asc', index: 'name' },
-  'name desc': { columns: ['name_fold', 'id'], direction: 'desc', index: 'name' },
-  created_at: { columns: ['created_at', 'id'], direction: 'asc', index: 'ct' },
-  'created_at desc': { columns: ['created_at', 'id'], direction: 'desc', index: 'ct' },
+  key: { columns: ['own_key'], direction: 'asc', index: 'key', key: 't.own_key' },
+  run: { columns: ['run_key'], direction: 'asc', index: 'run', key: 't.run_key' },
+  name: { columns: ['name_fold', 'id'], direction: 'asc', index: 'name', key: 't.name_fold' },
+  'name desc': { columns: ['name_fold', 'id'], direction: 'desc', index: 'name', key: 't.name_fold' },
+  created_at: { columns: ['created_at', 'id'], direction: 'asc', index: 'ct', key: undefined },
+  'created_at desc': { columns: ['created_at', 'id'], direction: 'desc', index: 'ct', key: undefined },
 } as const;
 
 /** Only starting and running tasks can wait for input. */
@@ -54,70 +57,91 @@ const canWait: ReadonlySet<number> = new Set([2, 3]);
  */
 const maxBranches = 64;
 
+/** The texts of a question that are values: times, names, and what is looked for. */
+const valueTexts = ['after', 'owner', 'name', 'prompt', 'createdAfter', 'createdBefore', 'lastUsedAfter', 'lastUsedBefore'];
+
 /**
- * Reads tasks over Knex.
+ * Reads tasks by statements that Knex writes, once for each shape of question.
  *
  * @param agentInactiveSeconds how long an agent may be silent and still counts as connected.
  */
 export function createTaskRepository(database: Database, agentInactiveSeconds: number): TaskRepository {
-  const columns = taskColumns(database, agentInactiveSeconds);
+  const list = compileOnce(({ scope, question }: { scope: Scope; question: ListQuestion }) => {
+    const branches = branchesOf(scope, question.filter, question.order);
+    const [only] = branches;
+    if (only === undefined) return undefined;
+    const query =
+      branches.length === 1
+        ? listBranch(database, only, question, agentInactiveSeconds)
+        : branches.length > maxBranches
+          ? listScan(database, scope, question, agentInactiveSeconds)
+          : listUnion(database, branches, question, agentInactiveSeconds);
+    return joinNames(query.select(taskColumns(database, agentInactiveSeconds, orders[question.order].key)));
+  }, valueTexts);
+
+  const count = compileOnce(({ scope, filter, limit }: { scope: Scope; filter: TaskFilter; limit: number }) => {
+    const branches = branchesOf(scope, filter, 'created_at');
+    if (branches.length === 0) return undefined;
+    // select count(*) as `count` from (<branch limit ?> [union <branch limit ?> …] limit ?) as `k`
+    const ids = database
+      .union(
+        branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id').limit(limit)),
+        true,
+      )
+      .limit(limit);
+    return database.from(ids.as('k')).count({ count: '*' });
+  }, valueTexts);
+
+  // select … from workspace_tasks as t left join … where t.id = ? and (<readable>)
+  const byId = compileOnce(({ scope, id }: { scope: Scope; id: Buffer }) =>
+    oneTask(database, agentInactiveSeconds, scope).where('t.id', id),
+  );
+
+  // … where t.owner_id = ? and t.live = 1 and t.name_fold = ? and (<readable>), the owner found by username if need be
+  const byName = compileOnce(
+    ({ scope, owner, name }: { scope: Scope; owner: Buffer | string; name: Buffer }) =>
+      oneTask(database, agentInactiveSeconds, scope)
+        .where(
+          't.owner_id',
+          Buffer.isBuffer(owner) ? owner : database.from({ u: 'users' }).where('u.username_lower', owner).select('u.id'),
+        )
+        .where('t.live', 1)
+        .where('t.name_fold', name),
+    valueTexts,
+  );
+
+  const read = async (statement: Statement | undefined): Promise<TaskRow[]> =>
+    statement === undefined ? [] : ((await readRows(database, statement)) as unknown as TaskCells[]).map(taskRow);
 
   return {
-    async list(scope, question) {
-      const branches = branchesOf(scope, question.filter, question.order);
-      const [only] = branches;
-      if (only === undefined) return [];
-      const query =
-        branches.length === 1
-          ? listBranch(database, only, question, agentInactiveSeconds)
-          : branches.length > maxBranches
-            ? listScan(database, scope, question, agentInactiveSeconds)
-            : listUnion(database, branches, question, agentInactiveSeconds);
-      return (await joinNames(query.select(columns))) as TaskRow[];
-    },
+    list: (scope, question) => read(list({ scope, question })),
 
     async count(scope, filter, limit) {
-      const branches = branchesOf(scope, filter, 'created_at');
-      if (branches.length === 0) return 0;
-      // select count(*) as `count` from (<branch limit ?> [union <branch limit ?> …] limit ?) as `k`
-      const ids = database
-        .union(
-          branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id').limit(limit)),
-          true,
-        )
-        .limit(limit);
-      const [row] = (await database.from(ids.as('k')).count({ count: '*' })) as { count: number }[];
-      return row?.count ?? 0;
+      const statement = count({ scope, filter, limit });
+      const [row] = statement === undefined ? [] : await readRows(database, statement);
+      return Number(row?.[0] ?? 0);
     },
 
-    async getById(scope, id) {
-      // select … from workspace_tasks as t left join … where t.id = ? and (<readable>)
-      const query = database.from({ t: 'workspace_tasks' }).where('t.id', id).modify(readable, database, scope).select(columns);
-      return ((await joinNames(query)) as TaskRow[])[0];
-    },
+    getById: async (scope, id) => (await read(byId({ scope, id })))[0],
 
     async getByName(scope, owner, name) {
-      // … where t.owner_id = ? and t.live = 1 and t.name_fold = ? and (<readable>), the owner found by username if need be
-      const ownerId = Buffer.isBuffer(owner)
-        ? owner
-        : database.from({ u: 'users' }).where('u.username_lower', foldCase(owner)).select('u.id');
-      const query = database
-        .from({ t: 'workspace_tasks' })
-        .where('t.owner_id', ownerId)
-        .where('t.live', 1)
-        .where('t.name_fold', Buffer.from(foldCase(name)))
-        .modify(readable, database, scope)
-        .select(columns);
-      return ((await joinNames(query)) as TaskRow[])[0];
+      const folded = { owner: Buffer.isBuffer(owner) ? owner : foldCase(owner), name: Buffer.from(foldCase(name)) };
+      return (await read(byName({ scope, ...folded })))[0];
     },
   };
 }
 
+/** `select … from workspace_tasks as t left join … where (<readable>)` */
+function oneTask(database: Database, agentInactiveSeconds: number, scope: Scope): Knex.QueryBuilder {
+  const query = database.from({ t: 'workspace_tasks' }).modify(readable, database, scope);
+  return joinNames(query.select(taskColumns(database, agentInactiveSeconds, undefined)));
+}
+
 /** The position of a row in an order. */
 export function positionOf(row: TaskRow, order: ListOrder): Position {
-  if (order === 'key') return [row.own_key];
-  if (order === 'run') return [row.run_key];
-  return order === 'name' || order === 'name desc' ? [row.name_fold, row.id] : [row.created_at, row.id];
+  const key = row.sort_key;
+  if (key === null) return [row.created_at, row.id];
+  return order === 'key' || order === 'run' ? [key] : [key, row.id];
 }
 
 /** One way in which a task can be in a list: an equality for each leading column of an index, and what else must hold. */
@@ -357,55 +381,4 @@ function readable(query: Knex.QueryBuilder, database: Database, scope: Scope): v
     whereReadable(database, any, { organizations: scope.organizations, orSharedIn: scope });
     any.orWhere((own) => own.where('t.owner_id', scope.userId).whereIn('t.organization_id', scope.ownIn));
   });
-}
-
-/**
- * What changes for many tasks at once is joined by primary key for the rows of the page. LEFT, because a task whose template or
- * owner is gone is still a task, and because it keeps the page's own order and limit in front.
- */
-function joinNames(query: Knex.QueryBuilder): Knex.QueryBuilder {
-  return query
-    .leftJoin({ u: 'users' }, 'u.id', 't.owner_id')
-    .leftJoin({ o: 'organizations' }, 'o.id', 't.organization_id')
-    .leftJoin({ m: 'templates' }, 'm.id', 't.template_id')
-    .leftJoin({ w: 'workspaces' }, 'w.id', 't.id')
-    .leftJoin({ a: 'workspace_agents' }, 'a.id', 't.agent_id');
-}
-
-function taskColumns(database: Database, agentInactiveSeconds: number): (string | Knex.Raw)[] {
-  return [
-    't.id',
-    't.owner_id',
-    't.organization_id',
-    't.template_id',
-    't.template_version_id',
-    't.build_number',
-    't.agent_id',
-    't.agent_lifecycle',
-    't.app_id',
-    't.name',
-    't.name_fold',
-    't.display_name',
-    't.prompt',
-    't.status',
-    't.phase',
-    't.state',
-    't.state_at',
-    't.state_message',
-    't.state_uri',
-    't.favorite',
-    't.own_key',
-    't.run_key',
-    't.dormant_at',
-    't.created_at',
-    't.updated_at',
-    'u.username as owner_name',
-    'u.avatar_url as owner_avatar_url',
-    'o.name as organization_name',
-    'm.name as template_name',
-    'm.display_name as template_display_name',
-    'm.icon as template_icon',
-    'w.last_used_at',
-    database.raw('? as agent_status', [agentStatus(database, agentInactiveSeconds)]),
-  ];
 }
