@@ -11,6 +11,7 @@ import { type CoderJson, sendAnswer } from '../coder/coder-json.ts';
 import type { CallChain, Route } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
 import { createCors } from './cors.ts';
+import { answerVariesBy, withEntityTag } from './entity-tag.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
@@ -74,9 +75,13 @@ export function createWebListener(
     }
     const { remoteAddress, remotePort } = request.socket;
     const call = new WebCall(found.route, `${remoteAddress}:${remotePort}`);
-    const answer = await call.answer(found.handler, universal);
+    const called = await call.answer(found.handler, universal);
+    const answer = request.method === 'GET' ? await withEntityTag(called, request.headers['if-none-match']) : called;
     leaveWhenDraining(request, response);
-    response.setHeader('cache-control', 'no-store');
+    if (answer.header?.has('etag') === true) {
+      response.setHeader('cache-control', 'private, no-cache'); // browsers may keep it, and must ask each time whether it still holds
+      response.appendHeader('vary', answerVariesBy);
+    } else response.setHeader('cache-control', 'no-store');
     response.setHeader('cross-origin-resource-policy', 'same-origin');
     response.setHeader('x-content-type-options', 'nosniff');
     await universalResponseToNodeResponse(answer, response);

@@ -249,6 +249,52 @@ describe('Connect GET', () => {
     expect((await get('message=%7B%7D')).status).toBe(415);
   });
 
+  test.each([
+    ['json', '%7B%22pageSize%22%3A7%7D', '%7B%22pageSize%22%3A8%7D'],
+    ['proto', '%08%07', '%08%08'],
+  ])('of %s whose answer the client has already is 304, by its entity tag', async (encoding, message, other) => {
+    const query = `encoding=${encoding}&message=${message}`;
+    const first = await get(query);
+    const tag = first.headers.get('etag') ?? '';
+    expect(tag).toMatch(/^"[\w-]{22}"$/);
+    expect((await first.arrayBuffer()).byteLength).toBeGreaterThan(0);
+    for (const tags of [tag, `W/${tag}`, `"other", ${tag}`, '*']) {
+      const again = await get(query, { ...signedIn, 'if-none-match': tags });
+      expect({ status: again.status, bytes: (await again.arrayBuffer()).byteLength }).toEqual({ status: 304, bytes: 0 });
+      for (const name of ['etag', 'cache-control', 'vary']) expect(again.headers.get(name)).toBe(first.headers.get(name));
+    }
+    const changed = await get(`encoding=${encoding}&message=${other}`, { ...signedIn, 'if-none-match': tag });
+    expect({ status: changed.status, same: changed.headers.get('etag') === tag }).toEqual({ status: 200, same: false });
+  });
+
+  test('over HTTP/2 can be 304, too', async () => {
+    const connection = connectHttp2(`http://${server.web}`);
+    const path = `${listPath}?encoding=json&message=%7B%7D`;
+    const ask = async (tags: string) => {
+      const stream = connection.request({ ':path': path, ...signedIn, 'if-none-match': tags });
+      const [headers] = (await once(stream, 'response')) as [Record<string, string>];
+      stream.resume();
+      await once(stream, 'end');
+      return headers;
+    };
+    const { etag = '' } = await ask('"none"');
+    expect(await ask(etag)).toMatchObject({ ':status': 304, etag });
+    connection.destroy();
+  });
+
+  test('may be kept by the browser alone, for the same caller, and only after asking', async () => {
+    const { headers } = await get('encoding=json&message=%7B%7D');
+    expect(headers.get('cache-control')).toBe('private, no-cache');
+    const varies = headers.get('vary')?.toLowerCase().split(', ');
+    expect(varies?.sort()).toEqual(['accept-encoding', 'authorization', 'coder-session-token', 'cookie', 'origin']);
+  });
+
+  test('of a stranger is answered like any other call, whatever tags the stranger has', async () => {
+    const first = await get('encoding=json&message=%7B%7D');
+    const refused = await get('encoding=json&message=%7B%7D', { 'if-none-match': first.headers.get('etag') ?? '' });
+    expect([refused.status, refused.headers.get('etag'), refused.headers.get('cache-control')]).toEqual([401, null, 'no-store']);
+  });
+
   test('is for methods that change nothing: others are 405', async () => {
     const response = await fetch(`http://${server.web}/grpc.health.v1.Health/Check?encoding=json&message=%7B%7D`);
     expect(response.status).toBe(405);
