@@ -3,13 +3,14 @@ import { parseArgs } from 'node:util';
 import { type Bench, isMet, type Part, type Table } from './bench.ts';
 import { type DataSet, openDataSet } from './data.ts';
 import { findLoadClient } from './load.ts';
+import { listsBySize } from './parts/lists.ts';
 import { unary } from './parts/unary.ts';
 import { type Program, startOurs } from './program.ts';
 import { machine, render, renderChecks } from './report.ts';
 
 // `npm run bench`: how fast the service is, and whether it reaches its targets. docs/performance.md says what is measured, and how.
 
-const parts: Readonly<Record<string, Part>> = { unary };
+const parts: Readonly<Record<string, Part>> = { unary, lists: listsBySize };
 
 const { values: options } = parseArgs({
   options: {

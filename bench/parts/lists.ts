@@ -1,0 +1,215 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { Code } from '@connectrpc/connect';
+import type { ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import type { Bench, Check, Table } from '../bench.ts';
+import { openClient, type TasksClient } from '../client.ts';
+import type { Person } from '../data.ts';
+import { median, quantile } from '../statistics.ts';
+
+type Request = MessageInitShape<typeof ListTasksRequestSchema>;
+
+/** A list that is measured at every size. */
+interface List {
+  readonly name: string;
+  readonly person: Person;
+  readonly request: Request;
+  /** Whether it has to cost the same at every size: an index serves it. */
+  readonly flat?: true;
+  /** Whether it has to be answered within the limit of unlucky filters. */
+  readonly unlucky?: true;
+}
+
+/** Most that the largest size may cost in terms of the smallest. */
+const flatRatio = 1.3;
+
+/** Most milliseconds for a filter that finds next to nothing, at the largest size. */
+const unluckyMs = 20;
+
+const scopes = [
+  ['one owner, 60 tasks', 'ordinary', ''],
+  ['one owner, a seventh of all', 'busiest', ''],
+  ['one organization', 'organizationAdmin', 'organization:org-01'],
+  ['everyone, site owner', 'siteOwner', 'owner:*'],
+] as const;
+
+const lists: readonly List[] = [
+  ...scopes.flatMap(([scope, person, query]) =>
+    ['', 'status:running', 'waiting:true'].map(
+      (filter): List => ({
+        name: `${scope}: ${filter || 'all'}`,
+        person,
+        request: { query: `${query} ${filter}`.trim() },
+        flat: true,
+      }),
+    ),
+  ),
+  ...scopes.slice(1).flatMap(([scope, person, query]) =>
+    [
+      ['a status of hardly anybody', 'status:canceling'],
+      ['a template with 12 tasks', 'template:rare-agent'],
+      ['a name that many have', 'name:login'],
+      ['a name that nobody has', 'name:no-such-name'],
+    ].map(
+      ([what, filter]): List => ({
+        name: `${scope}: ${what}`,
+        person,
+        request: { query: `${query} ${filter}`.trim() },
+        unlucky: true,
+      }),
+    ),
+  ),
+  { name: 'a member of 50 groups: all that may be read', person: 'inManyGroups', request: { query: 'owner:*' }, unlucky: true },
+  {
+    name: 'a member of 50 groups: shared by name',
+    person: 'inManyGroups',
+    request: { query: 'shared_with_user:me' },
+    unlucky: true,
+  },
+  {
+    name: 'everyone, site owner: shared with a group',
+    person: 'siteOwner',
+    request: { query: 'shared_with_group:org-01/crowd-7' },
+    unlucky: true,
+  },
+  { name: 'everyone, site owner: 200 tasks', person: 'siteOwner', request: { query: 'owner:*', pageSize: 200 } },
+  { name: 'one owner, a seventh of all: and their number', person: 'busiest', request: { includeTotalSize: true } },
+  { name: 'everyone, site owner: and their number', person: 'siteOwner', request: { query: 'owner:*', includeTotalSize: true } },
+  { name: 'everyone, site owner: phase:error', person: 'siteOwner', request: { query: 'owner:* phase:error' } },
+  { name: 'everyone, site owner: state:failed', person: 'siteOwner', request: { query: 'owner:* state:failed' } },
+  {
+    name: 'everyone, site owner: prompt that nobody has',
+    person: 'siteOwner',
+    request: { query: 'owner:* prompt:"no such prompt"' },
+  },
+];
+
+/** How long a list takes by what it asks for, at every size, one call at a time, the sizes in turns. */
+export async function listsBySize(bench: Bench): Promise<readonly Table[]> {
+  const clients = new Map<string, TasksClient>();
+  const clientOf = async (size: number, person: Person): Promise<TasksClient> => {
+    const known = clients.get(`${size} ${person}`);
+    if (known !== undefined) return known;
+    const data = await bench.dataSet(size);
+    const client = openClient((await bench.ours(size)).ports.grpc, data.tokens[person]);
+    clients.set(`${size} ${person}`, client);
+    return client;
+  };
+  const largest = bench.sizes.at(-1) ?? 0;
+  const rows: Record<string, string | number>[] = [];
+  const checks: Check[] = [];
+  try {
+    for (const { name, person, request, flat, unlucky } of lists) {
+      const row: Record<string, string | number> = { list: name };
+      const times = await alternate(
+        bench,
+        await Promise.all(bench.sizes.map(async (size) => ({ client: await clientOf(size, person), request }))),
+      );
+      const p50s = times.map((list) => median(list));
+      for (const [index, size] of bench.sizes.entries()) {
+        const list = times[index] ?? [];
+        row[`p50 ms, ${size.toLocaleString('en')}`] = list.length === 0 ? 'too expensive' : (p50s[index] ?? Number.NaN);
+        row[`p99 ms, ${size.toLocaleString('en')}`] = list.length === 0 ? '' : quantile(list, 0.99);
+      }
+      const ratio = (p50s.at(-1) ?? Number.NaN) / (p50s[0] ?? Number.NaN);
+      row['largest to smallest'] = ratio;
+      rows.push(row);
+      if (flat) {
+        checks.push({
+          what: `${name}: p50 at ${largest} tasks to ${bench.sizes[0] ?? 0}`,
+          value: ratio,
+          most: flatRatio,
+          quickSlack: 0.65,
+        });
+      }
+      if (unlucky)
+        checks.push({ what: `${name}: p50 in ms at ${largest} tasks`, value: p50s.at(-1) ?? Number.NaN, most: unluckyMs });
+    }
+    const deep = await deepPages(bench, await clientOf(largest, 'siteOwner'));
+    return [{ title: 'ListTasks, one call at a time, by number of tasks', rows, checks }, deep];
+  } finally {
+    for (const client of clients.values()) client.close();
+  }
+}
+
+/** Calls of each request, and how long they may take together, in milliseconds: a slow one is measured well enough by a few. */
+const calls = 150;
+const limitMs = 1500;
+
+/** The first calls of each request are for warming up. */
+const warmUp = 5;
+
+/**
+ * Lets requests take turns, call by call. Every answer has to name the tasks that the first one named.
+ *
+ * @returns the milliseconds of each request's calls, of none when the service says that it is too expensive.
+ */
+async function alternate(
+  bench: Bench,
+  contestants: readonly { readonly client: TasksClient; readonly request: Request }[],
+): Promise<readonly number[][]> {
+  const times = contestants.map((): number[] => []);
+  const expected: (string | undefined)[] = [];
+  const spent = contestants.map(() => 0);
+  for (let turn = 0; turn < (bench.quick ? calls / 2 : calls); turn++) {
+    for (const [index, { client, request }] of contestants.entries()) {
+      if ((spent[index] ?? 0) > limitMs) continue;
+      const from = performance.now();
+      const seen = await tasksIn(client, request);
+      const took = performance.now() - from;
+      spent[index] = seen === undefined ? Number.POSITIVE_INFINITY : (spent[index] ?? 0) + took;
+      if (seen === undefined) continue;
+      expected[index] ??= seen;
+      if (seen !== expected[index]) throw new Error(`${JSON.stringify(request)} has answered with other tasks than before`);
+      if (turn >= warmUp || took > limitMs / warmUp) times[index]?.push(took);
+    }
+  }
+  return times;
+}
+
+async function tasksIn(client: TasksClient, request: Request): Promise<string | undefined> {
+  try {
+    const { tasks, count, totalSize } = await client.listTasks(request);
+    if (count !== tasks.length) throw new Error(`the count is ${count} for ${tasks.length} tasks`);
+    return `${totalSize} ${tasks.map(({ id }) => id).join()}`;
+  } catch (error) {
+    if ((error as { code?: Code }).code === Code.ResourceExhausted) return undefined;
+    throw error;
+  }
+}
+
+/** The page that is held against the first, and the page size. */
+const deepPage = 10_000;
+const pageSize = 25;
+
+/** A page far down the list of everyone against the first. The way there is made in the largest steps. */
+async function deepPages(bench: Bench, client: TasksClient): Promise<Table> {
+  const request = { query: 'owner:*', pageSize };
+  let pageToken = '';
+  let page = 1;
+  const step = 200;
+  while (page < deepPage) {
+    const { nextPageToken } = await client.listTasks({
+      ...request,
+      pageToken,
+      pageSize: Math.min(step, (deepPage - page) * pageSize),
+    });
+    if (nextPageToken === '') break;
+    pageToken = nextPageToken;
+    page += step / pageSize;
+  }
+  const [first = [], deep = []] = await alternate(bench, [
+    { client, request },
+    { client, request: { ...request, pageToken } },
+  ]);
+  const ratio = median(deep) / median(first);
+  const row = (name: string, times: readonly number[]) => ({
+    page: name,
+    'p50 ms': median(times),
+    'p99 ms': quantile(times, 0.99),
+  });
+  return {
+    title: `Pages of everyone's tasks, ${(bench.sizes.at(-1) ?? 0).toLocaleString('en')} tasks`,
+    rows: [row('1', first), row(page.toLocaleString('en'), deep)],
+    checks: [{ what: `page ${page} to page 1, p50`, value: ratio, most: 1.3, quickSlack: 0.65 }],
+  };
+}
