@@ -24,6 +24,8 @@ export interface Program {
 export interface Usage {
   readonly cpuMs: number;
   readonly rssMiB: number;
+  /** The most that was resident at any time. */
+  readonly peakRssMiB: number;
 }
 
 /** Connections to the database of each server under test. */
@@ -109,9 +111,14 @@ function usageOf(pid: number): Usage {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
       .replace(/^.*\) /s, '')
       .split(' ');
-    const rss = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-    return { cpuMs: (Number(fields[11]) + Number(fields[12])) * msPerTick, rssMiB: Number(rss) / 1024 };
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const mebibytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1024;
+    return {
+      cpuMs: (Number(fields[11]) + Number(fields[12])) * msPerTick,
+      rssMiB: mebibytes('VmRSS'),
+      peakRssMiB: mebibytes('VmHWM'),
+    };
   } catch {
-    return { cpuMs: Number.NaN, rssMiB: Number.NaN };
+    return { cpuMs: Number.NaN, rssMiB: Number.NaN, peakRssMiB: Number.NaN };
   }
 }

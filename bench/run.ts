@@ -4,13 +4,18 @@ import { type Bench, isMet, type Part, type Table } from './bench.ts';
 import { type DataSet, openDataSet } from './data.ts';
 import { findLoadClient } from './load.ts';
 import { listsBySize } from './parts/lists.ts';
+import { memory } from './parts/memory.ts';
+import { scale } from './parts/scale.ts';
+import { start } from './parts/start.ts';
 import { unary } from './parts/unary.ts';
+import { web } from './parts/web.ts';
+import { writes } from './parts/writes.ts';
 import { type Program, startOurs } from './program.ts';
 import { machine, render, renderChecks } from './report.ts';
 
 // `npm run bench`: how fast the service is, and whether it reaches its targets. docs/performance.md says what is measured, and how.
 
-const parts: Readonly<Record<string, Part>> = { unary, lists: listsBySize };
+const parts: Readonly<Record<string, Part>> = { unary, lists: listsBySize, web, writes, scale, memory, start };
 
 const { values: options } = parseArgs({
   options: {
@@ -73,7 +78,7 @@ async function main(): Promise<number> {
   }
   const about = machine(engine, loadClient);
   const checks = tables.flatMap((table) => table.checks ?? []);
-  console.log(renderChecks(checks, options.quick));
+  if (checks.length > 0) console.log(renderChecks(checks, options.quick));
   for (const [what, value] of Object.entries(about)) console.log(`${what}: ${value}`);
   if (options.json !== undefined) {
     writeFileSync(options.json, `${JSON.stringify({ ...about, quick: options.quick, checks, tables }, undefined, 2)}\n`);

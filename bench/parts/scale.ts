@@ -1,0 +1,118 @@
+import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { type Bench, type Contestant, type Table, takeTurns } from '../bench.ts';
+import { grpcFrame, openClient, pathOf } from '../client.ts';
+import type { DataSet } from '../data.ts';
+import type { Load } from '../load.ts';
+import { type Program, startOurs } from '../program.ts';
+import { median, quantile } from '../statistics.ts';
+import { createWriter, visibleAfter, writeSteadily } from '../writer.ts';
+
+const { listTasks } = TasksService.method;
+const body = grpcFrame(listTasks, {});
+const poolSizes = [2, 5, 10, 20, 40];
+
+/** Several processes on one database, one that is killed while it projects, and sizes of the pool. */
+export async function scale(bench: Bench): Promise<readonly Table[]> {
+  const data = await bench.dataSet(bench.sizes[Math.min(1, bench.sizes.length - 1)] ?? 0);
+  return [await twoAgainstOne(bench, data), await failover(bench, data), await pools(bench, data)];
+}
+
+function loadOf({ ports }: Program, data: DataSet, connections: number): Omit<Load, 'requests'> {
+  const headers = { 'content-type': 'application/grpc', te: 'trailers', 'coder-session-token': data.tokens.ordinary };
+  return { host: ports.grpc, path: pathOf(listTasks), headers, body, connections, streams: 8 };
+}
+
+/** The same load on one process and on two, in turns. Client, database and processes share the machine. */
+async function twoAgainstOne(bench: Bench, data: DataSet): Promise<Table> {
+  await using programs = new AsyncDisposableStack();
+  const [a, b] = await Promise.all([startOurs(data), startOurs(data)]);
+  programs.defer(() => a.stop());
+  programs.defer(() => b.stop());
+  const requests = bench.quick ? 500 : 4000;
+  const one = () => bench.load({ ...loadOf(a, data, 4), requests });
+  const two = async () => {
+    const [first, second] = await Promise.all(
+      [a, b].map((program) => bench.load({ ...loadOf(program, data, 2), requests: requests / 2 })),
+    );
+    return (first?.callsPerSecond ?? 0) + (second?.callsPerSecond ?? 0);
+  };
+  await one();
+  await two();
+  const rounds: [number, number][] = [];
+  for (let round = 0; round < (bench.quick ? 2 : 7); round++) {
+    rounds.push([(await one()).callsPerSecond, await two()]);
+    for (const program of [a, b]) program.forgetLog();
+  }
+  const rows = ['one process', 'two processes'].map((processes, index) => ({
+    processes,
+    'ListTasks(25)/s': Math.round(median(rounds.map((round) => round[index] ?? 0))),
+    'times one': median(rounds.map((round) => (round[index] ?? 0) / round[0])),
+  }));
+  return { title: 'Processes on one database, which shares the machine with them and the client', rows };
+}
+
+/** Reports a second while the projector is killed. */
+const perSecond = 100;
+
+/** Kills the process whose projector is active, and measures how long the other takes to show what is written meanwhile. */
+async function failover(bench: Bench, data: DataSet): Promise<Table> {
+  const active = await startOurs(data);
+  const survivor = await startOurs(data);
+  const client = openClient(survivor.ports.grpc, data.tokens.siteOwner);
+  const writer = await createWriter(data);
+  try {
+    await client.listTasks({});
+    const lags: Promise<number>[] = [];
+    const writing = writeSteadily(writer, perSecond, bench.quick ? 4 : 10, (report) => {
+      lags.push(visibleAfter(client, report));
+    });
+    setTimeout(() => void active.stop('SIGKILL'), 1000);
+    await writing;
+    const seen = await Promise.all(lags);
+    return {
+      title: `Reports at ${perSecond} a second while the process with the active projector is killed`,
+      rows: [
+        {
+          reports: seen.length,
+          'commit to GetTask p50 ms': median(seen),
+          'p99 ms': quantile(seen, 0.99),
+          'max ms': Math.max(...seen),
+        },
+      ],
+    };
+  } finally {
+    client.close();
+    await writer.cleanUp();
+    await survivor.stop();
+    await active.stop('SIGKILL');
+  }
+}
+
+/** The default page with pools of several sizes, in turns. */
+async function pools(bench: Bench, data: DataSet): Promise<Table> {
+  await using programs = new AsyncDisposableStack();
+  const contestants: Contestant[] = [];
+  for (const size of bench.quick ? [2, 10] : poolSizes) {
+    const program = await startOurs(data, { DATABASE_POOL_SIZE: String(size), PROJECTOR: 'false' });
+    programs.defer(() => program.stop());
+    const client = openClient(program.ports.grpc, data.tokens.ordinary);
+    contestants.push({
+      name: String(size),
+      program,
+      load: loadOf(program, data, 4),
+      status: 200,
+      bytes: await client.answerBytes(listTasks, {}),
+    });
+    client.close();
+  }
+  const results = await takeTurns(bench, contestants, bench.quick ? 2 : 5, bench.quick ? 0.4 : 1);
+  return {
+    title: 'DATABASE_POOL_SIZE, 32 calls of ListTasks(25) under way',
+    rows: contestants.map(({ name }, index) => ({
+      connections: name,
+      'calls/s': Math.round(median((results[index] ?? []).map(({ callsPerSecond }) => callsPerSecond))),
+      'p50 ms': median((results[index] ?? []).map(({ p50Ms }) => p50Ms)),
+      'p99 ms': median((results[index] ?? []).map(({ p99Ms }) => p99Ms)),
+    })),
+  };
+}

@@ -1,0 +1,74 @@
+import type { Bench, Table } from '../bench.ts';
+import { openClient } from '../client.ts';
+import { median, quantile } from '../statistics.ts';
+import { createWriter, visibleAfter, writeSteadily } from '../writer.ts';
+
+/** The rate of the target. */
+const perSecond = 200;
+
+/** Every so many reports one is watched until a client sees it. */
+const watchedShare = 10;
+
+/** Writers without a pause, for the most that the projector takes. */
+const writers = 4;
+
+/** From a committed report to a client that sees it, at a steady rate; and how many a second the projector takes. */
+export async function writes(bench: Bench): Promise<readonly Table[]> {
+  const size = bench.sizes[Math.min(1, bench.sizes.length - 1)] ?? 0;
+  const data = await bench.dataSet(size);
+  const program = await bench.ours(size);
+  await data.projected();
+  const client = openClient(program.ports.grpc, data.tokens.siteOwner);
+  const writer = await createWriter(data);
+  try {
+    const seen: Promise<number>[] = [];
+    let reports = 0;
+    await writeSteadily(writer, perSecond, bench.quick ? 4 : 15, (report) => {
+      reports += 1;
+      if (reports % watchedShare === 0) seen.push(visibleAfter(client, report));
+    });
+    const lags = await Promise.all(seen);
+
+    const began = performance.now();
+    const until = began + (bench.quick ? 2000 : 6000);
+    let burst = 0;
+    await Promise.all(
+      Array.from({ length: writers }, async () => {
+        while (performance.now() < until) {
+          await writer.write();
+          burst += 1;
+        }
+      }),
+    );
+    const written = performance.now();
+    await data.projected();
+    const done = performance.now();
+    return [
+      {
+        title: `Reports of agents through the projector, ${size.toLocaleString('en')} tasks`,
+        rows: [
+          {
+            writes: `${perSecond} a second`,
+            'writes/s': perSecond,
+            'projected/s': perSecond,
+            'commit to GetTask p50 ms': median(lags),
+            'p99 ms': quantile(lags, 0.99),
+            'max ms': Math.max(...lags),
+          },
+          {
+            writes: `${writers} writers without a pause`,
+            'writes/s': Math.round((1000 * burst) / (written - began)),
+            'projected/s': Math.round((1000 * burst) / (done - began)),
+            'commit to GetTask p50 ms': '',
+            'p99 ms': '',
+            'max ms': Math.round(done - written),
+          },
+        ],
+        checks: [{ what: `commit to GetTask p99 in ms at ${perSecond} writes/s`, value: quantile(lags, 0.99), most: 150 }],
+      },
+    ];
+  } finally {
+    client.close();
+    await writer.cleanUp();
+  }
+}
