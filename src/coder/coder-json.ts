@@ -6,7 +6,7 @@ import { formatUuid } from '../db/uuid.ts';
 import { canceled, echo, invalidArgument, taskNotFound } from '../errors.ts';
 import { GetTaskRequestSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { CallChain, Handling, Incoming, Route } from '../server/call-chain.ts';
-import { type HttpRequest, type HttpResponse, pathOf } from '../server/http.ts';
+import { type HttpRequest, type HttpResponse, pathOf, protect } from '../server/http.ts';
 import { unary } from '../server/method.ts';
 import { parseLooseUuid } from '../tasks/query-keys.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
@@ -115,9 +115,7 @@ export async function sendAnswer(
     'content-length',
     body.reduce((bytes, part) => bytes + part.length, 0),
   );
-  response.setHeader('cache-control', 'no-store');
-  response.setHeader('cross-origin-resource-policy', 'same-origin');
-  response.setHeader('x-content-type-options', 'nosniff');
+  protect(response);
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   if (request.method === 'HEAD') response.end();
   else await pipeline(body, response);

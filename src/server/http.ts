@@ -20,13 +20,21 @@ export const httpLimits = {
   maxHeaderSize: 32 * 1024,
 } as const satisfies ServerOptions;
 
+/** Says of an answer of the API that it is not to be stored, taken for anything else, embedded elsewhere, or told of in links. */
+export function protect(response: HttpResponse): void {
+  response.setHeader('cache-control', 'no-store');
+  response.setHeader('content-security-policy', "default-src 'none'; frame-ancestors 'none'");
+  response.setHeader('cross-origin-resource-policy', 'same-origin');
+  response.setHeader('referrer-policy', 'no-referrer');
+  response.setHeader('x-content-type-options', 'nosniff');
+}
+
 /** Answers with JSON that is not to be stored or taken for anything else. A HEAD is answered without the body. */
 export function sendJson(request: HttpRequest, response: HttpResponse, status: number, body: object): void {
   const text = `${JSON.stringify(body)}\n`;
   response.setHeader('content-type', 'application/json');
   response.setHeader('content-length', Buffer.byteLength(text));
-  response.setHeader('cache-control', 'no-store');
-  response.setHeader('x-content-type-options', 'nosniff');
+  protect(response);
   response.statusCode = status;
   if (request.method === 'HEAD') response.end();
   else response.end(text);

@@ -12,7 +12,8 @@ import type { CallChain, Route } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
 import { createCors } from './cors.ts';
 import { answerVariesBy, withEntityTag } from './entity-tag.ts';
-import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } from './http.ts';
+import { dropForeignCookies } from './foreign-cookies.ts';
+import { type HttpRequest, type HttpResponse, httpLimits, pathOf, protect, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
 import { longestTimerMs, maxRequestBytes, tcpKeepAlive } from './limits.ts';
@@ -56,6 +57,7 @@ export function createWebListener(
   const serve = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
     if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
     if (answerCors(request, response)) return;
+    dropForeignCookies(request);
     const answering = coderJson(request, response);
     if (answering !== undefined) {
       const answer = await answering;
@@ -78,12 +80,11 @@ export function createWebListener(
     const called = await call.answer(found.handler, universal);
     const answer = request.method === 'GET' ? await withEntityTag(called, request.headers['if-none-match']) : called;
     leaveWhenDraining(request, response);
+    protect(response);
     if (answer.header?.has('etag') === true) {
       response.setHeader('cache-control', 'private, no-cache'); // browsers may keep it, and must ask each time whether it still holds
       response.appendHeader('vary', answerVariesBy);
-    } else response.setHeader('cache-control', 'no-store');
-    response.setHeader('cross-origin-resource-policy', 'same-origin');
-    response.setHeader('x-content-type-options', 'nosniff');
+    }
     await universalResponseToNodeResponse(answer, response);
   };
   const onRequest = (request: HttpRequest, response: HttpResponse): void => {

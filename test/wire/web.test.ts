@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import http from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -397,6 +398,53 @@ describe('a cookie', () => {
     expect(response.status).toBe(200);
   });
 
+  /** The status of a list over each version of HTTP, and of Coder's list, with the cookie and these headers. */
+  const statuses = async (headers: Record<string, string>): Promise<unknown[]> => {
+    const given = { 'content-type': 'application/json', cookie: `coder_session_token=${goodToken}`, ...headers };
+    const session = connectHttp2(`http://${server.web}`);
+    const stream = session.request({ ':method': 'POST', ':path': listPath, ...given });
+    stream.end('{}');
+    const [answer] = (await once(stream, 'response')) as [Record<string, unknown>];
+    session.destroy();
+    // fetch() sets the headers of its own that are tried here.
+    const ask = async (method: string, path: string): Promise<number | undefined> => {
+      const { hostname, port } = new URL(`http://${server.web}`);
+      const request = http.request({ method, path, hostname, port, headers: given, agent: false });
+      request.end(method === 'POST' ? '{}' : undefined);
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    return [answer[':status'], await ask('POST', listPath), await ask('GET', '/api/experimental/tasks')];
+  };
+
+  test.each([
+    ['a program', () => ({})],
+    ['a page of the service', () => ({ 'sec-fetch-site': 'same-origin', origin: 'http://proxied.example' })],
+    ['somebody who typed the address', () => ({ 'sec-fetch-site': 'none' })],
+    ['a page of the service in an old browser', () => ({ origin: `http://${server.web}` })],
+    ['the same behind a proxy for TLS', () => ({ origin: `https://${server.web}` })],
+  ])('counts when it comes from %s', async (_, headers) => {
+    expect(await statuses(headers())).toEqual([200, 200, 200]);
+  });
+
+  test.each([
+    ['another site', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }],
+    ['a link on another site', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }],
+    ['a neighbour of the same site', { 'sec-fetch-site': 'same-site' }],
+    ['a page of a listed origin', { 'sec-fetch-site': 'cross-site', origin: allowed }],
+    ['another site in an old browser', { origin: 'https://evil.example.com' }],
+    ['a listed origin in an old browser', { origin: allowed }],
+    ['a sandboxed page in an old browser', { origin: 'null' }],
+    ['a liar', { 'sec-fetch-site': 'same-origin, cross-site' }],
+  ])('is nobody when %s makes a browser send it', async (_, headers) => {
+    expect(await statuses(headers)).toEqual([401, 401, 401]);
+  });
+
+  test('of another site does not hide a token that the page itself sends', async () => {
+    expect(await statuses({ 'sec-fetch-site': 'cross-site', ...signedIn })).toEqual([200, 200, 200]);
+  });
+
   test('is none on the gRPC port', async () => {
     const client = makeGrpcClient(server.grpc);
     const call = client.unary(TasksService.method.listTasks, {}, { headers: { cookie: `coder_session_token=${goodToken}` } });
@@ -405,13 +453,28 @@ describe('a cookie', () => {
   });
 });
 
-test('answers are not stored, sniffed or embedded', async () => {
-  for (const response of [await list(), await list({}, { body: 'nonsense' })]) {
-    expect(Object.fromEntries(response.headers)).toMatchObject({
+test('no answer is stored, sniffed, framed, embedded or told of', async () => {
+  const { web } = server;
+  const answers = [
+    await list(),
+    await list({}, { body: 'nonsense' }),
+    await list({ 'coder-session-token': 'wrong' }),
+    await fetch(`http://${web}/api/experimental/tasks`, { headers: signedIn }),
+    await fetch(`http://${web}/api/experimental/tasks`),
+    await fetch(`http://${web}/api/experimental/tasks`, { method: 'POST' }),
+    await fetch(`http://${web}/nowhere`),
+  ];
+  for (const response of answers) {
+    expect(Object.fromEntries(response.headers), `${response.status} of ${response.url}`).toMatchObject({
       'cache-control': 'no-store',
-      'x-content-type-options': 'nosniff',
+      'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
       'cross-origin-resource-policy': 'same-origin',
+      'referrer-policy': 'no-referrer',
+      'x-content-type-options': 'nosniff',
     });
+    expect(response.headers.get('strict-transport-security')).toBeNull(); // it is not ours to say without TLS
+    expect(response.headers.get('x-powered-by')).toBeNull();
+    expect(response.headers.get('server')).toBeNull();
   }
 });
 
