@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import * as z from 'zod';
 
 /** Where a database is, and how to sign in to it. */
@@ -12,6 +13,8 @@ export interface DatabaseAddress {
   readonly database: string;
   /** TLS to the server: on with the certificate checked, on without a check, or off. */
   readonly ssl?: 'verify' | 'no-verify';
+  /** The authorities, in PEM, that may have signed the server's certificate, instead of those that Node knows. */
+  readonly ca?: string;
 }
 
 /** What is wrong with the environment: one message that lists every problem, a line each. */
@@ -137,9 +140,11 @@ function portOf(given: Readonly<Record<string, string>>, name: 'GRPC_PORT' | 'WE
   return environment.shape[name].safeParse(given[name]).data;
 }
 
+const parameters: readonly string[] = ['ssl', 'ca', 'socket'];
+
 /**
  * Parses `mysql://user:password@host:3306/database`, with `?ssl=true` for TLS, `?ssl=no-verify` for TLS that accepts any
- * certificate, or `?socket=/path` for a Unix socket.
+ * certificate, `&ca=/path` for authorities of one's own, or `?socket=/path` for a Unix socket.
  */
 function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddress {
   const fail = (message: string): never => {
@@ -156,18 +161,24 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
   const ssl = url.searchParams.get('ssl');
   if (ssl !== null && !['true', 'false', 'no-verify'].includes(ssl)) return fail('ssl must be true, false or no-verify');
   for (const name of url.searchParams.keys()) {
-    if (name !== 'ssl' && name !== 'socket') return fail(`has an unknown parameter "${name}"; known are ssl and socket`);
+    if (!parameters.includes(name)) return fail(`has an unknown parameter "${name}"; known are ${parameters.join(', ')}`);
   }
+  const caPath = url.searchParams.get('ca');
+  if (caPath !== null && ssl !== 'true') return fail('ca goes with ssl=true');
+  const ca = caPath === null ? undefined : readText(caPath);
+  if (ca !== undefined && !ca.includes('-----BEGIN CERTIFICATE-----')) return fail('ca must be a file with certificates in PEM');
+  const host = url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1';
   const socketPath = url.searchParams.get('socket');
+  // Of an address the driver would check the certificate as if it were called localhost.
+  if (ssl === 'true' && socketPath === null && isIP(host) !== 0) return fail('ssl=true needs the name of a host, no address');
   if (url.port === '0') return fail('has the port 0, on which nothing can be');
   return {
-    ...(socketPath === null
-      ? { host: url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1', port: Number(url.port || 3306) }
-      : { socketPath }),
+    ...(socketPath === null ? { host, port: Number(url.port || 3306) } : { socketPath }),
     user: user || 'root',
     ...(password === '' ? {} : { password }),
     database,
     ...(ssl === 'true' ? { ssl: 'verify' as const } : ssl === 'no-verify' ? { ssl: 'no-verify' as const } : {}),
+    ...(ca === undefined ? {} : { ca }),
   };
 }
 
@@ -183,6 +194,15 @@ function isKeySetPlace(text: string): boolean {
   const url = URL.parse(text);
   if (url === null || url.username !== '' || url.password !== '') return false;
   return url.protocol === 'https:' || (url.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname));
+}
+
+/** The text of a file, none if it cannot be read. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function decode(text: string): string | undefined {

@@ -49,7 +49,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       user: address.user,
       password: address.password ?? '',
       database: address.database,
-      ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl) }),
+      ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl, address.ca) }),
       charset: 'utf8mb4_bin',
       timezone: 'Z',
       dateStrings: true,
@@ -180,8 +180,8 @@ interface PoolOfConnections {
 }
 
 /** mysql2 checks whose certificate it is when it is told to, and else takes any that a known authority signed. */
-function tlsOptions(ssl: 'verify' | 'no-verify'): { rejectUnauthorized: boolean; verifyIdentity: boolean } {
-  return { rejectUnauthorized: ssl === 'verify', verifyIdentity: ssl === 'verify' };
+function tlsOptions(ssl: 'verify' | 'no-verify', ca: string | undefined): object {
+  return { rejectUnauthorized: ssl === 'verify', verifyIdentity: ssl === 'verify', ...(ca === undefined ? {} : { ca }) };
 }
 
 async function prepare(connection: RawConnection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {

@@ -42,6 +42,11 @@ describe('DATABASE_URL', () => {
     'mysql://u:secret@db',
     'mysql://u:secret@db/tasks?ssl=perhaps',
     'mysql://u:secret@db/tasks?x=1',
+    'mysql://u:secret@db/tasks?ca=package.json',
+    'mysql://u:secret@db/tasks?ssl=true&ca=/nowhere',
+    'mysql://u:secret@db/tasks?ssl=true&ca=package.json',
+    'mysql://u:secret@10.0.0.1/tasks?ssl=true',
+    'mysql://u:secret@[::1]/tasks?ssl=true',
     'mysql://u:secret%@db/tasks',
     'mysql://u:secret@db:0/tasks',
   ])('%s is refused, without its value in the message', (url) => {

@@ -1,0 +1,129 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import type { DatabaseAddress } from '../../src/config.ts';
+import { type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
+import { type Authority, makeAuthority } from '../support/certificates.ts';
+import { type Engine, engines, startMariadb, startMysql, type TestServer } from '../support/engines.ts';
+
+const password = 'recognisable-password';
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+// Servers of their own: those of all tests have no TCP port.
+const wanted = engines.filter((engine) => inject('engines')[engine] !== undefined);
+describe.each(wanted)('TLS to the database, %s', (engine: Engine) => {
+  const found = inject('engines')[engine];
+  if (found === undefined || 'notRun' in found) return test.skip('the engine could not be had', () => {});
+  let folder: string;
+  let ours: Authority;
+  let server: TestServer;
+  let root: Database;
+  let port: number;
+
+  /** Has the server show a certificate from now on. */
+  const show = async (names: readonly string[], days = 20): Promise<void> => {
+    const { certFile, keyFile } = ours.issue(`server-${names.join()}${days}`.replaceAll(/[^\w-]/g, '_'), { names, days });
+    cpSync(certFile, join(folder, 'server.pem'));
+    cpSync(keyFile, join(folder, 'server-key.pem'));
+    await root.raw(engine === 'mariadb' ? 'flush ssl' : 'alter instance reload tls');
+  };
+  const pools: Database[] = [];
+  const connect = async (host: string, more: Partial<DatabaseAddress>): Promise<unknown> => {
+    const address = { host, port, user: 'guarded', password, database: '', ...more };
+    const pool = openDatabase(address, { size: 1, statementTimeoutMs: 10_000 });
+    pools.push(pool);
+    await requireDatabase(pool);
+    const [[row]] = (await pool.raw("show status like 'Ssl_version'")) as [[{ Value: string }]];
+    return row.Value;
+  };
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'tasks-dbtls-'));
+    ours = makeAuthority(folder, 'ours');
+    const first = ours.issue('first');
+    cpSync(first.certFile, join(folder, 'server.pem'));
+    cpSync(first.keyFile, join(folder, 'server-key.pem'));
+    port = await freePort();
+    const options = [
+      '--skip-networking=OFF',
+      '--bind-address=127.0.0.1',
+      `--port=${port}`,
+      `--ssl-ca=${ours.certFile}`,
+      `--ssl-cert=${join(folder, 'server.pem')}`,
+      `--ssl-key=${join(folder, 'server-key.pem')}`,
+    ];
+    server = await (engine === 'mariadb' ? startMariadb : startMysql)(join(folder, 'db'), options);
+    root = openDatabase({ ...server.address, database: '' }, { size: 1, statementTimeoutMs: 10_000 });
+    await root.raw(`create user guarded@'%' identified by '${password}' require ssl`);
+  });
+  afterAll(async () => {
+    await Promise.all([...pools, root].map((pool) => pool.destroy()));
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const verified = () => ({ ssl: 'verify', ca: ours.cert.toString() }) as const;
+
+  test('a certificate of our authority for the host is taken', async () => {
+    expect(await connect('localhost', verified())).toMatch(/^TLSv1\.[23]$/);
+  });
+
+  test('without TLS the account that demands it is refused', async () => {
+    await expect(connect('localhost', {})).rejects.toThrow('the database cannot be reached');
+  });
+
+  test('one of an authority that nobody knows is refused', async () => {
+    await expect(connect('localhost', { ssl: 'verify' })).rejects.toThrow(/cannot be reached.*certificate/);
+    const foreign = makeAuthority(folder, 'foreign').cert.toString();
+    await expect(connect('localhost', { ssl: 'verify', ca: foreign })).rejects.toThrow(/cannot be reached.*certificate/);
+  });
+
+  test('one for another host is refused', async () => {
+    await show(['DNS:elsewhere.example', 'IP:127.0.0.1']);
+    await expect(connect('localhost', verified())).rejects.toThrow(/does not match/);
+    await show(['DNS:localhost']);
+    expect(await connect('localhost', verified())).toMatch(/^TLS/);
+  });
+
+  test('an expired one is refused', async () => {
+    const expired = show(['DNS:localhost', 'IP:127.0.0.1'], -1);
+    if (engine === 'mysql')
+      await expect(expired).rejects.toThrow(/Invalid certificates/); // it does not even show it
+    else {
+      await expired;
+      await expect(connect('localhost', verified())).rejects.toThrow(/expired/);
+    }
+  });
+
+  test('no-verify takes any, and is encrypted', async () => {
+    await show(['DNS:elsewhere.example']);
+    expect(await connect('localhost', { ssl: 'no-verify' })).toMatch(/^TLS/);
+  });
+
+  test('no refusal tells the password', async () => {
+    const message = await connect('localhost', { ssl: 'verify' }).catch(String);
+    expect(message).not.toContain(password);
+  });
+
+  if (engine !== 'mysql') return;
+  test('one that MySQL made for itself has no host, and is refused', async () => {
+    const own = join(folder, 'db/data');
+    await root.raw(
+      `set global ssl_ca = '${own}/ca.pem', global ssl_cert = '${own}/server-cert.pem', global ssl_key = '${own}/server-key.pem'`,
+    );
+    await root.raw('alter instance reload tls');
+    const ca = readFileSync(`${own}/ca.pem`, 'utf8');
+    await expect(connect('localhost', { ssl: 'verify', ca })).rejects.toThrow(/does not match/);
+  });
+});
