@@ -1,0 +1,66 @@
+import { globSync, readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { inputsOfSql } from '../support/sql-texts.ts';
+
+/** What stands in a statement and is not constant within its file, and why no caller can choose it. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  // The statements of the file, one after another.
+  'migrations/20261123000001_create_source_tables.js': ['statement'],
+  'migrations/20261123000002_create_read_model.js': ['statement'],
+  // What a new connection is set to: numbers of the settings.
+  'src/db/connection.ts': ['sql'],
+  // The statements of the file.
+  'src/db/migrations.ts': ['statement', 'sql'],
+  // One of two words, `?` so often, and a select made of both.
+  'src/db/outbox.ts': ['direction', "' union all select ?'.repeat(changes.length - 1)", 'numbers'],
+  // What Knex has built, with its values beside it.
+  'src/db/read-rows.ts': ['options'],
+  // Made of the tables and columns of src/db/noted-tables.ts.
+  'src/db/triggers.ts': ['statement', 'kind', 'row', 'key'],
+  // A constant of src/db/triggers.ts.
+  'src/demo/generate.ts': ['notesItself'],
+  // One of the columns that the file names.
+  'src/projection/read-model.ts': ['column'],
+  // A constant of src/db/noted-tables.ts, and the statement that has it.
+  'src/projection/task-facts.ts': ['promptParameter', 'promptParameter.length', 'taskFactsSql'],
+};
+
+const files = globSync(['src/**/*.ts', 'migrations/*.js']).filter((file) => !file.startsWith('src/gen/'));
+
+test('statements have nothing in their texts but constants, and what is listed here', () => {
+  const found = Object.fromEntries(
+    files
+      .map((file) => [file, [...new Set(inputsOfSql(readFileSync(file, 'utf8')))]])
+      .filter(([, inputs]) => (inputs as string[]).length > 0),
+  );
+  expect(files.length).toBeGreaterThan(100);
+  expect(found).toEqual(allowed);
+});
+
+test.each([
+  ['database.raw(`select ${column} from t`)', ['column']],
+  ["database.raw('select ' + column)", ['column']],
+  ['query.whereRaw(`t.name = ${name}`)', ['name']],
+  ['query.orderByRaw(order)', ['order']],
+  ['connection.query(sql)', ['sql']],
+  ['const sql = `select * from t where id = ${id}`;', ['id']],
+  ['const part = "order by " + key;', ['key']],
+  ['const f = (name) => database.raw(`x = ${name}`); const g = () => { const name = "a"; };', ['name']],
+  ['let name = "a"; database.raw(`select ${name}`)', ['name']],
+  ["import { name } from './other.ts'; database.raw(`select ${name}`)", ['name']],
+  ['const names = request.names; database.raw(`select ${names.map((n) => n).join()}`)', ['names.map((n) => n).join()']],
+  ['database.raw(`select ${wanted ? "a" : other}`)', ['wanted ? "a" : other']],
+])('what is not constant is found: %s', (code, inputs) => {
+  expect(inputsOfSql(code)).toEqual(inputs);
+});
+
+test.each([
+  "database.raw('select ?', [name])",
+  'const limit = 5; database.raw(`select 1 limit ${limit}`, [name])',
+  'const names = ["a", "b"]; database.raw(`select ${names.map((name) => `t.${name}`).join(", ")}`)',
+  'database.raw(`a ${down ? "<" : ">"} ?`, [key])',
+  'const tables = { a: "select 1", b: "select 2" }; const f = (kind) => database.raw(tables[kind])',
+  'console.log(`${count} tasks were read`)',
+])('what is constant is not: %s', (code) => {
+  expect(inputsOfSql(code)).toEqual([]);
+});
