@@ -97,7 +97,10 @@ if (process.env['npm_lifecycle_event'] !== undefined) {
 try {
   const wanted = fingerprint();
   const stamp = readStamp(wanted) ?? (await install(wanted));
-  const { code, signal } = await run(chooseNode(stamp), process.argv.slice(2));
+  const node = chooseNode(stamp);
+  const args = process.argv.slice(2);
+  if (args[0] === 'serve') await buildPageIfChanged(node);
+  const { code, signal } = await run(node, args);
   if (signal !== null) endAs(signal);
   process.exit(code ?? 1);
 } catch (error) {
@@ -327,6 +330,25 @@ function chooseNode({ node }) {
   throw new Error(
     `there is no packaged Node.js for ${platform}, and this one is ${process.version}; install Node.js 24 (24.12 or later) or 26`,
   );
+}
+
+/** Builds the page that the service serves, when its sources are here and are not those it was built from. @param {string} node */
+async function buildPageIfChanged(node) {
+  if (!existsSync(join(root, 'web'))) return;
+  const { buildPage, isPageBuilt } = await import('./build-page.mjs');
+  if (isPageBuilt()) return;
+  stopIfAsked();
+  tell('building the page');
+  try {
+    await buildPage(async (args, env) => {
+      const result = await spawned(spawn(node, args, { cwd: root, stdio: ['ignore', 2, 2], env }));
+      return result.code;
+    });
+  } catch (error) {
+    stopIfAsked();
+    // The page is one part of the service, and the others do not need it.
+    tell(`${/** @type {Error} */ (error).message}; going on with the page of before, if there is one`);
+  }
 }
 
 /** Runs the program in the repository's folder until it ends. @param {string} node @param {string[]} args */

@@ -37,6 +37,7 @@ const list = z.string().transform((text) =>
     .map((part) => part.trim())
     .filter((part) => part !== ''),
 );
+const origins = list.refine((texts) => texts.every(isOrigin), 'must be origins, such as https://app.example.com, without a path');
 const key = z
   .string()
   .regex(/^[0-9a-fA-F]{64,}$/, 'must be at least 32 bytes in hexadecimal')
@@ -60,9 +61,8 @@ const environment = z.object({
   TLS_CERT_FILE: z.string().optional(),
   TLS_KEY_FILE: z.string().optional(),
   TLS_CLIENT_CA_FILE: z.string().optional(),
-  WEB_ORIGINS: list
-    .refine((origins) => origins.every(isOrigin), 'must be origins, such as https://app.example.com, without a path')
-    .default([]),
+  WEB_ORIGINS: origins.default([]),
+  IMAGE_ORIGINS: origins.default([]),
   REFLECTION: flag.optional(),
   RATE_LIMIT_PER_MINUTE: integer(0, 1_000_000).optional(),
   AUTH_CACHE_SECONDS: integer(0, 3600).default(5),
@@ -185,7 +185,8 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
 /** Whether a text is an origin the way browsers send it: scheme, host, and port if it is not the scheme's own. */
 function isOrigin(text: string): boolean {
   const url = URL.parse(text);
-  return url !== null && /^https?:$/.test(url.protocol) && url.origin === text;
+  // A host may have characters, such as ";", that would mean something where an origin is written in a header.
+  return url !== null && /^https?:\/\/[\w.:[\]-]+$/.test(text) && url.origin === text;
 }
 
 /** Whether keys may come from a place. Keys that came in clear text could be anybody's, unless they come from this machine. */

@@ -23,6 +23,7 @@ import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { createAuthenticate } from './server/authenticate.ts';
 import type { RateLimitOf } from './server/call-chain.ts';
 import { type Certificates, createCertificates } from './server/certificates.ts';
+import { pageFolder } from './server/page.ts';
 import { createRateLimit } from './server/rate-limit.ts';
 import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
@@ -101,6 +102,7 @@ export async function serve(config: Config): Promise<void> {
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     certificates,
     webOrigins: config.WEB_ORIGINS,
+    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: engine === undefined ? undefined : tokens },
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS),
     rateLimitOf: rateLimits(config, engine !== undefined),

@@ -21,8 +21,9 @@ export function welcome(facts: {
   return `
 Ready in ${milliseconds} ms, on a private database with demo data (${engine}).
 
+  the page          ${scheme}://${addresses.web}
   gRPC              ${addresses.grpc}
-  Connect, web      ${scheme}://${addresses.web}
+  Connect           ${scheme}://${addresses.web}
   health, metrics   http://${addresses.ops}/readyz  http://${addresses.ops}/metrics
 
 Paste any of these into another terminal. They list the tasks of the user "developer";

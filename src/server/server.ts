@@ -1,3 +1,4 @@
+import type { AddressInfo } from 'node:net';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
@@ -17,6 +18,7 @@ import { createHealth } from './health.ts';
 import { type Listener, listen } from './listener.ts';
 import { tasksMethods } from './method.ts';
 import { createOpsListener } from './ops-listener.ts';
+import { createPage, type PageParts } from './page.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import { createReadiness, type ReadinessCheck } from './readiness.ts';
 import { reflectionMethods, reflectionServices } from './reflection.ts';
@@ -36,6 +38,8 @@ export interface ServerParts {
   readonly certificates?: Certificates | undefined;
   /** Origins whose pages may call the web port from a browser. */
   readonly webOrigins: readonly string[];
+  /** The page for people on the web port; none if not said. */
+  readonly page?: PageParts;
   /** Where clients may ask for our proto files. */
   readonly reflection: { readonly grpc: boolean; readonly web: boolean };
   /** The parts without which no call can be answered, such as the database, by name. */
@@ -93,13 +97,13 @@ export function createServer(parts: ServerParts): Server {
   );
   const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain, parts.certificates);
   const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, chain });
-  const web = createWebListener(
-    parts.reflection.web ? [...served, ...reflection] : served,
-    chain,
-    parts.webOrigins,
+  const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
+  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, {
+    origins: parts.webOrigins,
     coderJson,
-    parts.certificates,
-  );
+    page,
+    certificates: parts.certificates,
+  });
   const ops = createOpsListener(readiness, registry);
   const stopped = new AbortController();
   let stopping: Promise<void> | undefined;
@@ -156,4 +160,8 @@ async function within(milliseconds: number, work: Promise<unknown>): Promise<voi
   const timer = new AbortController();
   await Promise.race([work, delay(milliseconds, undefined, { signal: timer.signal }).catch(() => {})]);
   timer.abort();
+}
+
+function portOf(listener: Listener): number {
+  return (listener.port.address() as AddressInfo).port;
 }

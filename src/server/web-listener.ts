@@ -19,6 +19,7 @@ import { keepHttp2Sessions } from './http2-sessions.ts';
 import { longestTimerMs, maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { Method } from './method.ts';
+import type { Page } from './page.ts';
 import { WebCall } from './web-call.ts';
 
 const http2Limits: Http2Options = {
@@ -33,19 +34,26 @@ const http2Limits: Http2Options = {
 /** Browsers that have seen the service over TLS do not call it without for a year, the usual time. */
 const hsts = 'max-age=31536000';
 
+/** What answers on the web port besides the methods, and how. */
+export interface WebParts {
+  /** Whose pages may call it from a browser. */
+  readonly origins?: readonly string[];
+  /** Answers the paths of the Coder-shaped JSON. */
+  readonly coderJson?: CoderJson;
+  /** Answers the paths of the page. */
+  readonly page?: Page | undefined;
+  /** With what it speaks TLS. */
+  readonly certificates?: Certificates | undefined;
+}
+
 /**
- * Connect, gRPC-Web, gRPC and the Coder-shaped JSON on one port, over HTTP/1.1 and HTTP/2: over TLS when there are certificates,
- * else in clear text.
- *
- * @param origins whose pages may call it from a browser.
- * @param coderJson answers the paths of the Coder-shaped JSON.
+ * Connect, gRPC-Web, gRPC, the Coder-shaped JSON and the page on one port, over HTTP/1.1 and HTTP/2: over TLS when there are
+ * certificates, else in clear text.
  */
 export function createWebListener(
   methods: readonly Method[],
   chain: CallChain,
-  origins: readonly string[],
-  coderJson: CoderJson = () => undefined,
-  certificates?: Certificates,
+  { origins = [], coderJson = () => undefined, page = () => false, certificates }: WebParts = {},
 ): Listener {
   const routes = createRoutes(methods, chain);
   const answerCors = createCors(origins);
@@ -67,6 +75,8 @@ export function createWebListener(
     }
     const found = routes.get(pathOf(request));
     if (found === undefined) {
+      leaveWhenDraining(request, response);
+      if (page(request, response)) return;
       sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
       return;
     }

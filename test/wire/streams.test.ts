@@ -55,7 +55,7 @@ beforeAll(async () => {
     metrics: createCallMetrics(new Registry()),
   });
   const grpc = createGrpcListener([watchTasks], chain);
-  const web = createWebListener([watchTasks], chain, []);
+  const web = createWebListener([watchTasks], chain);
   listeners.push(grpc, web);
   addresses.grpc = await listen(grpc.port, '127.0.0.1', 0, 'GRPC_PORT');
   addresses.web = await listen(web.port, '127.0.0.1', 0, 'WEB_PORT');

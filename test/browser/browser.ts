@@ -1,0 +1,54 @@
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { describe, inject } from 'vitest';
+
+/** What a page has done that it must not do. */
+export interface Misdeeds {
+  /** Errors and warnings in the console, exceptions, and violations of the Content-Security-Policy. */
+  readonly errors: readonly string[];
+  /** Forgets those that a test has provoked. */
+  clear(): void;
+}
+
+/** A page of the browser and what it has done wrong. */
+export interface WatchedPage {
+  readonly page: Page;
+  readonly misdeeds: Misdeeds;
+}
+
+/** Defines tests that need the browser; where there is none they are skipped. */
+export function describeInBrowser(name: string, define: () => void): void {
+  describe.skipIf('notRun' in inject('chromium'))(name, define);
+}
+
+/** Starts the browser. */
+export async function startBrowser(): Promise<Browser> {
+  const found = inject('chromium');
+  if ('notRun' in found) throw new Error(found.notRun);
+  return chromium.launch({
+    executablePath: found.path,
+    env: { ...process.env, ...found.env },
+    // As root, as in containers, Chromium's sandbox cannot be used. The tests load our own page alone.
+    args: ['--no-sandbox'],
+  });
+}
+
+/** A person's browser: tabs of it share what browsers share. */
+export function openContext(browser: Browser, options: BrowserContextOptions = {}): Promise<BrowserContext> {
+  return browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce', locale: 'en-US', ...options });
+}
+
+/** Opens a tab whose misdeeds are noted from its first moment on. */
+export async function openPage(context: BrowserContext): Promise<WatchedPage> {
+  const page = await context.newPage();
+  const errors: string[] = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') errors.push(message.text());
+  });
+  page.on('pageerror', (error) => errors.push(String(error)));
+  await page.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', (event) => {
+      console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI}`);
+    });
+  });
+  return { page, misdeeds: { errors, clear: () => void errors.splice(0) } };
+}

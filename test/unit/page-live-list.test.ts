@@ -1,0 +1,114 @@
+import { create } from '@bufbuild/protobuf';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type Task, TaskSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { applyEvents, type LiveEvent, nothingHeldBack, orderOf, settle } from '../../web/live-list.ts';
+
+const { RUNNING, STOPPED } = WorkspaceStatus;
+
+/** A task created in a second of its own; its id goes with it. */
+function task(second: number, fields: Partial<Pick<Task, 'name' | 'status' | 'favorite'>> = {}): Task {
+  return create(TaskSchema, {
+    id: `task-${second}`,
+    name: `name-${second}`,
+    status: STOPPED,
+    createdAt: { seconds: BigInt(second) },
+    ...fields,
+  });
+}
+
+const ids = (pages: readonly (readonly Task[])[]) => pages.map((page) => page.map(({ id }) => Number(id.slice(5))));
+const newest = orderOf('owner:*', '');
+const pages = [
+  [task(9), task(7)],
+  [task(5), task(3)],
+];
+
+describe('a change', () => {
+  test('is shown where the row stands, whatever its order would be now', () => {
+    const after = applyEvents(pages, nothingHeldBack, [{ upserted: task(5, { name: 'other' }) }], newest, false);
+    expect(ids(after.pages)).toEqual([
+      [9, 7],
+      [5, 3],
+    ]);
+    expect(after.pages[1]?.[0]?.name).toBe('other');
+    expect(after.pages[0]).toBe(pages[0]);
+    expect(after.heldBack).toEqual(nothingHeldBack);
+  });
+
+  test('that brings a task, or takes one, is held back', () => {
+    const events: LiveEvent[] = [{ upserted: task(8) }, { removed: 'task-7' }, { removed: 'task-8' }, { upserted: task(6) }];
+    const after = applyEvents(pages, nothingHeldBack, events, newest, false);
+    expect(after.pages).toBe(pages);
+    expect([...after.heldBack.arrived.keys()]).toEqual(['task-6']);
+    expect([...after.heldBack.left]).toEqual(['task-7']);
+    expect(ids(settle(after.pages, after.heldBack, newest))).toEqual([[9], [6, 5, 3]]);
+  });
+
+  test('of a task that left and came back undoes its leaving', () => {
+    const gone = applyEvents(pages, nothingHeldBack, [{ removed: 'task-7' }], newest, false);
+    const back = applyEvents(gone.pages, gone.heldBack, [{ upserted: task(7) }], newest, false);
+    expect(back.heldBack.left.size).toBe(0);
+  });
+
+  test('behind the last loaded task waits for its page, unless there is none', () => {
+    const event: LiveEvent[] = [{ upserted: task(1) }];
+    expect(applyEvents(pages, nothingHeldBack, event, newest, false).heldBack.arrived.size).toBe(0);
+    const { heldBack } = applyEvents(pages, nothingHeldBack, event, newest, true);
+    expect(ids(settle(pages, heldBack, newest))).toEqual([
+      [9, 7],
+      [5, 3, 1],
+    ]);
+  });
+
+  test('fills an empty list', () => {
+    const { heldBack } = applyEvents([[]], nothingHeldBack, [{ upserted: task(1) }, { upserted: task(2) }], newest, true);
+    expect(ids(settle([[]], heldBack, newest))).toEqual([[2, 1]]);
+  });
+});
+
+test('after any changes a whole list holds what the service would list', () => {
+  const event = fc.tuple(fc.integer({ min: 0, max: 12 }), fc.constantFrom('upsert', 'remove'));
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.integer({ min: 0, max: 12 })),
+      fc.array(fc.array(event, { maxLength: 5 }), { maxLength: 5 }),
+      (start, batches) => {
+        const expected = new Set(start);
+        const sorted = start.map((second) => task(second)).sort(newest);
+        let list: readonly (readonly Task[])[] = [sorted.slice(0, 3), sorted.slice(3)];
+        let heldBack = nothingHeldBack;
+        for (const batch of batches) {
+          const events = batch.map(([second, kind]): LiveEvent => {
+            if (kind === 'upsert') expected.add(second);
+            else expected.delete(second);
+            return kind === 'upsert' ? { upserted: task(second) } : { removed: `task-${second}` };
+          });
+          ({ pages: list, heldBack } = applyEvents(list, heldBack, events, newest, true));
+        }
+        expect(ids([settle(list, heldBack, newest).flat()])).toEqual([[...expected].sort((one, other) => other - one)]);
+      },
+    ),
+  );
+});
+
+describe('the order', () => {
+  const tasks = [
+    task(1, { name: 'beta', status: RUNNING }),
+    task(2, { name: 'Alpha' }),
+    task(3, { name: 'gamma', favorite: true }),
+    task(4, { name: 'delta', status: RUNNING }),
+  ];
+
+  test.each([
+    ['', '', [3, 1, 4, 2]],
+    ['owner:bob', '', [1, 4, 2, 3]],
+    ['owner:*', '', [4, 3, 2, 1]],
+    ['', 'created_at', [1, 2, 3, 4]],
+    ['', 'created_at desc', [4, 3, 2, 1]],
+    ['', 'name', [2, 1, 4, 3]],
+    ['', 'name desc', [3, 4, 1, 2]],
+  ])('of %j by %j', (query, orderBy, expected) => {
+    expect(ids([[...tasks].sort(orderOf(query, orderBy))])).toEqual([expected]);
+  });
+});

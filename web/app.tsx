@@ -1,0 +1,60 @@
+import { TransportProvider } from '@connectrpc/connect-query';
+import { QueryClientProvider } from '@tanstack/react-query';
+import { type JSX, useMemo } from 'react';
+import { Link, useAddress } from './navigation.tsx';
+import { connectService } from './service.ts';
+import { ServiceContext } from './service-context.ts';
+import { useSession } from './session.ts';
+import { SignIn } from './sign-in.tsx';
+import { TaskList } from './task-list.tsx';
+import { TaskView } from './task-view.tsx';
+
+/** The page: for whoever is signed in what the address names, else the sign-in. */
+export function App(): JSX.Element {
+  const session = useSession();
+  switch (session.status) {
+    case 'looking':
+      return <main aria-busy="true" />;
+    case 'signed-out':
+      return <SignIn message={session.message} />;
+    case 'signed-in':
+      return <SignedIn key={session.token} token={session.token} />;
+    default:
+      return session satisfies never;
+  }
+}
+
+function SignedIn({ token }: { readonly token: string }): JSX.Element {
+  const service = useMemo(() => connectService(token), [token]);
+  return (
+    <ServiceContext value={service}>
+      <TransportProvider transport={service.transport}>
+        <QueryClientProvider client={service.answers}>
+          <View />
+        </QueryClientProvider>
+      </TransportProvider>
+    </ServiceContext>
+  );
+}
+
+function View(): JSX.Element {
+  const address = useAddress();
+  switch (address.view) {
+    case 'list':
+      return <TaskList query={address.query} orderBy={address.orderBy} />;
+    case 'task':
+      return <TaskView key={address.id} id={address.id} />;
+    case 'nowhere':
+      return (
+        <main className="notice">
+          <h1>There is nothing here</h1>
+          <p>The address may be misspelled.</p>
+          <Link className="button" href="/">
+            To the tasks
+          </Link>
+        </main>
+      );
+    default:
+      return address satisfies never;
+  }
+}

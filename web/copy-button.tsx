@@ -1,0 +1,35 @@
+import { type JSX, useEffect, useState } from 'react';
+import { CheckIcon, CopyIcon } from './icons.tsx';
+
+/** How long a button says that it has copied, in milliseconds. */
+const saidMs = 1500;
+
+/** Copies a text, and says so. */
+export function CopyButton({ text, what }: { readonly text: string; readonly what: string }): JSX.Element {
+  const [result, setResult] = useState<'copied' | 'failed'>();
+  useEffect(() => {
+    if (result === undefined) return;
+    const timer = setTimeout(() => setResult(undefined), saidMs);
+    return () => clearTimeout(timer);
+  }, [result]);
+  const copy = (): void => {
+    copyText(text).then(
+      () => setResult('copied'),
+      () => setResult('failed'),
+    );
+  };
+  return (
+    <button type="button" className="icon-button copy" title={`Copy ${what}`} aria-label={`Copy ${what}`} onClick={copy}>
+      {result === 'copied' ? <CheckIcon /> : <CopyIcon />}
+      <span role="status" className={result === undefined ? 'unseen' : 'said'}>
+        {result === 'copied' ? 'Copied' : result === 'failed' ? 'Not allowed' : ''}
+      </span>
+    </button>
+  );
+}
+
+async function copyText(text: string): Promise<void> {
+  // Browsers offer the clipboard to pages from HTTPS or this machine alone.
+  if (navigator.clipboard === undefined) throw new Error('no clipboard');
+  await navigator.clipboard.writeText(text);
+}

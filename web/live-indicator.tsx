@@ -1,0 +1,24 @@
+import type { JSX } from 'react';
+import type { LiveStatus } from './task-stream.ts';
+
+/** How often the page asks where it is not told, in milliseconds. */
+export const pollMs = 10_000;
+
+const words: Readonly<Record<LiveStatus, readonly [word: string, meaning: string]>> = {
+  connecting: ['Connecting', 'Changes will show by themselves in a moment'],
+  live: ['Live', 'Changes show by themselves'],
+  reconnecting: ['Reconnecting', 'The service cannot be reached just now. What changed meanwhile will be shown'],
+  offline: ['Offline', 'There is no network. What changed meanwhile will be shown'],
+  polling: [`Every ${pollMs / 1000} s`, 'Not live: this query is asked again every few seconds'],
+};
+
+/** Says in a word whether what is shown is the present state. */
+export function LiveIndicator({ status }: { readonly status: LiveStatus }): JSX.Element {
+  const [word, meaning] = words[status];
+  return (
+    <span className={`live-indicator ${status}`} role="status" title={meaning}>
+      <span className="dot" aria-hidden="true" />
+      {word}
+    </span>
+  );
+}

@@ -1,0 +1,118 @@
+import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { WorkspaceStatus } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { scopeOf } from './query-text.ts';
+
+/** What a watch says: the present state of a task, or that it is gone from the list. */
+export type LiveEvent = { readonly upserted: Task } | { readonly removed: string };
+
+/** The tasks that are loaded, page by page, in order. */
+export type Pages = readonly (readonly Task[])[];
+
+/** What would move the rows of the list, and waits until nobody is about to click one of them. */
+export interface HeldBack {
+  /** Tasks that came into the list, by id. */
+  readonly arrived: ReadonlyMap<string, Task>;
+  /** Ids of tasks that left it. */
+  readonly left: ReadonlySet<string>;
+}
+
+/** Says which of two tasks comes first, as the service orders them: less than 0 for the first one. */
+export type TaskOrder = (one: Task, other: Task) => number;
+
+export const nothingHeldBack: HeldBack = { arrived: new Map(), left: new Set() };
+
+/**
+ * Brings the loaded tasks up to date where they stand. What would move rows is held back; {@link settle} lets it in.
+ *
+ * @param isWhole whether there are no more pages: then a task that belongs behind the last one is in the list, too.
+ */
+export function applyEvents(
+  pages: Pages,
+  heldBack: HeldBack,
+  events: readonly LiveEvent[],
+  order: TaskOrder,
+  isWhole: boolean,
+): { pages: Pages; heldBack: HeldBack } {
+  const loaded = new Set(pages.flatMap((page) => page.map((task) => task.id)));
+  const last = pages.at(-1)?.at(-1);
+  const changed = new Map<string, Task>();
+  const arrived = new Map(heldBack.arrived);
+  const left = new Set(heldBack.left);
+  for (const event of events) {
+    if ('removed' in event) {
+      arrived.delete(event.removed);
+      if (loaded.has(event.removed)) left.add(event.removed);
+      continue;
+    }
+    const task = event.upserted;
+    left.delete(task.id);
+    if (loaded.has(task.id)) changed.set(task.id, task);
+    else if (isWhole || (last !== undefined && order(task, last) < 0)) arrived.set(task.id, task);
+  }
+  const next = pages.map((page) =>
+    page.some((task) => changed.has(task.id)) ? page.map((task) => changed.get(task.id) ?? task) : page,
+  );
+  return { pages: changed.size === 0 ? pages : next, heldBack: { arrived, left } };
+}
+
+/** Lets in what was held back: takes out the tasks that left, and puts those that arrived in their places. */
+export function settle(pages: Pages, { arrived, left }: HeldBack, order: TaskOrder): Pages {
+  const next = pages.map((page) => page.filter((task) => !left.has(task.id) && !arrived.has(task.id)));
+  for (const task of arrived.values()) {
+    const page = next.find((tasks) => tasks.some((other) => order(task, other) < 0)) ?? next.at(-1);
+    if (page === undefined) return [[...arrived.values()].sort(order)];
+    const place = page.findIndex((other) => order(task, other) < 0);
+    page.splice(place === -1 ? page.length : place, 0, task);
+  }
+  return next;
+}
+
+/**
+ * The order of the list, as docs/query.md and the contract have it. Where names differ in case and accents alone, the service may
+ * see it otherwise; then a new row stands a little off until the list is loaded again.
+ */
+export function orderOf(query: string, orderBy: string): TaskOrder {
+  const scope = scopeOf(query);
+  switch (orderBy) {
+    case 'created_at':
+      return inTurn(byCreation, byId);
+    case 'created_at desc':
+      return reversed(inTurn(byCreation, byId));
+    case 'name':
+      return inTurn(byName, byId);
+    case 'name desc':
+      return reversed(inTurn(byName, byId));
+    default:
+      if (scope === 'all') return reversed(inTurn(byCreation, byId));
+      return scope === 'mine' ? inTurn(byFavorite, byRunning, byName, byId) : inTurn(byRunning, byName, byId);
+  }
+}
+
+function inTurn(...orders: readonly TaskOrder[]): TaskOrder {
+  return (one, other) => {
+    for (const order of orders) {
+      const result = order(one, other);
+      if (result !== 0) return result;
+    }
+    return 0;
+  };
+}
+
+function reversed(order: TaskOrder): TaskOrder {
+  return (one, other) => order(other, one);
+}
+
+const byFavorite: TaskOrder = (one, other) => Number(other.favorite) - Number(one.favorite);
+const byRunning: TaskOrder = (one, other) => isRunning(other) - isRunning(one);
+const byName: TaskOrder = (one, other) => compare(one.name.toLowerCase(), other.name.toLowerCase());
+const byId: TaskOrder = (one, other) => compare(one.id, other.id);
+const byCreation: TaskOrder = ({ createdAt: one }, { createdAt: other }) =>
+  compare(one?.seconds ?? 0n, other?.seconds ?? 0n) || (one?.nanos ?? 0) - (other?.nanos ?? 0);
+
+function isRunning(task: Task): number {
+  return Number(task.status === WorkspaceStatus.RUNNING);
+}
+
+function compare<T extends string | bigint>(one: T, other: T): number {
+  return one < other ? -1 : one > other ? 1 : 0;
+}

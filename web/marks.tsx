@@ -1,0 +1,33 @@
+import type { JSX } from 'react';
+import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { ToneIcon } from './icons.tsx';
+import { type Mark, markOfState, markOfStatus, wordOfPhase } from './task-words.ts';
+
+/** What the agent does, as a colored label. */
+export function StateMark({ task }: { readonly task: Task }): JSX.Element {
+  if (task.currentState === undefined) return <span className="muted">No report</span>;
+  return <Label mark={markOfState(task.currentState.state)} />;
+}
+
+/** The workspace's status, and how far the task has come, where that says more. */
+export function StatusMark({ task }: { readonly task: Task }): JSX.Element {
+  const mark = markOfStatus(task.status);
+  return (
+    <>
+      <span className={`status ${mark.tone}`}>
+        <ToneIcon tone={mark.tone} />
+        {mark.word}
+      </span>
+      <span className="phase">{wordOfPhase(task.phase)}</span>
+    </>
+  );
+}
+
+function Label({ mark: { word, tone } }: { readonly mark: Mark }): JSX.Element {
+  return (
+    <span className={`label ${tone}`}>
+      <ToneIcon tone={tone} />
+      {word}
+    </span>
+  );
+}

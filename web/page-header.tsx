@@ -1,0 +1,27 @@
+import type { JSX, ReactNode } from 'react';
+import { LogoIcon } from './icons.tsx';
+import { LiveIndicator } from './live-indicator.tsx';
+import { Link } from './navigation.tsx';
+import { signOut } from './session.ts';
+import type { LiveStatus } from './task-stream.ts';
+import { ThemeButton } from './theme.tsx';
+
+/** What stands above every view: the way home, how live the view is, the colors, and the way out. */
+export function PageHeader({ status, children }: { readonly status: LiveStatus; readonly children?: ReactNode }): JSX.Element {
+  return (
+    <header className="page-header">
+      <Link className="home" href="/">
+        <LogoIcon />
+        <span>Tasks</span>
+      </Link>
+      {children}
+      <div className="page-header-end">
+        <LiveIndicator status={status} />
+        <ThemeButton />
+        <button type="button" className="button quiet" onClick={signOut}>
+          Sign out
+        </button>
+      </div>
+    </header>
+  );
+}

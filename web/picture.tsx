@@ -1,0 +1,29 @@
+import { type JSX, useState } from 'react';
+import { colorOf, initialsOf, pictureAddress } from './picture-address.ts';
+import { settings } from './settings.ts';
+
+/** How many colors style.css has for initials. */
+const colors = 6;
+
+/** The picture of a user or a template, or its initials where there is none that may be loaded. It says nothing new to those who listen. */
+export function Picture({ address, name, shape }: { address: string; name: string; shape: 'round' | 'square' }): JSX.Element {
+  const [failed, setFailed] = useState('');
+  const source = pictureAddress(address, settings.imageOrigins);
+  if (source === undefined || failed === source) {
+    return (
+      <span aria-hidden="true" className={`picture ${shape} color-${colorOf(name, colors)}`}>
+        {initialsOf(name)}
+      </span>
+    );
+  }
+  return (
+    <img
+      className={`picture ${shape}`}
+      src={source}
+      alt=""
+      loading="lazy"
+      referrerPolicy="no-referrer"
+      onError={() => setFailed(source)}
+    />
+  );
+}

@@ -1,0 +1,101 @@
+import { quoteValue, splitQuery } from './query-text.ts';
+
+/** A key of the query language, for the completion. docs/query.md says all about it. */
+interface KeyHelp {
+  readonly about: string;
+  readonly values?: readonly string[];
+}
+
+const booleans = ['true', 'false'];
+
+/** Every key, those first that people use most. */
+export const keyHelp: Readonly<Record<string, KeyHelp>> = {
+  status: {
+    about: 'of the workspace',
+    values: ['running', 'pending', 'starting', 'stopping', 'stopped', 'failed', 'canceling', 'canceled', 'deleting', 'deleted'],
+  },
+  state: { about: 'what the agent does', values: ['working', 'idle', 'complete', 'failed'] },
+  waiting: { about: 'for input', values: booleans },
+  phase: { about: 'how far the task has come', values: ['pending', 'initializing', 'active', 'paused', 'unknown', 'error'] },
+  owner: { about: 'a username, me, or * for everyone', values: ['me', '*'] },
+  template: { about: 'its name' },
+  name: { about: 'a part of the name' },
+  prompt: { about: 'a part of the prompt, from 3 characters on' },
+  organization: { about: 'its name' },
+  created_after: { about: 'a day, or a time in RFC 3339' },
+  created_before: { about: 'a day, or a time in RFC 3339' },
+  last_used_after: { about: 'a day, or a time in RFC 3339' },
+  last_used_before: { about: 'a day, or a time in RFC 3339' },
+  shared: { about: 'with anybody', values: booleans },
+  shared_with_user: { about: 'a username, or me', values: ['me'] },
+  shared_with_group: { about: 'organization/group' },
+  'has-agent': { about: 'is not live', values: ['connected', 'connecting', 'disconnected', 'timeout'] },
+  healthy: { about: 'is not live', values: booleans },
+  dormant: { about: 'only dormant ones', values: ['true'] },
+  outdated: { about: 'not of the newest version', values: booleans },
+  param: { about: 'name, or name=value' },
+  id: { about: 'of a task' },
+  has_external_agent: { about: 'runs elsewhere', values: booleans },
+  'has-ai-task': { about: 'holds for every task', values: ['true'] },
+};
+
+/** One way to go on with a query. */
+export interface Suggestion {
+  /** What is put in the place of the word at the caret. */
+  readonly text: string;
+  readonly about?: string;
+  /** Whether the term is complete with it. */
+  readonly isComplete: boolean;
+}
+
+/** The word that suggestions replace, from `start` up to `end`, and the suggestions. */
+export interface Completion {
+  readonly start: number;
+  readonly end: number;
+  readonly suggestions: readonly Suggestion[];
+}
+
+/** Most suggestions at once: a list that is read at a glance. */
+const maxSuggestions = 8;
+
+/**
+ * What can follow at a place in a query: keys while a key is being written, and values behind its `:`.
+ *
+ * @param known values seen in tasks, by key, such as the names of owners and templates.
+ */
+export function completeQuery(query: string, caret: number, known: Readonly<Record<string, readonly string[]>> = {}): Completion {
+  const term = splitQuery(query).find(({ start, end }) => start < caret && caret <= end);
+  const start = term?.start ?? caret;
+  const end = term?.end ?? caret;
+  const written = query.slice(start, caret);
+  const colon = written.indexOf(':');
+  if (colon === -1) {
+    const used = new Set(splitQuery(query).flatMap((other) => (other.start === start ? [] : [other.key])));
+    const beginning = written.toLowerCase();
+    const suggestions = Object.entries(keyHelp)
+      .filter(([key]) => key.startsWith(beginning) && key !== beginning && !used.has(key))
+      .map(([key, { about }]) => ({ text: `${key}:`, about, isComplete: false }));
+    return { start, end, suggestions: suggestions.slice(0, maxSuggestions) };
+  }
+  const key = written.slice(0, colon).toLowerCase();
+  const beginning = written
+    .slice(colon + 1)
+    .replace(/^"/, '')
+    .toLowerCase();
+  const values = [...new Set([...(keyHelp[key]?.values ?? []), ...(known[key] ?? [])])];
+  const suggestions = values
+    .filter((value) => value.toLowerCase().startsWith(beginning) && value.toLowerCase() !== beginning)
+    .map((value) => ({ text: `${key}:${quoteValue(value)}`, isComplete: true }));
+  return { start, end, suggestions: suggestions.slice(0, maxSuggestions) };
+}
+
+/** The query with a suggestion taken, and where the caret stands then. */
+export function takeSuggestion(
+  query: string,
+  { start, end }: Completion,
+  suggestion: Suggestion,
+): { query: string; caret: number } {
+  const after = query.slice(end).trimStart();
+  const text = suggestion.isComplete ? `${suggestion.text} ` : suggestion.text;
+  return { query: query.slice(0, start) + text + after, caret: start + text.length };
+}

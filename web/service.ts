@@ -1,0 +1,71 @@
+import { type Client, Code, ConnectError, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-web';
+import { QueryCache, QueryClient } from '@tanstack/react-query';
+import { TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { createSeenValues, type SeenValues } from './seen-values.ts';
+import { expire } from './session.ts';
+
+/** The service as one signed-in person sees it. */
+export interface Service {
+  readonly token: string;
+  readonly transport: Transport;
+  readonly client: Client<typeof TasksService>;
+  /** What was answered so far. A new session starts with an empty one. */
+  readonly answers: QueryClient;
+  readonly seen: SeenValues;
+}
+
+/** Connects to the service that served the page, with a session token. */
+export function connectService(token: string): Service {
+  const withToken: Interceptor = (next) => (request) => {
+    request.header.set('coder-session-token', token);
+    return next(request);
+  };
+  const transport = createConnectTransport({
+    baseUrl: location.origin,
+    useBinaryFormat: true,
+    interceptors: [withToken],
+    // Who calls is said by the token alone, never by a cookie of someone else's session.
+    fetch: (input, init) => fetch(input, { ...init, credentials: 'omit', cache: 'no-store' }),
+  });
+  const answers = new QueryClient({
+    queryCache: new QueryCache({
+      onError: (error) => {
+        if (isCode(error, Code.Unauthenticated)) expire(token);
+      },
+    }),
+    defaultOptions: {
+      queries: {
+        // "Offline" is about the internet, and the service may run on this very machine.
+        networkMode: 'always',
+        retry: (failures, error) => failures < 2 && isPassing(error),
+        refetchOnWindowFocus: false, // the stream keeps the answers true
+        refetchOnReconnect: false,
+        staleTime: 10_000,
+      },
+    },
+  });
+  return { token, transport, client: createClient(TasksService, transport), answers, seen: createSeenValues() };
+}
+
+/** Whether a token is accepted. @throws when the service cannot say. */
+export async function isAccepted(token: string): Promise<boolean> {
+  try {
+    await connectService(token).client.listTasks({ pageSize: 1 }, { timeoutMs: 10_000 });
+    return true;
+  } catch (error) {
+    // A header can carry no line breaks and their like, and no token has any.
+    if (isCode(error, Code.Unauthenticated) || error instanceof TypeError) return false;
+    throw error;
+  }
+}
+
+/** Whether an error of a call has one of these codes. */
+export function isCode(error: unknown, ...codes: readonly Code[]): boolean {
+  return error instanceof ConnectError && codes.includes(error.code);
+}
+
+/** Whether the same call may succeed a little later: the service cannot be reached, stops, or is busy. */
+export function isPassing(error: unknown): boolean {
+  return isCode(error, Code.Unavailable, Code.Unknown, Code.Aborted);
+}

@@ -1,0 +1,81 @@
+import { useSyncExternalStore } from 'react';
+
+/** Whether someone is signed in, and with which session token. */
+export type Session =
+  | { readonly status: 'looking' }
+  | { readonly status: 'signed-out'; readonly message?: string }
+  | { readonly status: 'signed-in'; readonly token: string };
+
+/** What tabs of one browser tell each other. Session storage belongs to one tab, and a link opened in a new one shall work. */
+type TabMessage =
+  | { readonly kind: 'ask' }
+  | { readonly kind: 'answer'; readonly token: string }
+  | { readonly kind: 'signed-out'; readonly token: string };
+
+const storageKey = 'tasks-service.token';
+
+/** How long a new tab waits for another tab to answer, in milliseconds: it sits on the same machine. */
+const answerMs = 150;
+
+const channel = new BroadcastChannel('tasks-service.session');
+const listeners = new Set<() => void>();
+let session: Session = start();
+
+channel.addEventListener('message', ({ data }: MessageEvent<TabMessage>) => {
+  if (data.kind === 'ask' && session.status === 'signed-in') tell({ kind: 'answer', token: session.token });
+  if (data.kind === 'answer' && session.status === 'looking') signIn(data.token);
+  if (data.kind === 'signed-out' && session.status === 'signed-in' && session.token === data.token) forget();
+});
+
+/** The present session; the component renders again when it changes. */
+export function useSession(): Session {
+  return useSyncExternalStore(subscribe, () => session);
+}
+
+/** Takes a token that the service has accepted. */
+export function signIn(token: string): void {
+  sessionStorage.setItem(storageKey, token);
+  change({ status: 'signed-in', token });
+}
+
+/** Forgets the token, here and in the other tabs that use it. */
+export function signOut(): void {
+  if (session.status === 'signed-in') tell({ kind: 'signed-out', token: session.token });
+  forget();
+}
+
+/** Forgets a token that the service does not accept any more. The address stays, so that one goes on where one was. */
+export function expire(token: string): void {
+  if (session.status === 'signed-in' && session.token === token) {
+    forget('Your session has ended: its token has expired or was revoked. Sign in to go on where you were.');
+  }
+}
+
+function start(): Session {
+  const token = sessionStorage.getItem(storageKey);
+  if (token !== null) return { status: 'signed-in', token };
+  tell({ kind: 'ask' });
+  setTimeout(() => {
+    if (session.status === 'looking') change({ status: 'signed-out' });
+  }, answerMs);
+  return { status: 'looking' };
+}
+
+function forget(message?: string): void {
+  sessionStorage.removeItem(storageKey);
+  change({ status: 'signed-out', ...(message === undefined ? {} : { message }) });
+}
+
+function change(next: Session): void {
+  session = next;
+  for (const listener of listeners) listener();
+}
+
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function tell(message: TabMessage): void {
+  channel.postMessage(message);
+}

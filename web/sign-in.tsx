@@ -1,0 +1,118 @@
+import { type JSX, type SyntheticEvent, useEffect, useState } from 'react';
+import { LogoIcon } from './icons.tsx';
+import { isAccepted } from './service.ts';
+import { signIn } from './session.ts';
+import { settings } from './settings.ts';
+import { ThemeButton } from './theme.tsx';
+
+/** What the demo's users are good for. Users that are not named here are offered without a word. */
+const demoUsers: Readonly<Record<string, string>> = {
+  developer: 'has tasks of her own',
+  teammate: 'is on the same team',
+  admin: 'sees everyone’s tasks',
+  outsider: 'is of another organization',
+};
+
+/** Asks for a session token; on the demo it offers those of its users. */
+export function SignIn({ message }: { readonly message?: string | undefined }): JSX.Element {
+  const [token, setToken] = useState('');
+  const [problem, setProblem] = useState<string>();
+  const [isBusy, setBusy] = useState(false);
+  const demoTokens = useDemoTokens();
+
+  const enter = async (given: string): Promise<void> => {
+    setBusy(true);
+    setProblem(undefined);
+    try {
+      if (await isAccepted(given)) signIn(given);
+      else setProblem('This token is not accepted: it is misspelled, has expired or was revoked.');
+    } catch {
+      setProblem('The service cannot be reached. Try again in a moment.');
+    } finally {
+      setBusy(false);
+    }
+  };
+  const onSubmit = (event: SyntheticEvent): void => {
+    event.preventDefault();
+    const given = token.trim();
+    if (given === '') setProblem('Paste a session token first.');
+    else void enter(given);
+  };
+
+  return (
+    <main className="sign-in">
+      <div className="sign-in-theme">
+        <ThemeButton />
+      </div>
+      <LogoIcon />
+      <h1>Tasks</h1>
+      <p className="muted">Which AI coding tasks run in our workspaces, and how are they doing?</p>
+      {message !== undefined && (
+        <p className="banner asking" role="status">
+          {message}
+        </p>
+      )}
+      {demoTokens.length > 0 && (
+        <section aria-labelledby="demo-title">
+          <h2 id="demo-title">Look around as</h2>
+          <ul className="demo-users">
+            {demoTokens.map(([username, demoToken]) => (
+              <li key={username}>
+                <button type="button" className="button demo-user" disabled={isBusy} onClick={() => void enter(demoToken)}>
+                  <strong>{username}</strong>
+                  <span>{demoUsers[username]}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
+          <p className="or">or</p>
+        </section>
+      )}
+      <form onSubmit={onSubmit} noValidate>
+        <label htmlFor="token">Session token</label>
+        <input
+          id="token"
+          type="password"
+          autoComplete="off"
+          spellCheck={false}
+          value={token}
+          aria-invalid={problem !== undefined}
+          aria-describedby={problem === undefined ? 'token-help' : 'token-problem'}
+          onChange={(event) => setToken(event.target.value)}
+        />
+        {problem === undefined ? (
+          <p id="token-help" className="help">
+            The one your Coder client uses, or one made with <code>keys create</code>. It stays in this browser until its last tab
+            of this page is closed.
+          </p>
+        ) : (
+          <p id="token-problem" className="help problem" role="alert">
+            {problem}
+          </p>
+        )}
+        <button type="submit" className="button primary" disabled={isBusy}>
+          {isBusy ? 'Signing in…' : 'Sign in'}
+        </button>
+      </form>
+    </main>
+  );
+}
+
+/** The demo's tokens by username. There are none elsewhere, and none for a browser on another machine. */
+function useDemoTokens(): readonly (readonly [username: string, token: string])[] {
+  const [tokens, setTokens] = useState<readonly (readonly [string, string])[]>([]);
+  useEffect(() => {
+    if (!settings.demo || !/^(?:localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname)) return;
+    const stop = new AbortController();
+    fetch('/demo/tokens', { signal: stop.signal, credentials: 'omit' })
+      .then(async (response) => {
+        if (!response.ok) return;
+        const body = (await response.json()) as { tokens: Record<string, string> };
+        const order = Object.keys(demoUsers);
+        setTokens(Object.entries(body.tokens).sort(([one], [other]) => order.indexOf(one) - order.indexOf(other)));
+      })
+      .catch(() => {}); // then there are no buttons, and a token can still be pasted
+    return () => stop.abort();
+  }, []);
+  return tokens;
+}

@@ -1,0 +1,89 @@
+import { Code, ConnectError } from '@connectrpc/connect';
+import { type JSX, useEffect, useMemo, useRef } from 'react';
+import { BadRequestSchema } from '../src/gen/google/rpc/error_details_pb.ts';
+import { ErrorNotice } from './error-notice.tsx';
+import { ListControls } from './list-controls.tsx';
+import { LoadingRows, NoTasks } from './list-states.tsx';
+import { PageHeader } from './page-header.tsx';
+import { QueryBox, type QueryBoxHandle } from './query-box.tsx';
+import { placeProblems } from './query-problems.ts';
+import { isCode } from './service.ts';
+import { useService } from './service-context.ts';
+import { TaskRows } from './task-rows.tsx';
+import { useListKeys } from './use-list-keys.ts';
+import { type TaskListState, useTaskList, useWaitingCount } from './use-task-list.ts';
+
+/** The list of tasks. */
+export function TaskList({ query, orderBy }: { readonly query: string; readonly orderBy: string }): JSX.Element {
+  const list = useTaskList(query, orderBy);
+  const waiting = useWaitingCount(query, list.isOutdated ? undefined : list.tasks);
+  const box = useRef<QueryBoxHandle>(null);
+  const problems = useMemo(() => placeProblems(query, violationsOf(list.error)), [query, list.error]);
+  const { seen } = useService();
+  useEffect(() => seen.note(list.tasks ?? []), [seen, list.tasks]);
+  useEffect(() => {
+    document.title = waiting === undefined || waiting.count === 0 ? 'Tasks' : `(${waiting.count}) Tasks`;
+  }, [waiting]);
+
+  return (
+    <div className="page">
+      <PageHeader status={list.error !== null && problems.length === 0 ? 'reconnecting' : list.status} />
+      <main>
+        <h1 className="unseen">Tasks</h1>
+        <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} known={seen.values()} />
+        <ListControls query={query} orderBy={orderBy} waiting={waiting} />
+        <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} box={box} />
+      </main>
+      <footer className="keys" aria-label="Keyboard">
+        <span>
+          <kbd>/</kbd> query
+        </span>
+        <span>
+          <kbd>j</kbd> <kbd>k</kbd> down, up
+        </span>
+        <span>
+          <kbd>Enter</kbd> open
+        </span>
+        <span>
+          <kbd>Esc</kbd> back
+        </span>
+      </footer>
+    </div>
+  );
+}
+
+function ListBody(props: {
+  readonly list: TaskListState;
+  readonly query: string;
+  readonly orderBy: string;
+  readonly hasProblems: boolean;
+  readonly box: { readonly current: QueryBoxHandle | null };
+}): JSX.Element | null {
+  const { list, query, orderBy, hasProblems, box } = props;
+  const { tasks, error } = list;
+  useListKeys([], -1, () => {}, box, tasks === undefined || tasks.length === 0);
+  if (hasProblems) return null; // said where the query stands
+  if (tasks === undefined || (error !== null && list.isOutdated)) {
+    return error === null ? <LoadingRows /> : <ErrorNotice error={error} onRetry={list.reload} />;
+  }
+  return (
+    <>
+      {error !== null && (
+        <p className="banner bad" role="status">
+          The service cannot be reached just now. This is what was loaded before; the page goes on trying.
+        </p>
+      )}
+      {tasks.length === 0 && list.heldBack.arrived.size === 0 ? (
+        <NoTasks query={query} orderBy={orderBy} />
+      ) : (
+        <TaskRows list={list} tasks={tasks} box={box} />
+      )}
+    </>
+  );
+}
+
+function violationsOf(error: Error | null): readonly { field: string; description: string }[] {
+  if (!isCode(error, Code.InvalidArgument)) return [];
+  const [details] = ConnectError.from(error).findDetails(BadRequestSchema);
+  return details?.fieldViolations ?? [];
+}

@@ -1,0 +1,173 @@
+import { defaultRangeExtractor, useWindowVirtualizer } from '@tanstack/react-virtual';
+import { type JSX, useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore } from 'react';
+import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { historyEntry } from './navigation.tsx';
+import type { QueryBoxHandle } from './query-box.tsx';
+import { columns, TaskRow } from './task-row.tsx';
+import { useListKeys } from './use-list-keys.ts';
+import type { TaskListState } from './use-task-list.ts';
+
+/** Heights of a row, in pixels, as style.css has them: of one line, and on a phone. */
+const rowHeight = 76;
+const phoneRowHeight = 156;
+const phone = matchMedia('(max-width: 760px)');
+
+/** Scrolled down further than this, in pixels, one reads, and rows must not move. */
+const readingFrom = 120;
+
+/** The rows that can be seen, of a list of any length. */
+export function TaskRows(props: {
+  readonly list: TaskListState;
+  readonly tasks: readonly Task[];
+  readonly box: { readonly current: QueryBoxHandle | null };
+}): JSX.Element {
+  const { list, tasks, box } = props;
+  const isPhone = useSyncExternalStore(
+    (listener) => {
+      phone.addEventListener('change', listener);
+      return () => phone.removeEventListener('change', listener);
+    },
+    () => phone.matches,
+  );
+  const body = useRef<HTMLDivElement>(null);
+  const [offset, setOffset] = useState(0);
+  useLayoutEffect(() => setOffset(body.current?.offsetTop ?? 0), [list.error, isPhone]);
+  const [currentId, setCurrentId] = useState<string>();
+  const current = currentId === undefined ? -1 : tasks.findIndex((task) => task.id === currentId);
+  const height = isPhone ? phoneRowHeight : rowHeight;
+  const rows = useWindowVirtualizer({
+    count: tasks.length,
+    estimateSize: () => height,
+    getItemKey: (index) => tasks[index]?.id ?? index,
+    overscan: 8,
+    scrollMargin: offset,
+    // The row that has the focus must stay, wherever one scrolls.
+    rangeExtractor: (range) =>
+      [...new Set([...defaultRangeExtractor(range), ...(current < 0 ? [] : [current])])].sort((a, b) => a - b),
+  });
+  useLayoutEffect(() => rows.measure(), [height, rows]);
+  const items = rows.getVirtualItems();
+
+  const last = items.at(-1)?.index ?? 0;
+  const { hasMore, isLoadingMore, loadMore, error } = list;
+  useEffect(() => {
+    if (hasMore && !isLoadingMore && error === null && last >= tasks.length - 20) loadMore();
+  });
+
+  useReturn(tasks, setCurrentId);
+  useListKeys(
+    tasks,
+    current,
+    (index) => {
+      const task = tasks[index];
+      if (task === undefined) return;
+      setCurrentId(task.id);
+      rows.scrollToIndex(index, { align: 'auto' });
+      requestAnimationFrame(() => focusRow(task.id));
+    },
+    box,
+  );
+
+  const isHovered = useRef(false);
+  const { heldBack, letIn } = list;
+  const waits = heldBack.arrived.size + heldBack.left.size;
+  const letInIfQuiet = (): void => {
+    if (waits > 0 && !isHovered.current && scrollY < readingFrom) letIn();
+  };
+  useEffect(letInIfQuiet);
+  const fresh = useFresh(tasks);
+
+  return (
+    <div className={list.isOutdated ? 'list outdated' : 'list'} aria-busy={list.isOutdated}>
+      <div className="arrivals" role="status">
+        {heldBack.arrived.size > 0 && (
+          <button
+            type="button"
+            className="button primary"
+            onClick={() => {
+              letIn();
+              scrollTo({ top: 0 });
+            }}
+          >
+            {heldBack.arrived.size === 1 ? '1 new task' : `${heldBack.arrived.size} new tasks`}
+          </button>
+        )}
+      </div>
+      <div
+        role="table"
+        aria-label="Tasks"
+        aria-rowcount={list.hasMore ? -1 : tasks.length + 1}
+        onPointerEnter={(event) => {
+          isHovered.current = event.pointerType !== 'touch';
+        }}
+        onPointerLeave={() => {
+          isHovered.current = false;
+          letInIfQuiet();
+        }}
+      >
+        <div role="rowgroup" className="head">
+          <div role="row" aria-rowindex={1} className="row-grid">
+            {columns.map((column) => (
+              <div key={column} role="columnheader">
+                {column}
+              </div>
+            ))}
+          </div>
+        </div>
+        <div role="rowgroup" className="rows" ref={body} style={{ height: rows.getTotalSize() }}>
+          {items.map((item) => {
+            const task = tasks[item.index];
+            if (task === undefined) return null;
+            return (
+              <TaskRow
+                key={task.id}
+                task={task}
+                index={item.index}
+                style={{ height, transform: `translateY(${item.start - offset}px)` }}
+                hasLeft={heldBack.left.has(task.id)}
+                isFresh={fresh.has(task.id)}
+                onFocus={() => setCurrentId(task.id)}
+              />
+            );
+          })}
+        </div>
+      </div>
+      <p className="end" role="status">
+        {list.hasMore ? 'Loading more…' : `${tasks.length} ${tasks.length === 1 ? 'task' : 'tasks'}`}
+      </p>
+    </div>
+  );
+}
+
+/** Going back from a task's view finds the list where it was left, with the focus on that task. */
+function useReturn(tasks: readonly Task[], setCurrentId: (id: string) => void): void {
+  const hasReturned = useRef(false);
+  useLayoutEffect(() => {
+    if (hasReturned.current) return;
+    hasReturned.current = true;
+    const { opened, scroll } = historyEntry();
+    if (scroll !== undefined) scrollTo(0, scroll);
+    if (opened === undefined || !tasks.some((task) => task.id === opened)) return;
+    setCurrentId(opened);
+    requestAnimationFrame(() => focusRow(opened));
+  }, [tasks, setCurrentId]);
+}
+
+function focusRow(id: string): void {
+  document.querySelector<HTMLElement>(`[data-id="${CSS.escape(id)}"] a.title`)?.focus({ preventScroll: true });
+}
+
+/** The ids of the tasks that changed a moment ago, for a brief sign at the row. */
+function useFresh(tasks: readonly Task[]): ReadonlySet<string> {
+  const seen = useRef<ReadonlyMap<string, Task>>(undefined);
+  const [fresh, setFresh] = useState<ReadonlySet<string>>(new Set());
+  useEffect(() => {
+    const before = seen.current;
+    seen.current = new Map(tasks.map((task) => [task.id, task]));
+    if (before === undefined) return;
+    const changed = tasks.filter((task) => before.has(task.id) && before.get(task.id) !== task).map((task) => task.id);
+    // A page that is loaded again changes every row, and is no news.
+    if (changed.length > 0 && changed.length < 20) setFresh(new Set(changed));
+  }, [tasks]);
+  return fresh;
+}

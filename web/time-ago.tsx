@@ -1,0 +1,43 @@
+import { type JSX, useSyncExternalStore } from 'react';
+import { relativeTime } from './relative-time.ts';
+
+/** How often "5 minutes ago" is worked out again, in milliseconds. */
+const tickMs = 20_000;
+
+const readable = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
+const listeners = new Set<() => void>();
+let now = Date.now();
+let timer: number | undefined;
+
+/** A time as how long ago it was, with the exact local time on hover. */
+export function TimeAgo({ at }: { readonly at: number }): JSX.Element {
+  const present = useSyncExternalStore(subscribe, () => now);
+  const date = new Date(at);
+  return (
+    <time dateTime={date.toISOString()} title={exact.format(date)}>
+      {relativeTime(at, present)}
+    </time>
+  );
+}
+
+/** A local time to the minute. */
+export function localTime(at: number): string {
+  return readable.format(new Date(at));
+}
+
+/** One clock for all times on the page. */
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  if (timer === undefined) now = Date.now();
+  timer ??= window.setInterval(() => {
+    now = Date.now();
+    for (const tell of listeners) tell();
+  }, tickMs);
+  return () => {
+    listeners.delete(listener);
+    if (listeners.size > 0) return;
+    clearInterval(timer);
+    timer = undefined;
+  };
+}

@@ -1,0 +1,184 @@
+import { create } from '@bufbuild/protobuf';
+import { createConnectQueryKey, useInfiniteQuery, useQuery } from '@connectrpc/connect-query';
+import { type InfiniteData, keepPreviousData, useQueryClient } from '@tanstack/react-query';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { type ListTasksResponse, ListTasksResponseSchema, type Task, TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { pollMs } from './live-indicator.tsx';
+import { applyEvents, type HeldBack, type LiveEvent, nothingHeldBack, orderOf, type Pages, settle } from './live-list.ts';
+import { withTerm } from './query-text.ts';
+import { isPassing } from './service.ts';
+import { useService } from './service-context.ts';
+import type { LiveStatus } from './task-stream.ts';
+import { useWatch } from './use-watch.ts';
+
+const { listTasks } = TasksService.method;
+
+/** Tasks in a page: two screens of them, so that the next one is there before one has scrolled to it. */
+const pageSize = 100;
+
+/** How soon a list that could not be loaded is asked for again, in milliseconds. */
+const againMs = 3000;
+
+/** Without a stream a list of more pages is not asked for again by itself: each page is a call. */
+const maxPolledPages = 5;
+
+/** How often "waiting for input" is counted while tasks change, and while nothing is heard, in milliseconds. */
+const countAgainMs = 2000;
+const countAnywayMs = 30_000;
+
+/** A list of tasks that stays up to date. */
+export interface TaskListState {
+  /** The loaded tasks, in order; undefined before the first answer. */
+  readonly tasks: readonly Task[] | undefined;
+  readonly heldBack: HeldBack;
+  readonly status: LiveStatus;
+  readonly error: Error | null;
+  /** Whether the tasks are those of the query before, while those of the present one are being loaded. */
+  readonly isOutdated: boolean;
+  readonly hasMore: boolean;
+  readonly isLoadingMore: boolean;
+  loadMore(): void;
+  reload(): void;
+  /** Lets the rows move to where they belong now. */
+  letIn(): void;
+}
+
+/** Loads a list page by page and keeps it up to date by a stream. */
+export function useTaskList(query: string, orderBy: string): TaskListState {
+  const { transport } = useService();
+  const answers = useQueryClient();
+  const order = useMemo(() => orderOf(query, orderBy), [query, orderBy]);
+  const input = useMemo(() => ({ query, orderBy, pageSize, pageToken: '' }), [query, orderBy]);
+  const key = useMemo(
+    () => createConnectQueryKey({ schema: listTasks, input, transport, cardinality: 'infinite', pageParamKey: 'pageToken' }),
+    [input, transport],
+  );
+  const [isPolling, setPolling] = useState(false);
+  const [heldBack, latestHeldBack, setHeldBack] = useHeldBack(key);
+
+  const list = useInfiniteQuery(listTasks, input, {
+    pageParamKey: 'pageToken',
+    getNextPageParam: (page) => page.nextPageToken || undefined,
+    placeholderData: keepPreviousData,
+    refetchInterval: ({ state: { data, error } }) => {
+      if (isPassing(error)) return againMs;
+      return isPolling && (data?.pages.length ?? 0) <= maxPolledPages ? pollMs : false;
+    },
+  });
+
+  // An answer that was asked for before a change would undo it: what comes in the meantime is applied once more behind it.
+  const meanwhile = useRef<LiveEvent[]>([]);
+  const apply = useCallback(
+    (events: readonly LiveEvent[]): void => {
+      const present = answers.getQueryData(key);
+      if (answers.isFetching({ queryKey: key, exact: true }) > 0) meanwhile.current.push(...events);
+      if (present === undefined) return;
+      const pages = pagesOf(present);
+      const after = applyEvents(pages, latestHeldBack.current, events, order, isWhole(present));
+      if (after.pages !== pages) answers.setQueryData(key, withPages(present, after.pages));
+      setHeldBack(after.heldBack);
+    },
+    [answers, key, order, latestHeldBack, setHeldBack],
+  );
+  useEffect(() => {
+    if (list.isFetching || meanwhile.current.length === 0) return;
+    apply(meanwhile.current.splice(0));
+  }, [list.isFetching, apply]);
+
+  const reload = useCallback((): void => {
+    void answers.invalidateQueries({ queryKey: key, exact: true });
+    setHeldBack(nothingHeldBack);
+  }, [answers, key, setHeldBack]);
+  // A query that the service cannot list is not watched either.
+  const isListed = list.data !== undefined && !list.isPlaceholderData;
+  const status = useWatch(isListed ? query : undefined, { onEvents: apply, onGap: reload });
+  useEffect(() => setPolling(status === 'polling'), [status]);
+
+  const letIn = useCallback((): void => {
+    const present = answers.getQueryData(key);
+    if (present !== undefined)
+      answers.setQueryData(key, withPages(present, settle(pagesOf(present), latestHeldBack.current, order)));
+    setHeldBack(nothingHeldBack);
+  }, [answers, key, latestHeldBack, setHeldBack, order]);
+
+  const tasks = useMemo(() => list.data && withoutRepeats(list.data.pages.flatMap((page) => page.tasks)), [list.data]);
+  return {
+    tasks,
+    heldBack,
+    status,
+    error: list.error,
+    isOutdated: list.isPlaceholderData,
+    hasMore: list.hasNextPage,
+    isLoadingMore: list.isFetchingNextPage,
+    loadMore: () => void list.fetchNextPage(),
+    reload,
+    letIn,
+  };
+}
+
+/** What is held back, for events that come between two renderings as well as for the next one. Another list begins with nothing. */
+function useHeldBack(list: unknown): [HeldBack, { readonly current: HeldBack }, (next: HeldBack) => void] {
+  const [heldBack, setHeldBack] = useState(nothingHeldBack);
+  const latest = useRef(nothingHeldBack);
+  const set = useCallback((next: HeldBack): void => {
+    latest.current = next;
+    setHeldBack(next);
+  }, []);
+  useEffect(() => set(nothingHeldBack), [list, set]);
+  return [heldBack, latest, set];
+}
+
+/** How many tasks of a query wait for input, as far as the service counts. */
+export interface WaitingCount {
+  readonly count: number;
+  readonly isCapped: boolean;
+}
+
+/**
+ * Counts the tasks of a query that wait for input.
+ *
+ * @param tasks are those of the list: when they change, the count may have.
+ */
+export function useWaitingCount(query: string, tasks: readonly Task[] | undefined): WaitingCount | undefined {
+  const waiting = withTerm(query, 'waiting', 'true');
+  const count = useQuery(
+    listTasks,
+    { query: waiting, pageSize: 1, includeTotalSize: true },
+    // What the list finds wrong with the query needs not be found twice.
+    { enabled: tasks !== undefined, refetchInterval: countAnywayMs, retry: false, placeholderData: keepPreviousData },
+  );
+  const { refetch } = count;
+  const isKnown = count.data !== undefined;
+  useEffect(() => {
+    if (!isKnown) return;
+    const timer = setTimeout(() => void refetch(), countAgainMs);
+    return () => clearTimeout(timer);
+  }, [tasks, isKnown, refetch]);
+  if (count.data === undefined) return undefined;
+  return { count: count.data.totalSize ?? 0, isCapped: count.data.totalSizeCapped };
+}
+
+function pagesOf({ pages }: InfiniteData<ListTasksResponse>): Pages {
+  return pages.map((page) => page.tasks);
+}
+
+function withPages(data: InfiniteData<ListTasksResponse>, pages: Pages): InfiniteData<ListTasksResponse> {
+  return {
+    ...data,
+    pages: data.pages.map((page, index) => {
+      const tasks = pages[index] ?? page.tasks;
+      return tasks === page.tasks ? page : create(ListTasksResponseSchema, { ...page, tasks: [...tasks] });
+    }),
+  };
+}
+
+function isWhole({ pages }: InfiniteData<ListTasksResponse>): boolean {
+  return pages.at(-1)?.nextPageToken === '';
+}
+
+/** A task whose place changed while pages were loaded may be in two of them. */
+function withoutRepeats(tasks: readonly Task[]): readonly Task[] {
+  const byId = new Map<string, Task>();
+  for (const task of tasks) if (!byId.has(task.id)) byId.set(task.id, task);
+  return byId.size === tasks.length ? tasks : [...byId.values()];
+}

@@ -1,0 +1,101 @@
+import { useEffect, useRef, useState, useSyncExternalStore } from 'react';
+import type { WatchTasksResponse } from '../src/gen/tasks/v1/tasks_pb.ts';
+import type { LiveEvent } from './live-list.ts';
+import { isWatchable } from './query-text.ts';
+import { useService } from './service-context.ts';
+import { runSharedStream } from './shared-stream.ts';
+import type { LiveStatus } from './task-stream.ts';
+
+/** What a component does about what it watches. */
+export interface WatchHandlers {
+  onEvents(events: readonly LiveEvent[]): void;
+  /** Changes may have been missed: load again. */
+  onGap(): void;
+}
+
+/** Events are handed over together, so often, in milliseconds: nobody sees more, and a burst costs one rendering. */
+const batchMs = 50;
+
+/** How long after it was left a watch can go on where it was. Many more would be kept for nothing. */
+const maxRemembered = 20;
+
+/** Where watches stopped that may go on: of a hidden tab, or of a list behind a task's view. */
+const resumeTokens = new Map<string, string>();
+
+/**
+ * Watches a query while the tab can be seen.
+ *
+ * @param query undefined to watch nothing.
+ */
+export function useWatch(query: string | undefined, handlers: WatchHandlers): LiveStatus {
+  const { token, client } = useService();
+  const isVisible = useSyncExternalStore(onVisibility, () => document.visibilityState === 'visible');
+  const [status, setStatus] = useState<LiveStatus>('connecting');
+  const latest = useRef(handlers);
+  useEffect(() => {
+    latest.current = handlers;
+  });
+
+  useEffect(() => {
+    if (query === undefined || !isVisible) return;
+    if (!isWatchable(query)) {
+      setStatus('polling');
+      return;
+    }
+    const key = `${token}\n${query}`;
+    const stop = new AbortController();
+    let batch: LiveEvent[] = [];
+    let timer: number | undefined;
+    const handOver = (): void => {
+      clearTimeout(timer);
+      timer = undefined;
+      const events = batch;
+      batch = [];
+      if (events.length > 0) latest.current.onEvents(events);
+    };
+    const listener = {
+      onMessage(message: WatchTasksResponse) {
+        remember(key, message.resumeToken);
+        const event = toEvent(message);
+        if (event === undefined) return;
+        batch.push(event);
+        timer ??= window.setTimeout(handOver, batchMs);
+      },
+      onStatus: (next: LiveStatus) => {
+        if (!stop.signal.aborted) setStatus(next);
+      },
+      onGap: () => latest.current.onGap(),
+    };
+    void runSharedStream(client.watchTasks, { token, query }, resumeTokens.get(key) ?? '', listener, stop.signal);
+    return () => {
+      stop.abort();
+      handOver();
+    };
+  }, [query, isVisible, token, client]);
+
+  return status;
+}
+
+function toEvent({ event }: WatchTasksResponse): LiveEvent | undefined {
+  switch (event.case) {
+    case 'upserted':
+      return { upserted: event.value };
+    case 'removed':
+      return { removed: event.value.id };
+    default:
+      return undefined;
+  }
+}
+
+function remember(key: string, resumeToken: string): void {
+  if (resumeToken === '') return;
+  resumeTokens.delete(key);
+  resumeTokens.set(key, resumeToken);
+  const [oldest] = resumeTokens.keys();
+  if (resumeTokens.size > maxRemembered && oldest !== undefined) resumeTokens.delete(oldest);
+}
+
+function onVisibility(listener: () => void): () => void {
+  document.addEventListener('visibilitychange', listener);
+  return () => document.removeEventListener('visibilitychange', listener);
+}
