@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash as digest, timingSafeEqual } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { type ApiKeyRepository, hashSecret, parseSessionToken } from '../db/api-key-repository.ts';
 import { parseUuid } from '../db/uuid.ts';
@@ -101,7 +101,7 @@ export function createAuthenticate(
   return (header) => {
     const token = tokenOf(header);
     if (token === undefined) return Promise.reject(unauthenticated());
-    const hash = createHash('sha256').update(token.text).digest('base64');
+    const hash = digest('sha256', token.text, 'base64');
     const known = remembered.get(hash);
     if (known !== undefined) return Promise.resolve(known);
     const present = underWay.get(hash);

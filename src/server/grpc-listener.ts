@@ -164,19 +164,21 @@ function asIs(bytes: Buffer): Buffer {
 }
 
 function serveUnary(route: Route, method: UnaryMethod): grpc.handleUnaryCall<Buffer, Buffer> {
-  const write = (response: Message): Buffer => encode(method, response);
+  const { encoded } = method;
+  const answer =
+    encoded === undefined
+      ? (running: RunningCall, read: () => Message) => running.unary(method, read, (response) => encode(method, response))
+      : (running: RunningCall, read: () => Message) => running.unary({ handle: encoded }, read, asIs);
   return (call, callback) => {
     const running = begin(route, call);
     if (running === undefined) return;
-    running
-      .unary(method, () => decode(method, call.request), write)
-      .then(
-        (bytes) => {
-          call.sendMetadata(requestIdOf(running));
-          callback(null, bytes);
-        },
-        (error: unknown) => callback(statusOf(error, running)),
-      );
+    answer(running, () => decode(method, call.request)).then(
+      (bytes) => {
+        call.sendMetadata(requestIdOf(running));
+        callback(null, bytes);
+      },
+      (error: unknown) => callback(statusOf(error, running)),
+    );
   };
 }
 
@@ -262,7 +264,7 @@ async function* decodeAll(method: Method, call: grpc.ServerDuplexStream<Buffer, 
   for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
 }
 
-/** Turns a response into bytes. A handler that has the bytes already would pass here. */
+/** Turns a response into bytes. */
 function encode(method: Method, response: Message): Buffer {
   const bytes = toBinary(method.desc.output, response);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

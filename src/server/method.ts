@@ -15,6 +15,8 @@ export interface UnaryMethod<I extends DescMessage = DescMessage, O extends Desc
   readonly kind: 'unary';
   readonly desc: DescMethodUnary<I, O>;
   handle(request: MessageShape<I>, call: Call): Promise<MessageShape<O>>;
+  /** Gives the same response in its binary form, where there is a shorter way to it than over the message. */
+  encoded?(request: MessageShape<I>, call: Call): Promise<Buffer>;
 }
 
 /** A method with one request and any number of responses. */
@@ -38,8 +40,10 @@ export type Method = UnaryMethod | ServerStreamingMethod | BidiStreamingMethod;
 export function unary<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodUnary<I, O>,
   handle: UnaryMethod<I, O>['handle'],
+  encoded?: UnaryMethod<I, O>['encoded'],
 ): Method {
-  return { kind: 'unary', desc, handle } satisfies UnaryMethod<I, O> as UnaryMethod;
+  const method = { kind: 'unary', desc, handle, ...(encoded === undefined ? {} : { encoded }) } satisfies UnaryMethod<I, O>;
+  return method as UnaryMethod;
 }
 
 /** Describes a server-streaming method to the listeners, its types checked against the contract. */
@@ -62,8 +66,8 @@ export function bidiStreaming<I extends DescMessage, O extends DescMessage>(
 export function tasksMethods(handlers: TasksHandlers): Method[] {
   const { listTasks, getTask, watchTasks } = TasksService.method;
   return [
-    unary(listTasks, (request, call) => handlers.listTasks(request, call)),
-    unary(getTask, (request, call) => handlers.getTask(request, call)),
+    unary(listTasks, (request, call) => handlers.listTasks(request, call), handlers.encodedListTasks),
+    unary(getTask, (request, call) => handlers.getTask(request, call), handlers.encodedGetTask),
     serverStreaming(watchTasks, () => {
       throw unimplemented('WatchTasks');
     }),

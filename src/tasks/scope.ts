@@ -40,6 +40,18 @@ const readingOrganizationRoles: ReadonlySet<string> = new Set(['organization-adm
  * beats every lower one. The caller's own level counts in organizations the caller is a member of. Sharing is beside all that.
  */
 export function scopeOf(caller: Caller): Scope {
+  let scope = scopes.get(caller);
+  if (scope === undefined) {
+    scope = deriveScope(caller);
+    scopes.set(caller, scope);
+  }
+  return scope;
+}
+
+/** The scopes of the callers that are remembered. */
+const scopes = new WeakMap<Caller, Scope>();
+
+function deriveScope(caller: Caller): Scope {
   const { userId, memberships } = caller;
   const nothing: Scope = {
     userId,

@@ -5,6 +5,8 @@ import type { AgentStatus, TaskRow } from '../db/tables.ts';
 import { formatUuid } from '../db/uuid.ts';
 import {
   AgentLifecycle,
+  type ListTasksResponse,
+  ListTasksResponseSchema,
   type Task,
   type TaskPhase,
   TaskSchema,
@@ -12,8 +14,24 @@ import {
   type WorkspaceStatus,
 } from '../gen/tasks/v1/tasks_pb.ts';
 
-/** What `workspaces.last_used_at` is before the first use: Go's zero time. */
-const neverUsed = '0001-01-01 00:00:00.000000';
+/** A page of a list, before it takes the form in which it is sent. */
+export interface TaskPage {
+  readonly rows: readonly TaskRow[];
+  /** Absent on the last page. */
+  readonly nextPageToken?: string;
+  /** How many tasks the list has, if that was asked for; `capped` when there are more. */
+  readonly total?: { readonly size: number; readonly capped: boolean };
+}
+
+/** The message for a page. */
+export function toListTasksResponse({ rows, nextPageToken, total }: TaskPage, callerId: Buffer): ListTasksResponse {
+  return create(ListTasksResponseSchema, {
+    tasks: rows.map((row) => toTask(row, callerId)),
+    count: rows.length,
+    ...(nextPageToken === undefined ? {} : { nextPageToken }),
+    ...(total === undefined ? {} : { totalSize: total.size, totalSizeCapped: total.capped }),
+  });
+}
 
 /** Turns a row into the message that a caller gets. Pure; `favorite` is told to the owner alone. */
 export function toTask(row: TaskRow, callerId: Buffer): Task {
@@ -56,9 +74,14 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
     ...(row.app_id === null ? {} : { workspaceAppId: formatUuid(row.app_id) }),
     phase: row.phase as TaskPhase,
     favorite: row.favorite === 1 && row.owner_id.equals(callerId),
-    ...(row.last_used_at === null || row.last_used_at === neverUsed ? {} : { lastUsedAt: toTimestamp(row.last_used_at) }),
+    ...(row.last_used_at === null || isNeverUsed(row.last_used_at) ? {} : { lastUsedAt: toTimestamp(row.last_used_at) }),
     ...(row.dormant_at === null ? {} : { dormantAt: toTimestamp(row.dormant_at) }),
   });
+}
+
+/** Whether a time of last use is Go's zero time, which `workspaces.last_used_at` is before the first. */
+export function isNeverUsed(datetime: string): boolean {
+  return datetime === '0001-01-01 00:00:00.000000';
 }
 
 /** Whether an agent is well, and if not, why: the first reason that holds (coderd/database/db2sdk, WorkspaceAgent). */

@@ -9,7 +9,6 @@ import {
   GetTaskResponseSchema,
   type ListTasksRequest,
   type ListTasksResponse,
-  ListTasksResponseSchema,
   type TaskName,
 } from '../gen/tasks/v1/tasks_pb.ts';
 import type { Call } from '../server/call.ts';
@@ -17,7 +16,8 @@ import type { PageTokens, TokenScope } from './page-token.ts';
 import { decodePosition, encodePosition } from './position.ts';
 import type { ResolveQuery } from './resolve-query.ts';
 import { type Scope, scopeOf } from './scope.ts';
-import { toTask } from './task-mapper.ts';
+import { encodeGetTaskResponse, encodeListTasksResponse } from './task-encoder.ts';
+import { type TaskPage, toListTasksResponse, toTask } from './task-mapper.ts';
 import { readTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** What a transport may say of a list beside the request. */
@@ -30,6 +30,9 @@ export interface ListOptions {
 export interface TasksHandlers {
   listTasks(request: ListTasksRequest, call: Call, options?: ListOptions): Promise<ListTasksResponse>;
   getTask(request: GetTaskRequest, call: Call): Promise<GetTaskResponse>;
+  /** The same answers in their binary form, made without the messages; without these, of the messages. */
+  encodedListTasks?(request: ListTasksRequest, call: Call): Promise<Buffer>;
+  encodedGetTask?(request: GetTaskRequest, call: Call): Promise<Buffer>;
 }
 
 /** Longest name of anything, in UTF-16 code units: the widest column of one has 191 characters. */
@@ -50,46 +53,50 @@ export function createTasksService(parts: {
   const { tasks, resolveQuery, pageTokens } = parts;
 
   return {
-    async listTasks(request, call, { defaultOwner } = {}) {
-      const read = readTaskQuery(request, defaultOwner);
-      const { query, ownerId, filter } = await resolveQuery(read, request.query, call.caller);
-      const scope = scopeOf(call.caller);
-      const order = orderOf(query, ownerId, call.caller.userId);
-      const tokenScope: TokenScope = {
-        callerId: call.caller.userId,
-        query: request.query,
-        orderBy: `${request.orderBy} / ${order}`,
-      };
-      const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
-      if (filter === undefined) return create(ListTasksResponseSchema, request.includeTotalSize ? { totalSize: 0 } : {});
-
-      // One row more than the page shows whether there is a next page, without an empty last one.
-      const question = { filter, order, limit: query.pageSize + 1, ...(after === undefined ? {} : { after }) };
-      const [rows, total] = await Promise.all([
-        tasks.list(scope, question),
-        request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1) : undefined,
-      ]);
-      call.rows = (call.rows ?? 0) + rows.length; // a call of another shape reads several pages
-      const page = rows.slice(0, Math.min(query.pageSize, rowsWithin(rows, maxPageBytes)));
-      const last = page.at(-1);
-      return create(ListTasksResponseSchema, {
-        tasks: page.map((row) => toTask(row, call.caller.userId)),
-        count: page.length,
-        ...(last !== undefined && page.length < rows.length
-          ? { nextPageToken: pageTokens.encode(encodePosition(positionOf(last, order)), tokenScope) }
-          : {}),
-        ...(total === undefined ? {} : { totalSize: Math.min(total, maxTotalSize), totalSizeCapped: total > maxTotalSize }),
-      });
-    },
-
-    async getTask(request, call) {
-      const scope = scopeOf(call.caller);
-      const row = await rowOf(request, scope, call);
-      call.rows = row === undefined ? 0 : 1;
-      if (row === undefined) throw taskNotFound();
-      return create(GetTaskResponseSchema, { task: toTask(row, call.caller.userId) });
-    },
+    listTasks: async (request, call, options) => toListTasksResponse(await pageOf(request, call, options), call.caller.userId),
+    getTask: async (request, call) =>
+      create(GetTaskResponseSchema, { task: toTask(await taskOf(request, call), call.caller.userId) }),
+    encodedListTasks: async (request, call) => encodeListTasksResponse(await pageOf(request, call), call.caller.userId),
+    encodedGetTask: async (request, call) => encodeGetTaskResponse(await taskOf(request, call), call.caller.userId),
   };
+
+  async function pageOf(request: ListTasksRequest, call: Call, { defaultOwner }: ListOptions = {}): Promise<TaskPage> {
+    const read = readTaskQuery(request, defaultOwner);
+    const { query, ownerId, filter } = await resolveQuery(read, request.query, call.caller);
+    const scope = scopeOf(call.caller);
+    const order = orderOf(query, ownerId, call.caller.userId);
+    const tokenScope: TokenScope = {
+      callerId: call.caller.userId,
+      query: request.query,
+      orderBy: `${request.orderBy} / ${order}`,
+    };
+    const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
+    if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
+
+    // One row more than the page shows whether there is a next page, without an empty last one.
+    const question = { filter, order, limit: query.pageSize + 1, ...(after === undefined ? {} : { after }) };
+    const [found, total] = await Promise.all([
+      tasks.list(scope, question),
+      request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1) : undefined,
+    ]);
+    call.rows = (call.rows ?? 0) + found.length; // a call of another shape reads several pages
+    const rows = found.slice(0, Math.min(query.pageSize, rowsWithin(found, maxPageBytes)));
+    const last = rows.at(-1);
+    return {
+      rows,
+      ...(last !== undefined && rows.length < found.length
+        ? { nextPageToken: pageTokens.encode(encodePosition(positionOf(last, order)), tokenScope) }
+        : {}),
+      ...(total === undefined ? {} : { total: { size: Math.min(total, maxTotalSize), capped: total > maxTotalSize } }),
+    };
+  }
+
+  async function taskOf(request: GetTaskRequest, call: Call): Promise<TaskRow> {
+    const row = await rowOf(request, scopeOf(call.caller), call);
+    call.rows = row === undefined ? 0 : 1;
+    if (row === undefined) throw taskNotFound();
+    return row;
+  }
 
   function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
     const bytes = pageTokens.decode(token, tokenScope);
