@@ -3,11 +3,12 @@ import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
-import { type Engine, engines, startMariadb, startMysql, type TestServer } from '../support/engines.ts';
+import { describeOnEngines } from '../support/database.ts';
+import { startMariadb, startMysql, type TestServer } from '../support/engines.ts';
 
 const password = 'recognisable-password';
 
@@ -21,10 +22,7 @@ async function freePort(): Promise<number> {
 }
 
 // Servers of their own: those of all tests have no TCP port.
-const wanted = engines.filter((engine) => inject('engines')[engine] !== undefined);
-describe.each(wanted)('TLS to the database, %s', (engine: Engine) => {
-  const found = inject('engines')[engine];
-  if (found === undefined || 'notRun' in found) return test.skip('the engine could not be had', () => {});
+describeOnEngines('TLS to the database', (engine) => {
   let folder: string;
   let ours: Authority;
   let server: TestServer;

@@ -1,5 +1,4 @@
-import { stripTypeScriptTypes } from 'node:module';
-import { parseAst } from 'vitest/node';
+import { parseSync } from 'vite';
 
 /** A node of the syntax tree, of which only its type is known. */
 interface Node {
@@ -25,9 +24,10 @@ const pureMethods = new Set(['map', 'join', 'flatMap', 'filter', 'slice', 'repea
  * Constant are literals, names that are only ever given constants, and what is made of or chosen among constants. Nothing is
  * looked up in other files: what comes from there is not constant.
  */
-export function inputsOfSql(typescript: string): string[] {
-  const code = stripTypeScriptTypes(typescript);
-  const tree = parseAst(code) as unknown as Node;
+export function inputsOfSql(code: string): string[] {
+  const { program, errors } = parseSync('source.ts', code);
+  if (errors.length > 0) throw new Error(errors[0]?.message);
+  const tree = program as unknown as Node;
   const { constants, statements } = readNames(tree);
   const found: string[] = [];
   const report = (node: Node): void => void found.push(code.slice(node.start, node.end).replaceAll(/\s+/g, ' '));
@@ -85,7 +85,7 @@ function readNames(tree: Node): { constants: Set<string>; statements: (node: Nod
         else for (const inner of namesIn(id)) varying.add(inner);
       }
     }
-    if (/Function/.test(node.type)) {
+    if (/^(Arrow)?Function(Declaration|Expression)$/.test(node.type)) {
       // What is called over a constant's parts is given constants; see `constant`.
       if (!inPureCall) for (const param of node['params'] as Node[]) for (const inner of namesIn(param)) varying.add(inner);
     }
@@ -132,6 +132,10 @@ function constant(node: Node, names: ReadonlySet<string>): boolean {
       return names.has(node['name'] as string);
     case 'TemplateLiteral':
       return all(node['expressions']);
+    case 'TSAsExpression':
+    case 'TSSatisfiesExpression':
+    case 'TSNonNullExpression':
+      return constant(node['expression'] as Node, names);
     case 'ArrayExpression':
       return all(node['elements']);
     case 'SpreadElement':
