@@ -55,6 +55,9 @@ export async function startTestServer(
       listTasks: ({ pageSize, query }) =>
         Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
       getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
+      watchTasks: () => {
+        throw new Error('WatchTasks is not part of this test');
+      },
       ...parts.handlers,
     },
   });
