@@ -88,7 +88,7 @@ export function createCoderJson(parts: {
     const requestId = { 'x-request-id': call.requestId };
     try {
       const read = async (): Promise<Parameters> => {
-        if (user !== undefined) await checkPathUser(user, call.caller, findUser);
+        if (user !== undefined) await checkPathUser(user, call, findUser);
         return method.read();
       };
       return { status: 200, headers: requestId, body: await call.unary(method, read, (body) => body) };

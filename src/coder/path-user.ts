@@ -1,5 +1,6 @@
 import type { FindUser, FoundUser } from '../db/user-lookup.ts';
 import { taskNotFound } from '../errors.ts';
+import type { Call } from '../server/call.ts';
 import type { Caller } from '../tasks/caller.ts';
 import { parseLooseUuid } from '../tasks/query-keys.ts';
 import { customOnSite, permits, readsEveryUser } from '../tasks/scope.ts';
@@ -10,10 +11,10 @@ import { customOnSite, permits, readsEveryUser } from '../tasks/scope.ts';
  *
  * @throws {ConnectError} NOT_FOUND, the same for a user who does not exist and one whom the caller may not know of.
  */
-export async function checkPathUser(user: string, caller: Caller, findUser: FindUser): Promise<void> {
+export async function checkPathUser(user: string, { caller, signal }: Call, findUser: FindUser): Promise<void> {
   const id = parseLooseUuid(user);
   if (user === 'me' || id?.equals(caller.userId) === true || user.toLowerCase() === caller.username.toLowerCase()) return;
-  const found = await findUser(id ?? user);
+  const found = await findUser(id ?? user, signal);
   if (found === undefined || !mayKnow(caller, found)) throw taskNotFound();
 }
 

@@ -79,9 +79,15 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
     compileSqlOnError: false, // an error's text keeps its `?`: values never reach a log
     log: { warn: quiet, error: quiet, debug: quiet, deprecate: quiet },
   });
-  sockets.set(database, minded);
+  const waiting = new Map<number, number>();
+  opened.set(database, { address, sockets: minded, waiting });
   const connections = (database.client as { pool: PoolOfConnections }).pool;
-  connections.on('acquireSuccess', (_id, { stream }) => minded.use(stream));
+  connections.on('acquireRequest', (id) => waiting.set(id, performance.now()));
+  connections.on('acquireSuccess', (id, { stream }) => {
+    waiting.delete(id);
+    minded.use(stream);
+  });
+  connections.on('acquireFail', (id) => waiting.delete(id));
   connections.on('release', ({ stream }) => minded.rest(stream));
   return database;
 }
@@ -91,16 +97,89 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
  * database that does not answer must not keep the program from ending.
  */
 export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
-  const open = sockets.get(database);
+  const open = opened.get(database);
   const enough = new AbortController();
   // Knex says goodbye to the server, and does not wait for the server to hang up.
-  const closed = database.destroy().then(() => open?.closed());
+  const closed = database.destroy().then(() => open?.sockets.closed());
   await Promise.race([closed, sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
   enough.abort();
-  open?.destroy();
+  open?.sockets.destroy();
+  if (open?.killer !== undefined) await closeDatabase(open.killer, milliseconds);
 }
 
-const sockets = new WeakMap<Database, Sockets>();
+/** What is kept of a pool that is open. */
+interface OpenDatabase {
+  readonly address: DatabaseAddress;
+  readonly sockets: Sockets;
+  /** Since when who waits for a connection: in the order in which they came, which is the one in which they are served. */
+  readonly waiting: ReadonlyMap<number, number>;
+  /** The pool that ends its statements. */
+  killer?: Database;
+}
+const opened = new WeakMap<Database, OpenDatabase>();
+
+/** How long the first who waits for a connection of the pool has been waiting, in milliseconds; 0 when nobody waits. */
+export function longestWaitMs(database: Database): number {
+  for (const since of opened.get(database)?.waiting.values() ?? []) return performance.now() - since;
+  return 0;
+}
+
+/** How the server knows a connection: which server it is, and the connection's number there. */
+interface ConnectionIdentity {
+  readonly server: string;
+  readonly id: number | string;
+}
+const identities = new WeakMap<RawConnection, ConnectionIdentity>();
+
+/** How long the end of a statement may take, in milliseconds, on a server that is well: some 1 is usual. */
+const killTimeoutMs = 1000;
+
+/**
+ * Lends a connection of the pool to some work. When the signal is aborted, the statement that the work is waiting for is ended in
+ * the server, which by itself would go on: it does not notice that nobody waits any more.
+ *
+ * The connection goes back to the pool when the server has said that it has ended the statement, and not before: else the one of
+ * the next who gets the connection would be hit.
+ */
+export async function withConnection<T>(
+  database: Database,
+  signal: AbortSignal | undefined,
+  work: (connection: RawConnection) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const client = database.client as ClientOfConnections;
+  const connection = await client.acquireConnection();
+  let ending: Promise<void> | undefined;
+  const end = (): void => {
+    ending = endStatement(database, connection);
+  };
+  try {
+    signal?.throwIfAborted(); // it waited for the connection in vain
+    signal?.addEventListener('abort', end, { once: true });
+    return await work(connection);
+  } finally {
+    signal?.removeEventListener('abort', end);
+    await ending;
+    await client.releaseConnection(connection);
+  }
+}
+
+/** Ends the statement that runs on a connection, if one does. Never rejects: the statement limit stands behind it. */
+async function endStatement(database: Database, connection: RawConnection): Promise<void> {
+  const open = opened.get(database);
+  const victim = identities.get(connection);
+  if (open === undefined || victim === undefined) return;
+  open.killer ??= openDatabase(open.address, { size: 1, statementTimeoutMs: killTimeoutMs, acquireTimeoutMs: killTimeoutMs });
+  try {
+    await withConnection(open.killer, undefined, async (killer) => {
+      // Behind a balancer, or after a failover, the same number is the connection of somebody else.
+      if (identities.get(killer)?.server !== victim.server || connection.stream.destroyed) return;
+      await run(killer, `kill query ${victim.id}`);
+    });
+    // Where the statement ended just before, an engine may keep the order for the next one: this is the next one.
+    await run(connection, 'do 0');
+  } catch {}
+}
 
 /** The sockets of a pool: those in use end when nothing comes for too long, and take the idle ones with them. */
 class Sockets {
@@ -173,8 +252,15 @@ export interface RawConnection {
   readonly stream: Socket;
 }
 
+/** The part of knex's client that is used on it directly. */
+interface ClientOfConnections {
+  acquireConnection(): Promise<RawConnection>;
+  releaseConnection(connection: RawConnection): Promise<void>;
+}
+
 /** The part of knex's pool that is used on it directly. */
 interface PoolOfConnections {
+  on(event: 'acquireRequest' | 'acquireFail', listener: (id: number) => void): void;
   on(event: 'acquireSuccess', listener: (id: number, connection: RawConnection) => void): void;
   on(event: 'release', listener: (connection: RawConnection) => void): void;
 }
@@ -190,20 +276,27 @@ async function prepare(connection: RawConnection, { statementTimeoutMs, session 
   const { removeAllListeners } = connection;
   connection.removeAllListeners = () => removeAllListeners.call(connection).on('error', quiet);
 
-  const run = (sql: string) =>
-    new Promise<unknown>((resolve, reject) => {
-      connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
-    });
-  const [row] = (await run('select version() as version')) as [{ version: string }];
+  const [row] = (await run(
+    connection,
+    "select version() as version, connection_id() as id, concat_ws(' ', @@hostname, @@port, @@server_id) as server",
+  )) as [{ version: string } & ConnectionIdentity];
+  identities.set(connection, { server: row.server, id: row.id });
   const limit = /MariaDB/i.test(row.version)
     ? `max_statement_time = ${statementTimeoutMs / 1000}`
     : `max_execution_time = ${statementTimeoutMs}`;
   const variables = Object.entries(session).map(([name, value]) => `${name} = ${value}, `);
-  await run('set session transaction isolation level read committed');
+  await run(connection, 'set session transaction isolation level read committed');
   await run(
+    connection,
     `set session ${variables.join('')}time_zone = '+00:00', ${limit}, ` +
       "sql_mode = 'STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
   );
+}
+
+function run(connection: RawConnection, sql: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
+  });
 }
 
 /** Knex prints what it also throws; whoever catches it logs it. */

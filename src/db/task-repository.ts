@@ -26,18 +26,16 @@ export interface ListQuestion {
   readonly limit: number;
 }
 
-/** Reads tasks from the read model. Each method is one statement. */
+/** Reads tasks from the read model. Each method is one statement, which ends when its signal is aborted. */
 export interface TaskRepository {
   /** The tasks of a page within what the scope may read, in order. */
-  list(scope: Scope, question: ListQuestion): Promise<TaskRow[]>;
+  list(scope: Scope, question: ListQuestion, signal?: AbortSignal): Promise<TaskRow[]>;
   /** How many tasks a filter means within the scope, counted up to a limit. */
-  count(scope: Scope, filter: TaskFilter, limit: number): Promise<number>;
-  /** The ids of the tasks that a filter means within the scope, as many as a limit, in no order. */
-  ids(scope: Scope, filter: TaskFilter, limit: number): Promise<Buffer[]>;
+  count(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<number>;
   /** The task with an id, if the scope may read it. Deleted ones too. */
-  getById(scope: Scope, id: Buffer): Promise<TaskRow | undefined>;
+  getById(scope: Scope, id: Buffer, signal?: AbortSignal): Promise<TaskRow | undefined>;
   /** The task that is not deleted with an owner and a folded name, if the scope may read it. */
-  getByName(scope: Scope, owner: Buffer | string, name: string): Promise<TaskRow | undefined>;
+  getByName(scope: Scope, owner: Buffer | string, name: string, signal?: AbortSignal): Promise<TaskRow | undefined>;
 }
 
 /** Columns and direction of each order, the suffix of the indexes that serve it, and the column that rows have for it alone. */
@@ -81,23 +79,17 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     return joinNames(query.select(taskColumns(database, agentInactiveSeconds, orders[question.order].key)));
   }, valueTexts);
 
-  // <branch limit ?> [union <branch limit ?> …] limit ?
-  const someIds = ({ scope, filter, limit }: { scope: Scope; filter: TaskFilter; limit: number }) => {
+  const count = compileOnce(({ scope, filter, limit }: { scope: Scope; filter: TaskFilter; limit: number }) => {
     const branches = branchesOf(scope, filter, 'created_at');
     if (branches.length === 0) return undefined;
-    return database
+    // select count(*) as `count` from (<branch limit ?> [union <branch limit ?> …] limit ?) as `k`
+    const ids = database
       .union(
         branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id').limit(limit)),
         true,
       )
       .limit(limit);
-  };
-  const ids = compileOnce(someIds, valueTexts);
-
-  // select count(*) as `count` from (<someIds>) as `k`
-  const count = compileOnce((question: Parameters<typeof someIds>[0]) => {
-    const counted = someIds(question);
-    return counted && database.from(counted.as('k')).count({ count: '*' });
+    return database.from(ids.as('k')).count({ count: '*' });
   }, valueTexts);
 
   // select … from workspace_tasks as t left join … where t.id = ? and (<readable>)
@@ -118,28 +110,23 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     valueTexts,
   );
 
-  const read = async (statement: Statement | undefined): Promise<TaskRow[]> =>
-    statement === undefined ? [] : ((await readRows(database, statement)) as unknown as TaskCells[]).map(taskRow);
+  const read = async (statement: Statement | undefined, signal: AbortSignal | undefined): Promise<TaskRow[]> =>
+    statement === undefined ? [] : ((await readRows(database, statement, signal)) as unknown as TaskCells[]).map(taskRow);
 
   return {
-    list: (scope, question) => read(list({ scope, question })),
+    list: (scope, question, signal) => read(list({ scope, question }), signal),
 
-    async count(scope, filter, limit) {
+    async count(scope, filter, limit, signal) {
       const statement = count({ scope, filter, limit });
-      const [row] = statement === undefined ? [] : await readRows(database, statement);
+      const [row] = statement === undefined ? [] : await readRows(database, statement, signal);
       return Number(row?.[0] ?? 0);
     },
 
-    async ids(scope, filter, limit) {
-      const statement = ids({ scope, filter, limit });
-      return statement === undefined ? [] : (await readRows(database, statement)).map(([id]) => id as Buffer);
-    },
+    getById: async (scope, id, signal) => (await read(byId({ scope, id }), signal))[0],
 
-    getById: async (scope, id) => (await read(byId({ scope, id })))[0],
-
-    async getByName(scope, owner, name) {
+    async getByName(scope, owner, name, signal) {
       const folded = { owner: Buffer.isBuffer(owner) ? owner : foldCase(owner), name: Buffer.from(foldCase(name)) };
-      return (await read(byName({ scope, ...folded })))[0];
+      return (await read(byName({ scope, ...folded }), signal))[0];
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { Database } from './connection.ts';
+import { type Database, withConnection } from './connection.ts';
 import { foldCase } from './letter-case.ts';
 
 /** A user, and the organizations the user is a member of. Ids are the 16 bytes of a UUID. */
@@ -8,11 +8,11 @@ export interface FoundUser {
 }
 
 /** Finds the user with an id, deleted ones too, or the one who is not deleted and has this username, in either case. */
-export type FindUser = (idOrUsername: Buffer | string) => Promise<FoundUser | undefined>;
+export type FindUser = (idOrUsername: Buffer | string, signal?: AbortSignal) => Promise<FoundUser | undefined>;
 
-/** Finds users in the database, each with one statement. */
+/** Finds users in the database, each with one statement, which ends when the signal is aborted. */
 export function createFindUser(database: Database): FindUser {
-  return async (idOrUsername) => {
+  return async (idOrUsername, signal) => {
     if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
     // select u.id, m.organization_id as organizationId from users as u
     // left join organization_members as m on m.user_id = u.id where u.username_lower = ?        (or u.id = ?)
@@ -22,7 +22,11 @@ export function createFindUser(database: Database): FindUser {
       .select('u.id', 'm.organization_id as organizationId');
     if (Buffer.isBuffer(idOrUsername)) query.where('u.id', idOrUsername);
     else query.where('u.username_lower', foldCase(idOrUsername));
-    const rows = (await query) as { id: Buffer; organizationId: Buffer | null }[];
+    const rows = await withConnection(
+      database,
+      signal,
+      (connection) => query.connection(connection) as Promise<{ id: Buffer; organizationId: Buffer | null }[]>,
+    );
     const [user] = rows;
     if (user === undefined) return undefined;
     return { id: user.id, organizationIds: rows.flatMap(({ organizationId }) => organizationId ?? []) };

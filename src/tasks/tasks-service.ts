@@ -62,7 +62,7 @@ export function createTasksService(parts: {
 
   async function pageOf(request: ListTasksRequest, call: Call, { defaultOwner }: ListOptions = {}): Promise<TaskPage> {
     const read = readTaskQuery(request, defaultOwner);
-    const { query, ownerId, filter } = await resolveQuery(read, request.query, call.caller);
+    const { query, ownerId, filter } = await resolveQuery(read, request.query, call);
     const scope = scopeOf(call.caller);
     const order = orderOf(query, ownerId, call.caller.userId);
     const tokenScope: TokenScope = {
@@ -76,8 +76,8 @@ export function createTasksService(parts: {
     // One row more than the page shows whether there is a next page, without an empty last one.
     const question = { filter, order, limit: query.pageSize + 1, ...(after === undefined ? {} : { after }) };
     const [found, total] = await Promise.all([
-      tasks.list(scope, question),
-      request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1) : undefined,
+      tasks.list(scope, question, call.signal),
+      request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1, call.signal) : undefined,
     ]);
     call.rows = (call.rows ?? 0) + found.length; // a call of another shape reads several pages
     const rows = found.slice(0, Math.min(query.pageSize, rowsWithin(found, maxPageBytes)));
@@ -112,13 +112,14 @@ export function createTasksService(parts: {
       case 'id': {
         const id = parseUuid(identifier.value);
         if (id === undefined) throw invalidArgument([{ field: 'id', description: `"${echo(identifier.value)}" is not a UUID` }]);
-        return tasks.getById(scope, id);
+        return tasks.getById(scope, id, call.signal);
       }
       case 'name': {
         const { owner, name } = checkName(identifier.value);
         // Nothing is called that: the database takes no notice of spaces at the end of an owner.
         if (owner.length > maxNameLength || name.length > maxNameLength || owner.endsWith(' ')) return undefined;
-        return tasks.getByName(scope, owner.toLowerCase() === 'me' ? call.caller.userId : (parseUuid(owner) ?? owner), name);
+        const whose = owner.toLowerCase() === 'me' ? call.caller.userId : (parseUuid(owner) ?? owner);
+        return tasks.getByName(scope, whose, name, call.signal);
       }
       default:
         throw invalidArgument([{ field: 'id', description: 'either id or name is required' }]);
