@@ -4,11 +4,12 @@ import { Code, type ConnectError } from '@connectrpc/connect';
 import { status as statusNames } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { formatUuid } from '../db/uuid.ts';
-import { canceled, rateLimited, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
+import { canceled, overloaded, rateLimited, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
 import type { Caller } from '../tasks/caller.ts';
 import type { Authenticate, HeaderReader } from './authenticate.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
+import { maxUnaryCalls } from './limits.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod } from './method.ts';
 import type { RateLimit } from './rate-limit.ts';
 
@@ -59,6 +60,8 @@ export function createCallChain(parts: {
   readonly metrics: (method: DescMethod) => MethodMetrics;
   /** What limits the calls of a user over a protocol, if anything does. */
   readonly rateLimitOf?: RateLimitOf | undefined;
+  /** Whether more work waits than can be done in time. New calls are then refused at once, which costs next to nothing. */
+  readonly isOverloaded?: (() => boolean) | undefined;
 }): CallChain {
   const state: ChainState = {
     authenticate: parts.authenticate,
@@ -66,8 +69,10 @@ export function createCallChain(parts: {
     // The line of a call is put together here, of what holds no secret; looking for them would take a third of its time.
     callLog: parts.log.child({}, { redact: [] }),
     running: new Set(),
+    admitted: 0,
     draining: false,
     rateLimitOf: parts.rateLimitOf,
+    isOverloaded: parts.isOverloaded ?? (() => false),
   };
   return {
     route(method: Method): Route {
@@ -83,7 +88,7 @@ export function createCallChain(parts: {
 
     drain() {
       state.draining = true;
-      for (const call of state.running) if (call.kind !== 'unary') call.drain();
+      for (const call of state.running) if (call.kind !== 'unary') call.abort(shuttingDown);
       if (state.running.size === 0) return Promise.resolve();
       return new Promise((resolve) => {
         state.idle = resolve;
@@ -109,6 +114,9 @@ interface ChainState {
   readonly callLog: Logger;
   readonly running: Set<RunningCall>;
   readonly rateLimitOf: RateLimitOf | undefined;
+  readonly isOverloaded: () => boolean;
+  /** How many of those that run are unary calls that were let in. */
+  admitted: number;
   draining: boolean;
   /** Called when the last running call of a drain has ended. */
   idle?: () => void;
@@ -140,9 +148,6 @@ const anyone: Caller = {
 /** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
 const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
-/** How long a stream may take for its last word when the server stops, in milliseconds: its client may have stopped reading. */
-const lastWordMs = 1000;
-
 /** Request ids count the calls of a process, behind what tells it from all others. A UUID for each would take ten times as long. */
 const processId = randomBytes(9).toString('base64url');
 let requests = 0;
@@ -166,11 +171,11 @@ export class RunningCall implements Call {
   readonly #incoming: Incoming;
   readonly #startedAt = performance.now();
   #controller: AbortController | undefined;
-  #draining: AbortController | undefined;
   #log: Logger | undefined;
   #abortedBy: ConnectError | undefined;
   /** Ends the wait of the moment. */
   #interrupt: ((reason: ConnectError) => void) | undefined;
+  #admitted = false;
   #ended = false;
 
   constructor(chain: ChainState, method: MethodInChain, incoming: Incoming) {
@@ -193,7 +198,7 @@ export class RunningCall implements Call {
     return this.#ended;
   }
 
-  // The next three are made when first used: most calls need none.
+  // The next two are made when first used: most calls need neither.
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
@@ -202,26 +207,9 @@ export class RunningCall implements Call {
     return this.#controller.signal;
   }
 
-  get draining(): AbortSignal {
-    this.#draining ??= new AbortController();
-    return this.#draining.signal;
-  }
-
   get log(): Logger {
     this.#log ??= this.#chain.log.child({ requestId: this.requestId });
     return this.#log;
-  }
-
-  async reauthenticate(): Promise<Caller> {
-    this.caller = await this.#chain.authenticate(this.#incoming.header);
-    return this.caller;
-  }
-
-  /** Ends the call because the server stops, in a moment if it has a last word to say. */
-  drain(): void {
-    if (this.#draining === undefined) return this.abort(shuttingDown);
-    this.#draining.abort();
-    setTimeout(() => this.abort(shuttingDown), lastWordMs).unref();
   }
 
   /**
@@ -318,10 +306,15 @@ export class RunningCall implements Call {
     return method.handle(request as Message, this)[Symbol.asyncIterator]();
   }
 
-  /** Finds out who calls, and whether not too often. */
+  /** Finds out whether the call can be answered in time, who calls, and whether not too often. */
   async #admit(): Promise<void> {
     this.#goOn();
     if (this.#method.open) return;
+    if (this.#chain.admitted >= maxUnaryCalls || this.#chain.isOverloaded()) throw overloaded();
+    if (this.kind === 'unary') {
+      this.#admitted = true;
+      this.#chain.admitted += 1;
+    }
     this.caller = await this.#chain.authenticate(this.#incoming.header);
     this.#goOn();
     const limit = this.#chain.rateLimitOf?.(this.#incoming.protocol);
@@ -364,6 +357,7 @@ export class RunningCall implements Call {
     this.#writeLog(failure, milliseconds);
     const { running, idle } = this.#chain;
     running.delete(this);
+    if (this.#admitted) this.#chain.admitted -= 1;
     if (running.size === 0) idle?.();
   }
 

@@ -1,6 +1,12 @@
 /** Largest request, before and after decompression: 4 MiB, gRPC's own default. The longest valid one is some kilobytes. */
 export const maxRequestBytes = 4 * 1024 * 1024;
 
+/**
+ * Unary calls that are worked on at once; more are refused with OVERLOADED. At a thousand or more a second, which one process
+ * answers, they are done within a second; each takes some 30 kB meanwhile.
+ */
+export const maxUnaryCalls = 1000;
+
 /** The longest timer Node has, 24.8 days; a longer one would fire at once. A later deadline is none. */
 export const longestTimerMs = 2 ** 31 - 1;
 

@@ -9,7 +9,6 @@ import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
 import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
 import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
-import type { WatchTasks } from '../watch/watch-tasks.ts';
 import type { Authenticate } from './authenticate.ts';
 import { createCallChain, type RateLimitOf } from './call-chain.ts';
 import { createCallMetrics } from './call-metrics.ts';
@@ -27,7 +26,7 @@ import { createWebListener } from './web-listener.ts';
 
 /** What the server is made of. */
 export interface ServerParts {
-  readonly handlers: TasksHandlers & { readonly watchTasks: WatchTasks };
+  readonly handlers: TasksHandlers;
   /** Finds the user whom a path of the Coder-shaped JSON names. */
   readonly findUser: FindUser;
   readonly authenticate: Authenticate;
@@ -48,6 +47,8 @@ export interface ServerParts {
   readonly log: Logger;
   /** What limits the calls of a user over a protocol, if anything does. */
   readonly rateLimitOf?: RateLimitOf;
+  /** Whether new calls are refused because others wait too long already; never if not said. */
+  readonly isOverloaded?: () => boolean;
   /** Where the metrics of other parts are; those of the server come to them. */
   readonly registry?: Registry;
   /** How long running calls may take after `stop`, in milliseconds; 10 seconds if not said. */
@@ -86,6 +87,7 @@ export function createServer(parts: ServerParts): Server {
     log: parts.log,
     metrics: createCallMetrics(registry),
     rateLimitOf: parts.rateLimitOf,
+    isOverloaded: parts.isOverloaded,
   });
   addProcessMetrics(registry, () => chain.running, parts.certificates);
 

@@ -1,52 +1,10 @@
-import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { Network } from '../support/network.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-
-/** A way to a database that can fall silent: what is connected then hears nothing any more, and nobody ends it. */
-class Network {
-  readonly #to: { readonly host: string; readonly port: number } | { readonly path: string };
-  readonly #server: Server;
-  readonly #clients = new Set<Socket>();
-  #silent = new Set<Socket>();
-
-  constructor({ address }: TestDatabase) {
-    const { socketPath, host = '127.0.0.1', port = 3306 } = address;
-    this.#to = socketPath === undefined ? { host, port } : { path: socketPath };
-    this.#server = createServer((client) => {
-      const server = connect(this.#to);
-      this.#clients.add(client);
-      client.on('data', (bytes) => this.#silent.has(client) || server.write(bytes));
-      server.on('data', (bytes) => this.#silent.has(client) || client.write(bytes));
-      for (const end of [client, server]) end.on('error', () => {});
-      client.on('close', () => {
-        this.#clients.delete(client);
-        server.destroy();
-      });
-      server.on('close', () => this.#silent.has(client) || client.destroy());
-    });
-  }
-
-  async open(): Promise<number> {
-    await new Promise<void>((resolve) => {
-      this.#server.listen(0, '127.0.0.1', resolve);
-    });
-    return (this.#server.address() as { port: number }).port;
-  }
-
-  /** The host behind the present connections vanishes; another one answers new connections. */
-  failOver(): void {
-    this.#silent = new Set(this.#clients);
-  }
-
-  close(): void {
-    for (const client of this.#clients) client.destroy();
-    this.#server.close();
-  }
-}
 
 describeOnEngines('a database that vanishes without a word', (engine) => {
   let testDatabase: TestDatabase;
@@ -56,15 +14,15 @@ describeOnEngines('a database that vanishes without a word', (engine) => {
 
   beforeAll(async () => {
     testDatabase = await createTestDatabase(engine);
-    network = new Network(testDatabase);
     const { database, address } = testDatabase;
+    network = new Network(address);
     await insertUser(database, { username: 'someone' });
     token = (await createApiKeyRepository(database).create('someone', { lifetimeSeconds: 3600, name: 'test' })) ?? '';
-    const { socketPath: _, ...rest } = address;
-    service = await startService(
-      { ...rest, host: '127.0.0.1', port: await network.open() },
-      { DATABASE_POOL_SIZE: '3', STATEMENT_TIMEOUT_MS: '1000', AUTH_CACHE_SECONDS: '0' },
-    );
+    service = await startService(await network.open(), {
+      DATABASE_POOL_SIZE: '3',
+      STATEMENT_TIMEOUT_MS: '1000',
+      AUTH_CACHE_SECONDS: '0',
+    });
   });
   afterAll(async () => {
     service.process.kill('SIGKILL');
