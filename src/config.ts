@@ -65,6 +65,7 @@ const environment = z.object({
   IMAGE_ORIGINS: origins.default([]),
   REFLECTION: flag.optional(),
   RATE_LIMIT_PER_MINUTE: integer(0, 1_000_000).optional(),
+  WATCHES_PER_CALLER: integer(1, 5000).default(100),
   AUTH_CACHE_SECONDS: integer(0, 3600).default(5),
   JWT_ISSUER: z.string().optional(),
   JWT_AUDIENCE: z.string().optional(),

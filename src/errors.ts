@@ -134,6 +134,18 @@ export function queryTooExpensive(cause: unknown): ConnectError {
   );
 }
 
+/** RESOURCE_EXHAUSTED because the caller has as many watches as one may have. */
+export function tooManyWatches(limit: number): ConnectError {
+  return failure(Code.ResourceExhausted, `you have ${limit} watches, and no more are allowed: end one first`, 'RATE_LIMITED', [
+    retryIn(1000),
+  ]);
+}
+
+/** OUT_OF_RANGE because a watch cannot go on where it was: it must begin anew, without a token. */
+export function resumeTokenExpired(why: string): ConnectError {
+  return failure(Code.OutOfRange, `${why}: watch again without resume_token`, 'RESUME_TOKEN_EXPIRED');
+}
+
 /** DEADLINE_EXCEEDED because the caller's own deadline passed. */
 export function deadlineExceeded(cause?: unknown): ConnectError {
   return failure(Code.DeadlineExceeded, 'the deadline has passed', 'DEADLINE_EXCEEDED', [], cause);
@@ -142,11 +154,6 @@ export function deadlineExceeded(cause?: unknown): ConnectError {
 /** CANCELLED because the caller gave up, or its connection broke. Only the log sees it. */
 export function canceled(cause?: unknown): ConnectError {
   return new ConnectError('the call was canceled', Code.Canceled, undefined, undefined, cause);
-}
-
-/** UNIMPLEMENTED for a method that this version does not serve. */
-export function unimplemented(method: string): ConnectError {
-  return failure(Code.Unimplemented, `${method} is not implemented in this version`, 'INTERNAL');
 }
 
 /** INTERNAL with nothing but the id under which the cause is logged. */

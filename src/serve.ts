@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
 import { closeDatabase, type Database, longestWaitMs, openDatabase, requireDatabase } from './db/connection.ts';
+import { createFeedRepository } from './db/feed-repository.ts';
 import { migrateUp, requireNewestSchema } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { projectionStallMs } from './db/outbox.ts';
@@ -32,6 +33,9 @@ import { aborted, stopSignal } from './stop-signal.ts';
 import { createPageTokens } from './tasks/page-token.ts';
 import { createResolveQuery } from './tasks/resolve-query.ts';
 import { createTasksService } from './tasks/tasks-service.ts';
+import { TaskFeed } from './watch/task-feed.ts';
+import { addWatchMetrics } from './watch/watch-metrics.ts';
+import { createWatchTasks } from './watch/watch-tasks.ts';
 import { welcome } from './welcome.ts';
 
 /**
@@ -75,20 +79,35 @@ export async function serve(config: Config): Promise<void> {
   const registry = new Registry();
   addPoolMetrics(registry, { primary: database });
   const run = measureStatements(registry);
-  const projector = config.PROJECTOR ? createProjector({ address, log }) : undefined;
+  // One connection for the reader of the feed: watchers are told while the pool is busy.
+  const feedDatabase = openDatabase(address, { size: 1, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
+  parts.defer(() => closeDatabase(feedDatabase));
+  const feedRepositoryOf = (pool: Database) =>
+    withStatements(createFeedRepository(pool, config.AGENT_INACTIVE_SECONDS), feedStatements, run);
+  const feed = new TaskFeed(feedRepositoryOf(feedDatabase), log);
+  parts.defer(() => feed.stop());
+  const projector = config.PROJECTOR ? createProjector({ address, log, onEvents: () => feed.wake() }) : undefined;
   if (projector !== undefined) {
     addProjectorMetrics(registry, projector);
     projector.start();
     parts.defer(() => projector.stop());
   }
 
-  const service = createTasksService({
-    tasks: withStatements(createTaskRepository(database, config.AGENT_INACTIVE_SECONDS), taskStatements, run),
-    resolveQuery: createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run)),
-    pageTokens: createPageTokens([
-      config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
-      ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
-    ]),
+  const tasks = withStatements(createTaskRepository(database, config.AGENT_INACTIVE_SECONDS), taskStatements, run);
+  const resolveQuery = createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run));
+  const tokenKeys: [Buffer, ...Buffer[]] = [
+    config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
+    ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
+  ];
+  const service = createTasksService({ tasks, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  const watchTasks = createWatchTasks({
+    tasks,
+    feed,
+    feedRepository: feedRepositoryOf(database),
+    resolveQuery,
+    tokenKeys,
+    watchesPerCaller: config.WATCHES_PER_CALLER,
+    metrics: addWatchMetrics(registry, feed),
   });
   const keys = withStatements(createApiKeyRepository(database), { find: 'find_session', noteUse: 'note_session_use' }, run);
   const findUser = createFindUser(database);
@@ -99,7 +118,7 @@ export async function serve(config: Config): Promise<void> {
   parts.defer(() => closeDatabase(watched));
   const host = config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
-    handlers: service,
+    handlers: { ...service, watchTasks },
     findUser: (...user) => run('find_user', () => findUser(...user)),
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, { log, verifyJwt }),
     host,
@@ -171,6 +190,7 @@ const taskStatements = {
   count: 'count_tasks',
   getById: 'get_task_by_id',
   getByName: 'get_task_by_name',
+  ids: 'list_task_ids',
 } as const;
 
 /** What checks JSON Web Tokens, if an issuer is set. */
@@ -179,6 +199,9 @@ function jwtCallers(config: Config, findUser: FindUserRights, log: Logger): Veri
   if (issuer === undefined || audience === undefined || jwks === undefined) return undefined;
   return createVerifyJwt({ issuer, audience, jwks, rolesClaim }, findUser, log);
 }
+
+/** What those of the feed's repository are called. */
+const feedStatements = { state: 'read_feed_state', events: 'read_feed_events', tasks: 'read_changed_tasks' } as const;
 
 /**
  * When somebody has been waiting for a connection of the pool for so long, in milliseconds, new calls are refused until that has

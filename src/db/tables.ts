@@ -1,3 +1,5 @@
+import type { Subject } from '../tasks/scope.ts';
+
 /**
  * A task as `TaskRepository` reads it: columns of `workspace_tasks`, and names joined by primary key. Columns are spelled as in
  * SQL. Times are text in UTC with microseconds; ids are 16 bytes.
@@ -44,6 +46,27 @@ export interface TaskRow {
   readonly agent_status: AgentStatus | null;
   /** The column that the list was ordered by, where the row does not have it anyway. */
   readonly sort_key: Buffer | null;
+}
+
+/** A task as a watch needs it: with all that scopes and queries ask about. */
+export interface WatchedRow extends TaskRow {
+  /** 1 unless it is deleted. */
+  readonly live: 0 | 1;
+  readonly build_id: Buffer;
+  readonly name_fold: Buffer;
+  /** The first 1,000 characters of the prompt, folded. */
+  readonly prompt_fold: Buffer;
+  /** From `workspace_builds`. */
+  readonly has_external_agent: 0 | 1 | null;
+  /** Whether the template has another active version; null when the template is gone. */
+  readonly outdated: 0 | 1 | null;
+  /** Whom its workspace is shared with, for reading. */
+  readonly readers: readonly Subject[];
+  /** Whom its workspace is shared with, whatever for. */
+  readonly userAclIds: readonly string[];
+  readonly groupAclIds: readonly string[];
+  /** Those parameters of the latest build that were asked for. */
+  readonly parameters: readonly (readonly [name: string, value: string])[];
 }
 
 /** Whether an agent is connected (coderd/database/modelmethods.go, WorkspaceAgent.Status). */

@@ -32,6 +32,8 @@ export interface TaskRepository {
   list(scope: Scope, question: ListQuestion, signal?: AbortSignal): Promise<TaskRow[]>;
   /** How many tasks a filter means within the scope, counted up to a limit. */
   count(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<number>;
+  /** The ids of the tasks that a filter means within the scope, as many as a limit, in no order. */
+  ids(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<Buffer[]>;
   /** The task with an id, if the scope may read it. Deleted ones too. */
   getById(scope: Scope, id: Buffer, signal?: AbortSignal): Promise<TaskRow | undefined>;
   /** The task that is not deleted with an owner and a folded name, if the scope may read it. */
@@ -79,17 +81,23 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     return joinNames(query.select(taskColumns(database, agentInactiveSeconds, orders[question.order].key)));
   }, valueTexts);
 
-  const count = compileOnce(({ scope, filter, limit }: { scope: Scope; filter: TaskFilter; limit: number }) => {
+  // <branch limit ?> [union <branch limit ?> …] limit ?
+  const someIds = ({ scope, filter, limit }: { scope: Scope; filter: TaskFilter; limit: number }) => {
     const branches = branchesOf(scope, filter, 'created_at');
     if (branches.length === 0) return undefined;
-    // select count(*) as `count` from (<branch limit ?> [union <branch limit ?> …] limit ?) as `k`
-    const ids = database
+    return database
       .union(
         branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id').limit(limit)),
         true,
       )
       .limit(limit);
-    return database.from(ids.as('k')).count({ count: '*' });
+  };
+  const ids = compileOnce(someIds, valueTexts);
+
+  // select count(*) as `count` from (<someIds>) as `k`
+  const count = compileOnce((question: Parameters<typeof someIds>[0]) => {
+    const counted = someIds(question);
+    return counted && database.from(counted.as('k')).count({ count: '*' });
   }, valueTexts);
 
   // select … from workspace_tasks as t left join … where t.id = ? and (<readable>)
@@ -120,6 +128,11 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       const statement = count({ scope, filter, limit });
       const [row] = statement === undefined ? [] : await readRows(database, statement, signal);
       return Number(row?.[0] ?? 0);
+    },
+
+    async ids(scope, filter, limit, signal) {
+      const statement = ids({ scope, filter, limit });
+      return statement === undefined ? [] : (await readRows(database, statement, signal)).map(([id]) => id as Buffer);
     },
 
     getById: async (scope, id, signal) => (await read(byId({ scope, id }), signal))[0],

@@ -18,6 +18,8 @@ export interface TaskEvent {
   readonly oldOrganizationId: Buffer | undefined;
   /** Whether the subjects of the workspace's own ACL changed. */
   readonly aclChanged: boolean;
+  /** If they changed, those before: 17 bytes each, kind and id. */
+  readonly oldReaders: Buffer | undefined;
 }
 
 /** Events that were committed together. */
@@ -137,7 +139,7 @@ async function lockState(transaction: Database): Promise<ProjectorState> {
   return state;
 }
 
-function eventOf({ id, old, now, aclChanged }: TaskChange, seq: number): TaskEvent {
+function eventOf({ id, old, now, aclChanged, oldReaders }: TaskChange, seq: number): TaskEvent {
   return {
     seq,
     kind: now === undefined ? eventKinds.removed : eventKinds.upserted,
@@ -147,6 +149,7 @@ function eventOf({ id, old, now, aclChanged }: TaskChange, seq: number): TaskEve
     oldOwnerId: old?.owner_id,
     oldOrganizationId: old?.organization_id,
     aclChanged,
+    oldReaders,
   };
 }
 
@@ -161,10 +164,11 @@ async function appendEvents(transaction: Database, events: readonly TaskEvent[])
     event.oldOwnerId ?? null,
     event.oldOrganizationId ?? null,
     event.aclChanged,
+    event.oldReaders ?? null,
   ]);
   await transaction.raw(
     'insert into `task_events` (`seq`, `task_id`, `kind`, `owner_id`, `organization_id`, `old_owner_id`, `old_organization_id`, ' +
-      '`acl_changed`) values ?',
+      '`acl_changed`, `old_readers`) values ?',
     [rows as never],
   );
 }

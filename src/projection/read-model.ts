@@ -70,6 +70,8 @@ export interface TaskChange {
   readonly old: TaskPlace | undefined;
   readonly now: TaskPlace | undefined;
   readonly aclChanged: boolean;
+  /** If the ACL changed, the subjects it had before: 17 bytes each, kind and id. */
+  readonly oldReaders: Buffer | undefined;
 }
 
 /** What decides who may see a task. */
@@ -144,6 +146,9 @@ export async function applyDifferences(database: Database, differences: readonly
       old: placeOf(stored.row),
       now: placeOf(expected.row),
       aclChanged: aclDiffers,
+      oldReaders: aclDiffers
+        ? Buffer.concat(stored.acl.flatMap(({ kind, subject_id }) => [Buffer.of(kind), subject_id]))
+        : undefined,
     }));
 }
 

@@ -88,7 +88,7 @@ export function createCallChain(parts: {
 
     drain() {
       state.draining = true;
-      for (const call of state.running) if (call.kind !== 'unary') call.abort(shuttingDown);
+      for (const call of state.running) if (call.kind !== 'unary') call.drain();
       if (state.running.size === 0) return Promise.resolve();
       return new Promise((resolve) => {
         state.idle = resolve;
@@ -148,6 +148,9 @@ const anyone: Caller = {
 /** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
 const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
+/** How long a stream may take for its last word when the server stops, in milliseconds: its client may have stopped reading. */
+const lastWordMs = 1000;
+
 /** Request ids count the calls of a process, behind what tells it from all others. A UUID for each would take ten times as long. */
 const processId = randomBytes(9).toString('base64url');
 let requests = 0;
@@ -171,6 +174,7 @@ export class RunningCall implements Call {
   readonly #incoming: Incoming;
   readonly #startedAt = performance.now();
   #controller: AbortController | undefined;
+  #draining: AbortController | undefined;
   #log: Logger | undefined;
   #abortedBy: ConnectError | undefined;
   /** Ends the wait of the moment. */
@@ -198,7 +202,7 @@ export class RunningCall implements Call {
     return this.#ended;
   }
 
-  // The next two are made when first used: most calls need neither.
+  // The next three are made when first used: most calls need none.
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
@@ -207,9 +211,26 @@ export class RunningCall implements Call {
     return this.#controller.signal;
   }
 
+  get draining(): AbortSignal {
+    this.#draining ??= new AbortController();
+    return this.#draining.signal;
+  }
+
   get log(): Logger {
     this.#log ??= this.#chain.log.child({ requestId: this.requestId });
     return this.#log;
+  }
+
+  async reauthenticate(): Promise<Caller> {
+    this.caller = await this.#chain.authenticate(this.#incoming.header);
+    return this.caller;
+  }
+
+  /** Ends the call because the server stops, in a moment if it has a last word to say. */
+  drain(): void {
+    if (this.#draining === undefined) return this.abort(shuttingDown);
+    this.#draining.abort();
+    setTimeout(() => this.abort(shuttingDown), lastWordMs).unref();
   }
 
   /**

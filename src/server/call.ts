@@ -9,6 +9,15 @@ export interface Call {
   readonly caller: Caller;
   /** Aborted when the client cancels, its deadline passes, or the server stops. Statements that are given it end then, too. */
   readonly signal: AbortSignal;
+  /** Aborted when the server is about to stop. A stream that asks for it may say a last word and must then end; others are ended. */
+  readonly draining: AbortSignal;
+  /**
+   * Finds out anew who calls, which a stream must do from time to time. It asks the database at most each AUTH_CACHE_SECONDS, and
+   * gives the same object as long as it has not asked.
+   *
+   * @throws {ConnectError} UNAUTHENTICATED when the token is no longer good.
+   */
+  reauthenticate(): Promise<Caller>;
   /** The call's own logger, which adds the request id. */
   readonly log: Logger;
   /** How many tasks were read for it, for the log; whoever reads them says so. */

@@ -5,9 +5,9 @@ import type {
   DescMethodUnary,
   MessageShape,
 } from '@bufbuild/protobuf';
-import { unimplemented } from '../errors.ts';
 import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
+import type { WatchTasks } from '../watch/watch-tasks.ts';
 import type { Call } from './call.ts';
 
 /** A method with one request and one response. */
@@ -63,13 +63,11 @@ export function bidiStreaming<I extends DescMessage, O extends DescMessage>(
 }
 
 /** The methods of `tasks.v1.TasksService`. */
-export function tasksMethods(handlers: TasksHandlers): Method[] {
+export function tasksMethods(handlers: TasksHandlers & { readonly watchTasks: WatchTasks }): Method[] {
   const { listTasks, getTask, watchTasks } = TasksService.method;
   return [
     unary(listTasks, (request, call) => handlers.listTasks(request, call), handlers.encodedListTasks),
     unary(getTask, (request, call) => handlers.getTask(request, call), handlers.encodedGetTask),
-    serverStreaming(watchTasks, () => {
-      throw unimplemented('WatchTasks');
-    }),
+    serverStreaming(watchTasks, (request, call) => handlers.watchTasks(request, call)),
   ];
 }

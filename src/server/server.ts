@@ -9,6 +9,7 @@ import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
 import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
 import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
+import type { WatchTasks } from '../watch/watch-tasks.ts';
 import type { Authenticate } from './authenticate.ts';
 import { createCallChain, type RateLimitOf } from './call-chain.ts';
 import { createCallMetrics } from './call-metrics.ts';
@@ -26,7 +27,7 @@ import { createWebListener } from './web-listener.ts';
 
 /** What the server is made of. */
 export interface ServerParts {
-  readonly handlers: TasksHandlers;
+  readonly handlers: TasksHandlers & { readonly watchTasks: WatchTasks };
   /** Finds the user whom a path of the Coder-shaped JSON names. */
   readonly findUser: FindUser;
   readonly authenticate: Authenticate;

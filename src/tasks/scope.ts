@@ -93,6 +93,33 @@ function deriveScope(caller: Caller): Scope {
   };
 }
 
+/** Whether a scope reads a task of an owner, in an organization, that is shared with these: the rule of {@link Scope} for one task. */
+export function readsTask(
+  scope: Scope,
+  id: Buffer,
+  ownerId: Buffer,
+  organizationId: Buffer,
+  sharedWith: readonly Subject[],
+): boolean {
+  if (scope.onlyIds !== undefined && !has(scope.onlyIds, id)) return false;
+  if (scope.everything || has(scope.organizations, organizationId)) return true;
+  if (ownerId.equals(scope.userId) && has(scope.ownIn, organizationId)) return true;
+  return sharedWith.some(
+    (subject) =>
+      scope.sharedWith.some(({ kind, id: one }) => kind === subject.kind && one.equals(subject.id)) &&
+      (subject.kind === 'user' || reachesTo(scope, subject.id, organizationId)),
+  );
+}
+
+/** Whether what is shared with a group of the caller reaches the caller in an organization. */
+function reachesTo({ memberOf }: Scope, groupId: Buffer, organizationId: Buffer): boolean {
+  return has(memberOf, organizationId) && (!has(memberOf, groupId) || groupId.equals(organizationId));
+}
+
+function has(ids: readonly Buffer[], wanted: Buffer): boolean {
+  return ids.some((id) => id.equals(wanted));
+}
+
 /** Site roles that read every organization and every user (coderd/rbac/roles.go). */
 const siteReaders: ReadonlySet<string> = new Set(['owner', 'template-admin', 'user-admin', 'auditor']);
 

@@ -35,7 +35,10 @@ export interface ReadTaskQuery {
  *
  * @param defaultOwner whose tasks a query means that says nothing about it.
  */
-export function readTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'everyone' = 'me'): ReadTaskQuery {
+export function readTaskQuery(
+  request: Pick<ListTasksRequest, 'query' | 'orderBy' | 'pageSize'>,
+  defaultOwner: 'me' | 'everyone' = 'me',
+): ReadTaskQuery {
   const { values, violations: grammar } = split(request.query);
   const ofQuery: Violation[] = [...grammar];
   const terms: TermsDraft = {};
@@ -74,6 +77,21 @@ export function readTaskQuery(request: ListTasksRequest, defaultOwner: 'me' | 'e
     pageSize: pageSize === 0 ? defaultPageSize : Math.min(pageSize, maxPageSize),
   };
   return { query, ofQuery, ofRequest };
+}
+
+/** Keys that ask how an agent is connected right now: an agent that falls silent is no change of its task. */
+const keysOfTheClock = ['has-agent', 'healthy'] as const;
+
+/** Reads the query of a watch, which may not depend on the clock. It never throws. */
+export function readWatchQuery(query: string): ReadTaskQuery {
+  const read = readTaskQuery({ query, orderBy: '', pageSize: 0 });
+  const { values } = split(query);
+  const ofClock = keysOfTheClock.flatMap((key) => {
+    const given = values.get(key)?.[0];
+    if (given === undefined || given.value === '') return [];
+    return [{ field: key, description: `"${key}" depends on the clock and cannot be watched${at(given)}` }];
+  });
+  return { ...read, ofQuery: [...read.ofQuery, ...ofClock] };
 }
 
 /**

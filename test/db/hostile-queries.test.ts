@@ -6,7 +6,6 @@ import { migrateUp } from '../../src/db/migrations.ts';
 import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../../src/log.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createAuthenticate } from '../../src/server/authenticate.ts';
 import type { Call } from '../../src/server/call.ts';
@@ -16,6 +15,7 @@ import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-se
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
 import { createReference, type Reference } from '../support/reference.ts';
+import { testCall } from '../support/test-call.ts';
 import { loadWorld, tokenOf, type World } from '../support/world.ts';
 
 /** Texts that have broken programs: by what they are. */
@@ -152,7 +152,7 @@ describeOnEngines('hostile input', (engine) => {
     });
     const authenticate = createAuthenticate(createApiKeyRepository(database), 0);
     const caller = await authenticate((name) => (name === 'coder-session-token' ? tokenOf(callerId) : undefined));
-    call = { requestId: 'test', caller, signal: new AbortController().signal, log: createLog('silent') };
+    call = testCall(caller);
   });
   afterAll(() => testDatabase.drop());
 

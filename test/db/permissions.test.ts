@@ -7,7 +7,6 @@ import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../../src/log.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createAuthenticate } from '../../src/server/authenticate.ts';
 import type { Call } from '../../src/server/call.ts';
@@ -17,6 +16,7 @@ import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-se
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
+import { testCall } from '../support/test-call.ts';
 
 const now = '2026-01-01 00:00:00.000000';
 const read = [{ negate: false, resource_type: 'workspace', action: 'read' }];
@@ -76,12 +76,8 @@ describeOnEngines('who may read', (engine) => {
   let template: Buffer;
 
   const tokenOf = async (username: string) => (await keys.create(username, { lifetimeSeconds: 3600, name: 'test' })) ?? '';
-  const callOf = async (token: string, authenticate = createAuthenticate(keys, 0)): Promise<Call> => ({
-    requestId: 'test',
-    caller: await authenticate((name) => (name === 'coder-session-token' ? token : undefined)),
-    signal: new AbortController().signal,
-    log: createLog('silent'),
-  });
+  const callOf = async (token: string, authenticate = createAuthenticate(keys, 0)): Promise<Call> =>
+    testCall(await authenticate((name) => (name === 'coder-session-token' ? token : undefined)));
 
   /** Writes a workspace that is a task, in the source tables. */
   async function insertWorkspace(init: {

@@ -171,7 +171,10 @@ describeOnEngines('the projector', (engine) => {
         .update({ user_acl: acl(user, 'ssh'), group_acl: acl(group, '*') });
       await settled();
       expect(await shared()).toEqual([[2, group]]);
-      expect((await events()).map(({ acl_changed }) => acl_changed)).toEqual([1, 1]);
+      expect((await events()).map(({ acl_changed, old_readers }) => [acl_changed, old_readers])).toEqual([
+        [1, Buffer.alloc(0)],
+        [1, Buffer.concat([Buffer.of(1), user])],
+      ]);
       await database('workspaces').where('id', ids.workspace).update({ created_at: '2026-01-01 00:00:00.000001' });
       await settled();
       expect(await database('workspace_task_acl')).toMatchObject([{ created_at: '2026-01-01 00:00:00.000001' }]);

@@ -1,11 +1,15 @@
+import { isDeepStrictEqual } from 'node:util';
 import { create, toJson } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import type { Database } from '../../src/db/connection.ts';
+import { createFeedRepository } from '../../src/db/feed-repository.ts';
 import { migrateUp } from '../../src/db/migrations.ts';
 import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { createTaskRepository } from '../../src/db/task-repository.ts';
+import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import {
   type GetTaskRequest,
@@ -14,17 +18,21 @@ import {
   type Task,
   TaskSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../../src/log.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createAuthenticate } from '../../src/server/authenticate.ts';
 import type { Call } from '../../src/server/call.ts';
+import type { Caller } from '../../src/tasks/caller.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
+import { scopeOf } from '../../src/tasks/scope.ts';
+import { readWatchQuery } from '../../src/tasks/task-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import { createWatchScope } from '../../src/watch/watch-scope.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type Question, questionsAbout } from '../support/random-question.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
 import { type Answer, createReference, type Reference } from '../support/reference.ts';
+import { testCall } from '../support/test-call.ts';
 import { loadWorld, tokenOf, type World } from '../support/world.ts';
 
 /**
@@ -75,13 +83,15 @@ describeOnEngines('the reference', (engine) => {
       for (const { id, deleted } of world.users) {
         if (deleted) continue;
         const caller = await authenticate((name) => (name === 'coder-session-token' ? tokenOf(id) : undefined));
-        calls.set(id, { requestId: 'test', caller, signal: new AbortController().signal, log: createLog('silent') });
+        calls.set(id, testCall(caller));
       }
       const callOf = (callerId: string): Call => calls.get(callerId) ?? expect.unreachable('nobody calls');
 
       const ask = fc.asyncProperty(questionsAbout(world), async (question) => {
         const expected = reference.list(question.callerId, question);
+        const { caller } = callOf(question.callerId);
         const problems = await compareList(service, callOf(question.callerId), question, expected);
+        problems.push(...(await compareWatch(database, caller, question.query, expected)));
         fail(world, question.callerId, problems);
         if ('tasks' in expected && expected.tasks.length > 0) {
           for (const [, key = '', value = ''] of question.query.toLowerCase().matchAll(/([\w-]+)"?:"?(\w+)/g)) {
@@ -123,6 +133,32 @@ describeOnEngines('the reference', (engine) => {
     );
   });
 });
+
+/** Judges every task in memory, as a watch does, and returns what is not as it should be. */
+async function compareWatch(database: Database, caller: Caller, query: string, expected: Answer): Promise<string[]> {
+  const read = readWatchQuery(query);
+  if ('refused' in expected || read.ofQuery.length > 0) return []; // also what depends on the clock
+  const { filter } = await createResolveQuery(createNameLookup(database, 0))(read, query, { caller });
+  const { parameterNames = [], parameterValues = [] } = filter ?? {};
+  const ids = (await database.from('workspace_tasks').select('workspace_tasks.id')) as { id: Buffer }[];
+  const rows = await createFeedRepository(database, inactiveSeconds).tasks(
+    ids.map(({ id }) => id),
+    [...parameterNames, ...parameterValues.map(([name]) => name)],
+  );
+  const scope = scopeOf(caller);
+  const { shows } = createWatchScope(scope, filter);
+  const wanted = expected.tasks.map(({ id }) => id).toSorted();
+  const shown = rows
+    .filter(shows)
+    .map(({ id }) => formatUuid(id))
+    .toSorted();
+  const tasks = createTaskRepository(database, inactiveSeconds);
+  const listed = filter === undefined ? [] : (await tasks.ids(scope, filter, 10_000)).map(formatUuid).toSorted();
+  return [
+    ...(isDeepStrictEqual(shown, wanted) ? [] : [`a watch of "${query}" shows ${shown.length} tasks, not ${wanted.length}`]),
+    ...(isDeepStrictEqual(listed, wanted) ? [] : [`the ids of "${query}" are ${listed.length}, not ${wanted.length}`]),
+  ];
+}
 
 /** Lists page by page, and returns what is not as it should be. */
 async function compareList(service: TasksHandlers, call: Call, question: Question, expected: Answer): Promise<string[]> {

@@ -7,13 +7,13 @@ import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { loadDemo } from '../../src/demo/demo.ts';
 import { ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../../src/log.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import type { Caller } from '../../src/tasks/caller.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { testCall } from '../support/test-call.ts';
 
 /** What a filter looks at, read from the source tables and put together in memory. */
 interface Facts {
@@ -59,12 +59,7 @@ describeOnEngines('each filter', (engine) => {
     const found: string[] = [];
     let pageToken = '';
     do {
-      const page = await service.listTasks(create(ListTasksRequestSchema, { query, pageToken, pageSize: 200 }), {
-        requestId: 'test',
-        caller,
-        signal: new AbortController().signal,
-        log: createLog('silent'),
-      });
+      const page = await service.listTasks(create(ListTasksRequestSchema, { query, pageToken, pageSize: 200 }), testCall(caller));
       found.push(...page.tasks.map(({ name, id }) => `${name} ${id.slice(0, 8)}`));
       pageToken = page.nextPageToken;
     } while (pageToken !== '');

@@ -14,8 +14,6 @@ import {
   ListTasksResponseSchema,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../../src/log.ts';
-import type { Call } from '../../src/server/call.ts';
 import type { Caller } from '../../src/tasks/caller.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
@@ -23,6 +21,7 @@ import { createTasksService, maxPageBytes, type TasksHandlers } from '../../src/
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
+import { testCall } from '../support/test-call.ts';
 
 /** What a plain member of an organization has. */
 const memberOf = (organizationId: Buffer) => ({
@@ -44,19 +43,13 @@ describeOnEngines('the service', (engine) => {
   let home: Buffer;
   const task = { id: newId(), name: 'Fix-Login' };
 
-  const call = (caller: Caller): Call => ({
-    requestId: 'test',
-    caller,
-    signal: new AbortController().signal,
-    log: createLog('silent'),
-  });
-  const list = (caller: Caller, init: Init = {}) => service.listTasks(create(ListTasksRequestSchema, init), call(caller));
+  const list = (caller: Caller, init: Init = {}) => service.listTasks(create(ListTasksRequestSchema, init), testCall(caller));
   const get = (caller: Caller, identifier: { id: string } | { owner: string; name: string }) =>
     service.getTask(
       create(GetTaskRequestSchema, {
         identifier: 'id' in identifier ? { case: 'id', value: identifier.id } : { case: 'name', value: identifier },
       }),
-      call(caller),
+      testCall(caller),
     );
   const refusal = async (promise: Promise<unknown>) => {
     const error = ConnectError.from(
@@ -268,7 +261,7 @@ describeOnEngines('the service', (engine) => {
       ['an id that is no UUID', () => get(owner, { id: 'fix-login' }), 'INVALID_ARGUMENT', ['id']],
       ['an empty id', () => get(owner, { id: '' }), 'INVALID_ARGUMENT', ['id']],
       ['an empty name', () => get(owner, { owner: '', name: '' }), 'INVALID_ARGUMENT', ['name.owner', 'name.name']],
-      ['nothing to get', () => service.getTask(create(GetTaskRequestSchema), call(owner)), 'INVALID_ARGUMENT', ['id']],
+      ['nothing to get', () => service.getTask(create(GetTaskRequestSchema), testCall(owner)), 'INVALID_ARGUMENT', ['id']],
     ])('for %s', async (_name, attempt, reason, fields) => {
       expect(await refusal(attempt())).toEqual({ code: Code.InvalidArgument, reason, fields });
     });

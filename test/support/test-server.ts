@@ -55,6 +55,9 @@ export async function startTestServer(
       listTasks: ({ pageSize, query }) =>
         Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
       getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
+      watchTasks: () => {
+        throw new Error('WatchTasks is not part of this test');
+      },
       ...parts.handlers,
     },
   });
@@ -69,10 +72,10 @@ export const authenticateForTests: ServerParts['authenticate'] = (header) => {
 };
 
 /** Waits until something holds, 5 seconds at most. */
-export async function until<T>(what: string, probe: () => T | undefined | false): Promise<T> {
+export async function until<T>(what: string, probe: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
   const deadline = performance.now() + 5000;
   for (;;) {
-    const found = probe();
+    const found = await probe();
     if (found !== undefined && found !== false) return found;
     if (performance.now() > deadline) throw new Error(`in 5 s there was no ${what}`);
     await new Promise((resolve) => {

@@ -226,7 +226,7 @@ export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
  */
 export type WatchTasksRequest = Message<"tasks.v1.WatchTasksRequest"> & {
   /**
-   * Which tasks, as in `ListTasksRequest.query`.
+   * Which tasks, as in `ListTasksRequest.query`, but for `has-agent` and `healthy`.
    *
    * @generated from field: string query = 1;
    */
@@ -235,12 +235,14 @@ export type WatchTasksRequest = Message<"tasks.v1.WatchTasksRequest"> & {
   /**
    * Where to go on: the `resume_token` of the last message that was received, or empty to start now.
    *
+   * A token belongs to its query and caller. One of an unfinished initial state goes on with that.
+   *
    * @generated from field: string resume_token = 2;
    */
   resumeToken: string;
 
   /**
-   * Whether to send the present tasks first, as `upserted`, before `synced`.
+   * Whether to send the present tasks first, as `upserted`, before `synced`. Without meaning beside a `resume_token`.
    *
    * @generated from field: bool include_initial = 3;
    */
@@ -283,7 +285,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
     case: "removed";
   } | {
     /**
-     * The initial state is complete; what follows are changes.
+     * What was asked for first is complete; what follows are changes as they happen. Once a stream.
      *
      * @generated from field: tasks.v1.Synced synced = 3;
      */
@@ -291,7 +293,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
     case: "synced";
   } | {
     /**
-     * Nothing happened, and the stream is alive.
+     * Nothing happened for 15 seconds and the stream is alive, or the server is about to end it.
      *
      * @generated from field: tasks.v1.Heartbeat heartbeat = 4;
      */
@@ -300,7 +302,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Where to go on after this message. Opaque.
+   * Where to go on after this message: every message has one. Opaque, URL-safe, at most 256 characters.
    *
    * @generated from field: string resume_token = 5;
    */
@@ -336,7 +338,7 @@ export const TaskRemovedSchema: GenMessage<TaskRemoved> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 7);
 
 /**
- * The end of the initial state of a watch.
+ * The end of what a watch was asked for first.
  *
  * @generated from message tasks.v1.Synced
  */
@@ -1014,11 +1016,27 @@ export const TasksService: GenService<{
     output: typeof GetTaskResponseSchema;
   },
   /**
-   * Streams the changes of the tasks that match a query, as they happen.
+   * Streams the changes of the tasks that match a query, as they happen, within a second of the commit.
    *
-   * The stream is state-based: fast intermediate states of a task may be skipped, its last one never is.
+   * First comes what was asked for: the present tasks with `include_initial`, newest first, or everything since the
+   * `resume_token`. Then `synced`, once, and after it the changes. A client keeps the tasks it was told of by id: it puts in what
+   * is `upserted` and takes out what is `removed`; to be told of a task twice, or of the end of one that it never had, does no harm.
    *
-   * Errors: UNIMPLEMENTED in this version.
+   * The stream is state-based: fast intermediate states of a task may be skipped, its last one never is. What changes for many
+   * tasks at once (names and icons of owners, organizations and templates, `last_used_at`) and with the clock
+   * (`workspace_agent_health`) is no change of a task: it comes with the next one. The terms `outdated`, `last_used_after`,
+   * `last_used_before`, `has_external_agent` and `shared` of a query are judged whenever a task changes. What the caller may read is
+   * worked out again each AUTH_CACHE_SECONDS.
+   *
+   * A stream ends with UNAVAILABLE when the server stops or the database is away: watch again with the last `resume_token`. It
+   * ends with OUT_OF_RANGE when it cannot go on where it was, because the token is older than the feed of changes (an hour or a
+   * million events), the caller's rights are others than before, or the client has fallen more than 1,000 tasks or 4 MiB behind:
+   * watch again without a token. A user has at most 100 streams on a process, if the operator has set no other number.
+   *
+   * Errors: INVALID_ARGUMENT when the query is not well-formed or depends on the clock (`has-agent`, `healthy`), or the token is of
+   * another query or caller; OUT_OF_RANGE with RESUME_TOKEN_EXPIRED; RESOURCE_EXHAUSTED for a query that reads too much or too many
+   * streams; UNAUTHENTICATED, also in the middle, when the session token expires or the user is suspended; UNAVAILABLE;
+   * DEADLINE_EXCEEDED.
    *
    * @generated from rpc tasks.v1.TasksService.WatchTasks
    */

@@ -1,0 +1,73 @@
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+
+/** The version of the format below, the first byte of each token. No page token begins with it, and no token is taken for the other. */
+const version = 129;
+const macBytes = 16;
+const digestBytes = 8;
+/** Bytes before the position: version, sequence, generation, rights. */
+const headBytes = 1 + 8 + 2 * digestBytes;
+/** Longest token that is looked at: what is longer was not made here. */
+const maxTokenLength = 256;
+
+/** Where a watch is, and what it depends on. */
+export interface ResumePoint {
+  /** Everything up to this event of the feed has been sent, or was there before the watch began. */
+  readonly seq: number;
+  /** Digest of the feed's generation: in another one, `seq` means nothing. */
+  readonly generation: Buffer;
+  /** Digest of what the caller may read and what the query's names mean: what was sent was judged by it. */
+  readonly rights: Buffer;
+  /** Behind which task of the initial state the watch is. Absent when that has been sent, or is not wanted. */
+  readonly listedTo?: Buffer;
+}
+
+/** Makes and checks the resume tokens of one watch. They are authenticated, URL-safe, and good for the same caller and query. */
+export interface ResumeTokens {
+  encode(point: ResumePoint): string;
+  /** The point in a token, or undefined when it was edited, is of another watch, format or key, or never was a token. */
+  decode(token: string): ResumePoint | undefined;
+}
+
+/**
+ * A token is base64url(version, sequence, generation, rights, position, HMAC-SHA-256 over all of it, cut to 16 bytes). Its key is
+ * derived from caller and query once a watch, since every message carries a token.
+ *
+ * @param keys the key that signs, and older ones that are still accepted.
+ */
+export function createResumeTokens(
+  keys: readonly [Buffer, ...Buffer[]],
+  watch: { readonly callerId: Buffer; readonly query: string },
+): ResumeTokens {
+  const derive = (key: Buffer): Buffer =>
+    createHmac('sha256', key).update(Buffer.of(version)).update(watch.callerId).update(watch.query).digest();
+  const [key, ...older] = keys.map(derive) as [Buffer, ...Buffer[]];
+  const mac = (by: Buffer, bytes: Buffer): Buffer => createHmac('sha256', by).update(bytes).digest().subarray(0, macBytes);
+  return {
+    encode({ seq, generation, rights, listedTo }) {
+      const head = Buffer.alloc(9, version);
+      head.writeBigUInt64BE(BigInt(seq), 1);
+      const bytes = Buffer.concat([head, generation, rights, ...(listedTo === undefined ? [] : [listedTo])]);
+      return Buffer.concat([bytes, mac(key, bytes)]).toString('base64url');
+    },
+    decode(token) {
+      if (token.length > maxTokenLength) return undefined;
+      const all = Buffer.from(token, 'base64url');
+      if (all.length < headBytes + macBytes || all[0] !== version || all.toString('base64url') !== token) return undefined;
+      const bytes = all.subarray(0, all.length - macBytes);
+      const given = all.subarray(all.length - macBytes);
+      if (![key, ...older].some((by) => timingSafeEqual(given, mac(by, bytes)))) return undefined;
+      const listedTo = bytes.subarray(headBytes);
+      return {
+        seq: Number(bytes.readBigUInt64BE(1)),
+        generation: bytes.subarray(9, 9 + digestBytes),
+        rights: bytes.subarray(9 + digestBytes, headBytes),
+        ...(listedTo.length === 0 ? {} : { listedTo }),
+      };
+    },
+  };
+}
+
+/** Eight bytes that tell a text from others. */
+export function shortDigest(text: string): Buffer {
+  return createHash('sha256').update(text).digest().subarray(0, digestBytes);
+}

@@ -1,0 +1,70 @@
+import { foldCase } from '../db/letter-case.ts';
+import type { WatchedRow } from '../db/tables.ts';
+import type { TaskFilter } from '../db/task-filter.ts';
+import { formatUuid } from '../db/uuid.ts';
+
+/** Says whether a task is among those that a filter means. */
+export type TaskMatch = (row: WatchedRow) => boolean;
+
+/**
+ * Judges tasks in memory by the rules that `applyFilter` and the branches of a list have in SQL. Each row of a batch is read once
+ * and judged for each watcher.
+ *
+ * @param filter without `agentStatuses`, which depend on the clock and no watch may ask for.
+ */
+export function taskMatch(filter: TaskFilter): TaskMatch {
+  const tests: TaskMatch[] = [];
+  const when = <Value>(value: Value | undefined, test: (value: Value) => TaskMatch): void => {
+    if (value !== undefined) tests.push(test(value));
+  };
+  // Those that most tasks fail come first.
+  when(filter.ownerId, (id) => (row) => row.owner_id.equals(id));
+  when(filter.ids, (ids) => {
+    const wanted = new Set(ids.map((id) => id.toString('latin1')));
+    return (row) => wanted.has(row.id.toString('latin1'));
+  });
+  when(filter.organizationId, (id) => (row) => row.organization_id.equals(id));
+  when(filter.templateIds, (ids) => (row) => ids.some((id) => row.template_id.equals(id)));
+  if (filter.status === undefined) tests.push((row) => row.live === 1);
+  else tests.push((row) => row.status === filter.status);
+  when(filter.phase, (phase) => (row) => row.phase === phase);
+  when(filter.state, (state) => (row) => row.state === state);
+  when(filter.waiting, (waiting) => (row) => isWaiting(row) === waiting);
+  when(filter.dormant, () => (row) => row.dormant_at !== null);
+  when(filter.name, (name) => {
+    const part = Buffer.from(foldCase(name));
+    return (row) => row.name_fold.includes(part);
+  });
+  when(filter.prompt, (prompt) => {
+    const part = Buffer.from(foldCase(prompt));
+    return (row) => row.prompt_fold.includes(part);
+  });
+  // DATETIME(6) as text sorts as the times do.
+  when(filter.createdAfter, (at) => (row) => row.created_at >= at);
+  when(filter.createdBefore, (at) => (row) => row.created_at <= at);
+  when(filter.lastUsedAfter, (at) => (row) => row.last_used_at !== null && row.last_used_at >= at);
+  when(filter.lastUsedBefore, (at) => (row) => row.last_used_at !== null && row.last_used_at <= at);
+  when(filter.shared, (shared) => (row) => row.userAclIds.length + row.groupAclIds.length > 0 === shared);
+  when(filter.sharedWithUserId, (id) => {
+    const wanted = formatUuid(id);
+    return (row) => row.userAclIds.includes(wanted);
+  });
+  when(filter.sharedWithGroupId, (id) => {
+    const wanted = formatUuid(id);
+    return (row) => row.groupAclIds.includes(wanted);
+  });
+  when(filter.outdated, (outdated) => (row) => row.outdated === Number(outdated));
+  when(filter.externalAgent, (external) => (row) => row.has_external_agent === Number(external));
+  when(filter.parameterNames, (names) => (row) => row.parameters.some(([name]) => names.includes(foldCase(name))));
+  when(
+    filter.parameterValues,
+    (pairs) => (row) =>
+      row.parameters.some(([name, value]) => pairs.some((pair) => pair[0] === foldCase(name) && pair[1] === foldCase(value))),
+  );
+  return (row) => tests.every((test) => test(row));
+}
+
+/** Phase active (3) and state idle (2), as `list_status` has it. */
+function isWaiting({ phase, state }: WatchedRow): boolean {
+  return phase === 3 && state === 2;
+}

@@ -1,0 +1,39 @@
+import type { WatchedRow } from '../db/tables.ts';
+import type { TaskFilter } from '../db/task-filter.ts';
+import { readsTask, type Scope } from '../tasks/scope.ts';
+import { shortDigest } from './resume-token.ts';
+import { type TaskMatch, taskMatch } from './task-match.ts';
+
+/** What a watch shows at a time: what its caller may read, and what its query means. Both are worked out again and again. */
+export interface WatchScope {
+  readonly scope: Scope;
+  /** Undefined when the query names what is not there, so that nothing matches. */
+  readonly filter: TaskFilter | undefined;
+  /** Tells it from others: with the same digest, the same tasks are shown. */
+  readonly digest: Buffer;
+  shows(row: WatchedRow): boolean;
+}
+
+/** Makes one of a scope and a filter. */
+export function createWatchScope(scope: Scope, filter: TaskFilter | undefined): WatchScope {
+  const matches: TaskMatch = filter === undefined ? () => false : taskMatch(filter);
+  return {
+    scope,
+    filter,
+    digest: digestOf(scope, filter),
+    shows: (row) => matches(row) && readsTask(scope, row.id, row.owner_id, row.organization_id, row.readers),
+  };
+}
+
+/** The order of ids says nothing: the database gives them in any. */
+function digestOf({ sharedWith, ...scope }: Scope, filter: TaskFilter | undefined): Buffer {
+  const subjects = sharedWith.map(({ kind, id }) => `${kind} ${id.toString('hex')}`).toSorted();
+  return shortDigest(JSON.stringify([plain(scope), subjects, filter === undefined ? null : plain(filter)]));
+}
+
+function plain(value: object): unknown[] {
+  const text = (one: unknown): string => (Buffer.isBuffer(one) ? one.toString('hex') : JSON.stringify(one));
+  return Object.entries(value)
+    .map(([key, one]): [string, unknown] => [key, Array.isArray(one) ? one.map(text).toSorted() : text(one)])
+    .toSorted(([a], [b]) => (a < b ? -1 : 1));
+}

@@ -1,0 +1,68 @@
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { FeedRepository } from '../db/feed-repository.ts';
+import type { TaskRepository } from '../db/task-repository.ts';
+import { overloaded, tooManyWatches } from '../errors.ts';
+import type { WatchTasksRequest, WatchTasksResponse } from '../gen/tasks/v1/tasks_pb.ts';
+import type { Call } from '../server/call.ts';
+import type { Caller } from '../tasks/caller.ts';
+import type { ResolveQuery } from '../tasks/resolve-query.ts';
+import { LostEventsError } from './changes.ts';
+import type { TaskFeed } from './task-feed.ts';
+import type { WatchMetrics } from './watch-metrics.ts';
+import { expired, WatchStream } from './watch-stream.ts';
+
+/** The method WatchTasks. It does not know which transport called it. */
+export type WatchTasks = (request: WatchTasksRequest, call: Call) => AsyncIterable<WatchTasksResponse>;
+
+/** What watches are made of. */
+export interface WatchParts {
+  /** Reads from the primary: on a replica, the initial state could be older than the point from which changes are sent. */
+  readonly tasks: TaskRepository;
+  readonly feed: TaskFeed;
+  readonly feedRepository: FeedRepository;
+  readonly resolveQuery: ResolveQuery;
+  /** The keys of page tokens; resume tokens have theirs from them. */
+  readonly tokenKeys: readonly [Buffer, ...Buffer[]];
+  /** Most watches of one user on this process. */
+  readonly watchesPerCaller: number;
+  readonly metrics: WatchMetrics;
+}
+
+/** Most watches of a process: each takes some 50 kB, and time for each change. */
+export const maxWatches = 5000;
+
+/** Makes the method. */
+export function createWatchTasks(parts: WatchParts): WatchTasks {
+  const open = new Map<string, number>();
+  let all = 0;
+
+  return async function* watchTasks(request, call) {
+    const leave = enter(call.caller);
+    const stream = new WatchStream(parts, request, call);
+    try {
+      yield* stream.run();
+    } catch (error) {
+      const seen = error instanceof LostEventsError ? expired() : error;
+      if (seen instanceof ConnectError && seen.code === Code.OutOfRange) parts.metrics.expired();
+      throw seen;
+    } finally {
+      stream.end();
+      leave();
+    }
+  };
+
+  function enter({ userId }: Caller): () => void {
+    const key = userId.toString('latin1');
+    const own = open.get(key) ?? 0;
+    if (own >= parts.watchesPerCaller) throw tooManyWatches(parts.watchesPerCaller);
+    if (all >= maxWatches) throw overloaded(new Error(`${maxWatches} watches are open`));
+    open.set(key, own + 1);
+    all += 1;
+    return () => {
+      all -= 1;
+      const left = (open.get(key) ?? 1) - 1;
+      if (left === 0) open.delete(key);
+      else open.set(key, left);
+    };
+  }
+}

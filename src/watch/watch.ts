@@ -1,0 +1,147 @@
+import type { WatchedRow } from '../db/tables.ts';
+import { readsTask, type Scope } from '../tasks/scope.ts';
+import type { ChangedTask, Changes } from './changes.ts';
+import type { FeedListener } from './task-feed.ts';
+import { ToldTasks } from './told-tasks.ts';
+import type { WatchScope } from './watch-scope.ts';
+
+/**
+ * How far a client may fall behind: so many tasks, or so many characters of their texts. A task that changes again takes no more
+ * room. Beyond, the client has to begin anew.
+ */
+export const maxBacklogTasks = 1000;
+const maxBacklogLength = 4 * 1024 * 1024;
+
+/** Something that a client is to be told: a task as it is now, or with `removed`, that it is gone. */
+export interface News {
+  readonly change: ChangedTask;
+  readonly removed: boolean;
+  /** With it, everything up to this event is told. */
+  readonly seq: number;
+}
+
+/** What one client watches: judges the changes, and keeps those that the client has not taken yet. */
+export class Watch implements FeedListener {
+  readonly parameterNames: readonly string[];
+  readonly told: ToldTasks;
+  #shown: WatchScope;
+  /** What the client could read a moment ago, when that was something else. */
+  #formerScope: Scope | undefined;
+  #seq: number;
+  #lost = false;
+  readonly #backlog = new Map<string, { readonly change: ChangedTask; readonly removed: boolean }>();
+  #backlogLength = 0;
+  #wake: (() => void) | undefined;
+
+  constructor(shown: WatchScope, seq: number, begin: ConstructorParameters<typeof ToldTasks>[0]) {
+    this.#shown = shown;
+    this.#seq = seq;
+    this.told = new ToldTasks(begin);
+    const { parameterNames = [], parameterValues = [] } = shown.filter ?? {};
+    this.parameterNames = [...parameterNames, ...parameterValues.map(([name]) => name)];
+  }
+
+  /** Everything up to this event has been judged. */
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** What it shows. */
+  get shown(): WatchScope {
+    return this.#shown;
+  }
+
+  /** Whether changes are missing, because the feed was cut or the client fell too far behind. */
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /** Whether there is something to take. */
+  get waiting(): boolean {
+    return this.#backlog.size > 0;
+  }
+
+  offer(changes: Changes): void {
+    if (this.#lost || changes.to <= this.#seq) return;
+    for (const change of changes.tasks) if (change.seq > this.#seq) this.#judge(change);
+    this.#seq = changes.to;
+    if (this.#backlog.size > maxBacklogTasks || this.#backlogLength > maxBacklogLength) this.lose();
+    else if (this.#backlog.size > 0) this.#wake?.();
+  }
+
+  lose(): void {
+    this.#lost = true;
+    this.#backlog.clear();
+    this.#wake?.();
+  }
+
+  /** Takes what the client is to be told next, oldest first. */
+  take(): News | undefined {
+    const [first] = this.#backlog;
+    if (first === undefined) return undefined;
+    const [key, { change, removed }] = first;
+    this.#drop(key);
+    const [next] = this.#backlog.values();
+    return { change, removed, seq: next === undefined ? this.#seq : next.change.seq - 1 };
+  }
+
+  /** Resolves when there is something to take, or after so many milliseconds, or when a signal is aborted. */
+  async wait(milliseconds: number, ...signals: readonly AbortSignal[]): Promise<void> {
+    if (this.#lost || this.#backlog.size > 0 || signals.some(({ aborted }) => aborted)) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      const done = (): void => {
+        clearTimeout(timer);
+        for (const signal of signals) signal.removeEventListener('abort', done);
+        resolve();
+      };
+      for (const signal of signals) signal.addEventListener('abort', done);
+      this.#wake = done;
+    });
+    this.#wake = undefined;
+  }
+
+  /** Shows something else from here on. What waits is judged anew; the rest is the business of who calls. */
+  turnTo(shown: WatchScope): void {
+    this.#formerScope = this.#shown.scope;
+    this.#shown = shown;
+    const waiting = [...this.#backlog.values()];
+    this.#backlog.clear();
+    this.#backlogLength = 0;
+    for (const { change } of waiting) this.#judge(change);
+  }
+
+  /** Whether the client is to have a task. */
+  shows(row: WatchedRow): boolean {
+    return this.#shown.shows(row);
+  }
+
+  #judge(change: ChangedTask): void {
+    const { key, row } = change;
+    if (row !== undefined && this.shows(row)) this.#queue(change, false);
+    else if (this.told.has(key) ?? this.#couldRead(change)) this.#queue(change, true);
+  }
+
+  #queue(change: ChangedTask, removed: boolean): void {
+    const { key } = change;
+    this.told.set(key, !removed);
+    this.#drop(key); // to the end: its place is that of its newest event
+    this.#backlog.set(key, { change, removed });
+    if (!removed) this.#backlogLength += change.length;
+  }
+
+  #drop(key: string): void {
+    const present = this.#backlog.get(key);
+    if (present === undefined) return;
+    this.#backlog.delete(key);
+    if (!present.removed) this.#backlogLength -= present.change.length;
+  }
+
+  /** Whether the client could read the task before it changed: nobody learns of the end of what was never theirs to see. */
+  #couldRead({ id, before }: ChangedTask): boolean {
+    const scopes = this.#formerScope === undefined ? [this.#shown.scope] : [this.#shown.scope, this.#formerScope];
+    return before.some((place) =>
+      scopes.some((scope) => readsTask(scope, id, place.ownerId, place.organizationId, place.readers)),
+    );
+  }
+}
