@@ -98,6 +98,23 @@ keys
   .action(async (id: string) => (await import('./commands/keys.ts')).revokeKey(await config(), id));
 
 program
+  .command('watch')
+  .description('show tasks and how they change: a table at a terminal, else a line for each change')
+  .option('--address <address>', 'host:port of the gRPC port, or its URL; else TASKS_ADDRESS, else the service of npm start')
+  .option('--query <query>', 'which tasks, as docs/query.md says; by default your own', '')
+  .option('--json', 'print a line of JSON for each change')
+  .option('--until <query>', 'end as soon as each task is so; may be given several times, and any will do', collect)
+  .option('--timeout <seconds>', 'exit with 1 when that takes longer', wholeNumber(1, 1_000_000))
+  .addHelpText(
+    'after',
+    '\nThe session token comes from TASKS_TOKEN or the file TASKS_TOKEN_FILE. --until takes status:, phase:, state: and waiting:.\n\n  tasks-service watch --query name:fix-login --until state:idle --until status:failed --timeout 3600',
+  )
+  .action(async (options: Parameters<typeof import('./commands/watch.ts').watchTasks>[0], command: Command) => {
+    if (options.timeout !== undefined && options.until === undefined) command.error('--timeout goes with --until');
+    await (await import('./commands/watch.ts')).watchTasks(options, process.env);
+  });
+
+program
   .command('healthcheck')
   .description('ask a running service whether it is ready; exits 1 when it is not')
   .action(async () => (await import('./commands/healthcheck.ts')).checkHealth(await config()));
@@ -112,6 +129,10 @@ function wholeNumber(least: number, most: number): (text: string) => number {
     if (value >= least && value <= most) return value;
     throw new InvalidArgumentError(`must be a whole number from ${least} to ${most}`);
   };
+}
+
+function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
 }
 
 /** Most characters of a token's name, which its column has room for. */

@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { type Database, openDatabase, requireDatabase } from '../db/connection.ts';
 import { requireNewestSchema } from '../db/migrations.ts';
-import { readDemoFile } from '../demo/demo-file.ts';
+import { demoDatabase } from '../demo/demo-file.ts';
 import { startEngine } from '../embedded/engine.ts';
 import { createLog } from '../log.ts';
 
@@ -14,7 +14,7 @@ export async function withDatabase<Result>(
   config: Config,
   work: (database: Database, address: DatabaseAddress) => Promise<Result>,
 ): Promise<Result> {
-  const running = config.DATABASE_URL ?? readDemoFile(config.DATA_DIR);
+  const running = config.DATABASE_URL ?? demoDatabase(config.DATA_DIR);
   if (running !== undefined) return onDatabase(running, work);
   const engine = await startEngine({
     dataDir: path.resolve(config.DATA_DIR),

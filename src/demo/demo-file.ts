@@ -33,17 +33,22 @@ export function removeDemoFile(dataDir: string): void {
   rmSync(fileIn(dataDir), { force: true });
 }
 
-/** Where the private database of a running service is, or undefined when none runs. */
-export function readDemoFile(dataDir: string): DatabaseAddress | undefined {
-  let content: DemoFile;
+/** What the file says of a service that is running, or undefined when none runs. */
+export function readDemoFile(dataDir: string): DemoFile | undefined {
   try {
-    content = JSON.parse(readFileSync(fileIn(dataDir), 'utf8')) as DemoFile;
+    const content = JSON.parse(readFileSync(fileIn(dataDir), 'utf8')) as DemoFile;
     // A service that was killed left its file behind: the file is true only while the service it names is alive.
     process.kill(content.pid, 0);
+    return content;
   } catch {
     return undefined;
   }
-  return { socketPath: content.socket, user: content.user, database: content.database };
+}
+
+/** Where the private database of a running service is, or undefined when none runs. */
+export function demoDatabase(dataDir: string): DatabaseAddress | undefined {
+  const content = readDemoFile(dataDir);
+  return content && { socketPath: content.socket, user: content.user, database: content.database };
 }
 
 function fileIn(dataDir: string): string {

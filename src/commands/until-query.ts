@@ -1,0 +1,28 @@
+import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
+import { TaskPhase, TaskState } from '../gen/tasks/v1/tasks_pb.ts';
+import { parseQuery } from '../tasks/query-grammar.ts';
+import { readTaskQuery } from '../tasks/task-query.ts';
+import { CommandError } from './command-error.ts';
+
+/** The keys of a query that can be judged by what a task's message says. */
+const keys: ReadonlySet<string> = new Set(['status', 'phase', 'state', 'waiting']);
+
+/**
+ * Reads what `watch --until` waits for: a query of `status:`, `phase:`, `state:` and `waiting:` alone.
+ *
+ * @throws {CommandError} that says what is wrong with it.
+ */
+export function readUntil(text: string): (task: Task) => boolean {
+  const { query, ofQuery } = readTaskQuery({ query: text, orderBy: '', pageSize: 0 });
+  const [problem] = ofQuery;
+  if (problem !== undefined) throw new CommandError(`--until: ${problem.field}: ${problem.description}`);
+  const given = [...parseQuery(text).values.keys()];
+  const other = given.find((key) => !keys.has(key));
+  if (other !== undefined) throw new CommandError(`--until: takes status:, phase:, state: and waiting:, and not ${other}:`);
+  if (given.length === 0) throw new CommandError('--until: is empty');
+  return ({ status, phase, currentState }) =>
+    (query.status === undefined || query.status === status) &&
+    (query.phase === undefined || query.phase === phase) &&
+    (query.state === undefined || query.state === currentState?.state) &&
+    (query.waiting === undefined || query.waiting === (phase === TaskPhase.ACTIVE && currentState?.state === TaskState.IDLE));
+}

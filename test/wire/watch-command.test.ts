@@ -1,0 +1,121 @@
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { insertUser } from '../support/people.ts';
+import { type RunningService, startService } from '../support/service.ts';
+import { insertRunningTask, insertSource, newId, now } from '../support/source-writer.ts';
+import { until } from '../support/test-server.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+
+/** The program as `watch` of a process of its own. */
+function run(args: readonly string[], env: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, ['src/main.ts', 'watch', ...args], {
+    cwd: root,
+    env: { PATH: process.env['PATH'] ?? '', DATA_DIR: '/nonexistent', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const running = { out: '', err: '', code: undefined as number | null | undefined, kill: () => child.kill('SIGINT') };
+  child.stdout.on('data', (chunk: Buffer) => {
+    running.out += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    running.err += chunk.toString();
+  });
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  void ended.then((code) => {
+    running.code = code;
+  });
+  return Object.assign(running, { ended });
+}
+
+describe('watch', () => {
+  let testDatabase: TestDatabase;
+  let service: RunningService;
+  let env: Record<string, string>;
+  const organization = newId();
+  let owner: Buffer;
+
+  beforeAll(async () => {
+    testDatabase = await createTestDatabase('mariadb');
+    const { database } = testDatabase;
+    owner = await insertUser(database, { username: 'owner', memberships: [[organization]] });
+    const token = (await createApiKeyRepository(database).create('owner', { lifetimeSeconds: 3600, name: 'test' })) ?? '';
+    service = await startService(testDatabase.address);
+    env = { TASKS_ADDRESS: service.grpc, TASKS_TOKEN: token };
+  });
+  afterAll(async () => {
+    await service.stop();
+    await testDatabase.drop();
+  });
+
+  const task = (name: string) =>
+    insertRunningTask(testDatabase.database, { name, owner_id: owner, organization_id: organization });
+  const report = (ids: Awaited<ReturnType<typeof task>>, state: string, message: string) =>
+    insertSource(testDatabase.database, 'workspace_app_statuses', {
+      workspace_id: ids.workspace,
+      agent_id: ids.agent,
+      app_id: ids.app,
+      state,
+      message,
+      created_at: now(),
+    });
+
+  test('--until ends with 0 when it is so, also when the service restarted meanwhile', async () => {
+    const ids = await task('for-a-script');
+    const watching = run(['--query', 'name:for-a-script', '--until', 'state:idle', '--until', 'status:failed', '--json'], env);
+    await until('the task', () => watching.out.includes('"synced"'));
+    const { grpc } = service;
+    await service.stop();
+    await until('the end of the connection', () => watching.out.includes('"disconnected"'));
+    service = await startService(testDatabase.address, { GRPC_PORT: grpc.split(':')[1] ?? '' });
+    await report(ids, 'working', 'still at it');
+    await until('the message', () => watching.out.includes('still at it'));
+    expect(watching.code).toBeUndefined();
+    await report(ids, 'idle', 'done');
+    expect(await watching.ended).toBe(0);
+    const events = watching.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { event: string; task?: { name: string; currentState: { state: string } } });
+    expect(events.at(-1)).toMatchObject({ event: 'upserted', task: { currentState: { state: 'TASK_STATE_IDLE' } } });
+    expect(watching.err).toBe('');
+  });
+
+  test('lines for people hold nothing that steers a terminal', async () => {
+    await task('hostile');
+    const watching = run(['--query', 'name:hostile'], env);
+    await until('the task', () => watching.out.includes('hostile'));
+    const ids = await task('hostile-too');
+    await report(ids, 'idle', 'a\u001b[2Jb\nc\u202ed');
+    await until('the message', () => watching.out.includes('a[2Jb cd'));
+    watching.kill();
+    expect(await watching.ended).toBe(0);
+    expect(watching.out.replaceAll(/[\t\n]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  });
+
+  test.each([
+    ['what never comes', ['--query', 'name:nothing-like-it', '--until', 'state:idle', '--timeout', '1'], 'after 1 seconds'],
+    ['a wrong query', ['--query', 'status:nonsense'], 'status: "nonsense" is not a valid value'],
+    ['a wrong condition', ['--until', 'name:x'], '--until: takes status:, phase:, state: and waiting:, and not name:'],
+    ['a condition that is none', ['--until', 'state:nonsense'], '--until: state:'],
+    ['an empty condition', ['--until', ' '], '--until: is empty'],
+    ['a timeout without a condition', ['--timeout', '1'], '--timeout goes with --until'],
+    ['an address that is none', ['--address', 'http://'], 'is no address'],
+  ])('of %s it says so in one line, and exits with 1', async (_, args, message) => {
+    const watching = run(args, env);
+    expect(await watching.ended).toBe(1);
+    expect(watching.err).toContain(message);
+    expect(watching.err.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('without an address, or with a wrong token, it says what is missing', async () => {
+    expect(await run([], {}).ended).toBe(1);
+    const nobody = run([], { TASKS_ADDRESS: service.grpc });
+    expect([await nobody.ended, nobody.err]).toEqual([1, expect.stringContaining('TASKS_TOKEN')]);
+    const wrong = run([], { ...env, TASKS_TOKEN: 'aaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaa' });
+    expect([await wrong.ended, wrong.err]).toEqual([1, expect.stringContaining('session')]);
+  });
+});
