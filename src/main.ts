@@ -50,6 +50,11 @@ migrations
   .description('list the migrations and when they were applied')
   .action(async () => (await import('./commands/migrate.ts')).printMigrations(await config()));
 
+migrations
+  .command('grants')
+  .description("print the rights that the accounts of the service's parts need at the database")
+  .action(async () => (await import('./commands/migrate.ts')).printGrants(await config()));
+
 program
   .command('project')
   .description('keep the read model true to the source tables')

@@ -1,4 +1,5 @@
 import type { Config } from '../config.ts';
+import { type AccountKind, accounts, grantsFor } from '../db/grants.ts';
 import { migrateDown, migrateUp, migrationStatus } from '../db/migrations.ts';
 import { withDatabase } from './with-database.ts';
 
@@ -14,6 +15,16 @@ export function migrate(config: Config, direction: 'up' | 'down' | 'down all'): 
 /** Prints each migration and when it was applied, in their order. */
 export function printMigrations(config: Config): Promise<void> {
   return withDatabase(config, report);
+}
+
+/** Prints the statements that give each part of the service its own account's rights, for an administrator to run. */
+export function printGrants(config: Config): void {
+  const database = config.DATABASE_URL?.database ?? 'tasks';
+  for (const [kind, use] of Object.entries(accounts) as [AccountKind, string][]) {
+    const account = `'tasks_${kind}'@'%'`;
+    console.log(`-- ${use}.\n-- create user ${account} identified by '…' require ssl;`);
+    console.log(`${grantsFor(kind, database, account).join(';\n')};\n`);
+  }
 }
 
 async function report(database: Parameters<typeof migrationStatus>[0]): Promise<void> {
