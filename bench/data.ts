@@ -9,7 +9,7 @@ import { oldestChangeMs } from '../src/db/outbox.ts';
 import { formatUuid } from '../src/db/uuid.ts';
 import { generateTasks } from '../src/demo/generate.ts';
 import { startEngine } from '../src/embedded/engine.ts';
-import { createLog } from '../src/log.ts';
+import { createLog, type Logger } from '../src/log.ts';
 import { createProjector } from '../src/projection/projector.ts';
 
 /** Where data sets and programs are kept between runs. */
@@ -69,15 +69,15 @@ export async function openDataSet(tasks: number): Promise<DataSet> {
   };
   try {
     await database.raw(`set global innodb_buffer_pool_size = ${bufferPoolBytes}`);
+    await migrateUp(database, { triggers: true });
     const started = performance.now();
-    const added = await makeTasks(database, tasks);
-    if (await addPeople(database)) {
-      const projector = createProjector({ address: engine.address, log });
-      projector.start();
-      await projected();
-      await projector.stop();
+    const isMade = await hasPeople(database);
+    if (!isMade) {
+      await makeTasks(database, tasks);
+      await addPeople(database);
     }
-    const madeIn = added === 0 ? 0 : (performance.now() - started) / 1000;
+    await catchUp(engine.address, projected, log);
+    const madeIn = isMade ? 0 : (performance.now() - started) / 1000;
     const people = await findPeople(database);
     return {
       tasks,
@@ -96,12 +96,11 @@ export async function openDataSet(tasks: number): Promise<DataSet> {
   }
 }
 
-/** Makes the tasks that are missing, and shows how far it is. Data that can be made again need not survive a power cut. */
-async function makeTasks(database: Database, tasks: number): Promise<number> {
+/** Makes the tasks, and shows how far it is. Data that can be made again need not survive a power cut. */
+async function makeTasks(database: Database, tasks: number): Promise<void> {
   await database.raw('set global innodb_flush_log_at_trx_commit = 0');
-  await migrateUp(database, { triggers: true });
   let shown = performance.now();
-  const added = await generateTasks(database, {
+  await generateTasks(database, {
     tasks,
     seed: 1,
     onProgress(done, total) {
@@ -111,13 +110,24 @@ async function makeTasks(database: Database, tasks: number): Promise<number> {
     },
   });
   await database.raw('set global innodb_flush_log_at_trx_commit = 1');
-  return added;
 }
 
-/** Adds who and what the generator does not make: a site owner, a user in many groups, a rare template. Returns whether it did. */
-async function addPeople(database: Database): Promise<boolean> {
+/** Projects what waits: what was written just now, or everything after a new migration. */
+async function catchUp(address: DatabaseAddress, projected: () => Promise<void>, log: Logger): Promise<void> {
+  const projector = createProjector({ address, log });
+  projector.start();
+  await projected();
+  await projector.stop();
+}
+
+/** Whether the data set is complete but for what its outbox says: the people come last. */
+async function hasPeople(database: Database): Promise<boolean> {
   const present = await database('users').where('users.username', ownPeople.siteOwner).select('users.id');
-  if (present.length > 0) return false;
+  return present.length > 0;
+}
+
+/** Adds who and what the generator does not make: a site owner, a user in many groups, a template that hardly anybody uses. */
+async function addPeople(database: Database): Promise<void> {
   const [organization] = await database('organizations')
     .where('organizations.name', 'org-01')
     .select<{ id: Buffer }[]>('organizations.id');
@@ -165,7 +175,6 @@ async function addPeople(database: Database): Promise<boolean> {
         .update({ group_acl: JSON.stringify({ [formatUuid(id)]: { permissions: ['read'] } }) });
     }
   });
-  return true;
 }
 
 /** The ordinary person is the one who owns about 60 tasks: the default page is full, and there is a next one. */
