@@ -1,4 +1,5 @@
-import type { Message } from '@bufbuild/protobuf';
+import { create, type DescMessage, type Message } from '@bufbuild/protobuf';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { Code, ConnectError, createContextKey, createContextValues, type HandlerContext } from '@connectrpc/connect';
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from '@connectrpc/connect/protocol';
 import { canceled, deadlineExceeded, requestTooLarge, unreadableRequest, unsupportedRequest } from '../errors.ts';
@@ -122,7 +123,12 @@ export class WebCall implements Incoming {
 
     const { method } = this.#route;
     if (method.kind === 'unary') {
-      this.#response = running.unary(method, read as () => Promise<Message>, (response) => response);
+      const { encoded } = method;
+      const asJson = context.responseHeader.get('content-type')?.endsWith('json') === true;
+      this.#response =
+        encoded === undefined || asJson
+          ? running.unary(method, read as () => Promise<Message>, (response) => response)
+          : running.unary({ handle: encoded }, read as () => Promise<Message>, (bytes) => carrying(bytes, method.desc.output));
       this.#response.catch(failed);
     } else {
       this.#responses = running.stream(method, read);
@@ -131,6 +137,19 @@ export class WebCall implements Incoming {
     }
     return admitted.promise;
   }
+}
+
+/**
+ * An empty message that the library writes as these bytes, which are a message already: all of them stand in one field that the
+ * message does not know, and the library copies such a field as it is.
+ */
+function carrying(bytes: Buffer, schema: DescMessage): Message {
+  const message = create(schema);
+  if (bytes.length === 0) return message;
+  const reader = new BinaryReader(bytes);
+  const [no, wireType] = reader.tag();
+  message.$unknown = [{ no, wireType, data: bytes.subarray(reader.pos) }];
+  return message;
 }
 
 /**

@@ -5,21 +5,21 @@ import { createServer as createHttpsServer, Server as HttpsServer } from 'node:h
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { createConnectRouter } from '@connectrpc/connect';
-import type { UniversalHandler, UniversalServerRequest } from '@connectrpc/connect/protocol';
-import { compressionGzip, universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
+import type { UniversalHandler } from '@connectrpc/connect/protocol';
+import { compressionGzip, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import { type CoderJson, sendAnswer } from '../coder/coder-json.ts';
 import type { CallChain, Route } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
 import { createCors } from './cors.ts';
-import { answerVariesBy, withEntityTag } from './entity-tag.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, protect, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
-import { longestTimerMs, maxRequestBytes, tcpKeepAlive } from './limits.ts';
+import { maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { Method } from './method.ts';
 import type { Page } from './page.ts';
+import { sendWhole, toUniversal } from './universal-http.ts';
 import { WebCall } from './web-call.ts';
 
 const http2Limits: Http2Options = {
@@ -87,15 +87,11 @@ export function createWebListener(
     }
     const { remoteAddress, remotePort } = request.socket;
     const call = new WebCall(found.route, `${remoteAddress}:${remotePort}`);
-    const called = await call.answer(found.handler, universal);
-    const answer = request.method === 'GET' ? await withEntityTag(called, request.headers['if-none-match']) : called;
+    const answer = await call.answer(found.handler, universal);
     leaveWhenDraining(request, response);
     protect(response);
-    if (answer.header?.has('etag') === true) {
-      response.setHeader('cache-control', 'private, no-cache'); // browsers may keep it, and must ask each time whether it still holds
-      response.appendHeader('vary', answerVariesBy);
-    }
-    await universalResponseToNodeResponse(answer, response);
+    if (found.route.method.kind === 'unary') await sendWhole(answer, request, response);
+    else await universalResponseToNodeResponse(answer, response);
   };
   const onRequest = (request: HttpRequest, response: HttpResponse): void => {
     request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
@@ -195,25 +191,4 @@ function createRoutes(
       return [handler.requestPath, { handler, route: chain.route(method) }];
     }),
   );
-}
-
-/** The request as the library takes it, or undefined when it has no host or its address is none. */
-function toUniversal(request: HttpRequest, response: HttpResponse): UniversalServerRequest | undefined {
-  try {
-    const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
-    dropFarTimeout(universal.header);
-    return universal;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Milliseconds in the units of `grpc-timeout` that can name more than 24.8 days. */
-const longUnits: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000 };
-
-/** Takes away a timeout that is too long for a timer, which the library would take for a passed one. */
-function dropFarTimeout(header: Headers): void {
-  if (Number(header.get('connect-timeout-ms')) > longestTimerMs) header.delete('connect-timeout-ms');
-  const grpc = /^(\d{1,8})([HMS])$/.exec(header.get('grpc-timeout') ?? '');
-  if (grpc !== null && Number(grpc[1]) * (longUnits[grpc[2] ?? ''] ?? 0) > longestTimerMs) header.delete('grpc-timeout');
 }

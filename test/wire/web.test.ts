@@ -4,9 +4,11 @@ import { connect as connectHttp2 } from 'node:http2';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { createClient, type Transport } from '@connectrpc/connect';
+import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { ListTasksRequestSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { httpLimits } from '../../src/server/http.ts';
 import { tellHttpVersion } from '../../src/server/http-version.ts';
 import { makeGrpcClient } from '../support/clients.ts';
@@ -495,6 +497,40 @@ test('requests and answers may be compressed', async () => {
   connection.destroy();
   expect(headers['content-encoding']).toBe('gzip');
   expect(JSON.parse(gunzipSync(Buffer.concat(chunks)).toString())).toMatchObject({ tasks: [{ name: query }] });
+});
+
+describe('bytes that a method has in place of a message', () => {
+  const request = create(ListTasksRequestSchema, { query: 'long '.repeat(1000) });
+  const message = create(ListTasksResponseSchema, { count: 1, tasks: [{ name: 'message' }] });
+  let own: TestServer;
+
+  beforeAll(async () => {
+    own = await startTestServer({
+      handlers: {
+        listTasks: () => Promise.resolve(message),
+        encodedListTasks: ({ query }) =>
+          Promise.resolve(Buffer.from(query === '' ? [] : toBinary(ListTasksResponseSchema, bytesFor(query)))),
+      },
+    });
+  });
+  afterAll(() => own.stop());
+
+  const bytesFor = (query: string) => create(ListTasksResponseSchema, { count: 2, tasks: [{ name: 'bytes' }, { name: query }] });
+  const over = (transport: (options: { baseUrl: string; httpVersion: '1.1' | '2'; useBinaryFormat: boolean }) => Transport) => {
+    return (useBinaryFormat: boolean) =>
+      createClient(TasksService, transport({ baseUrl: `http://${own.web}`, httpVersion: '1.1', useBinaryFormat }));
+  };
+
+  test.each([
+    ['Connect', over(createConnectTransport)],
+    ['gRPC-Web', over(createGrpcWebTransport)],
+    ['gRPC', over((options) => createGrpcTransport(options))],
+    ['Connect GET', over((options) => createConnectTransport({ ...options, useHttpGet: true }))],
+  ])('are sent as they are over %s, but not as JSON', async (_protocol, client) => {
+    expect(await client(true).listTasks(request, { headers: signedIn })).toEqual(bytesFor(request.query));
+    expect(await client(true).listTasks({}, { headers: signedIn })).toEqual(create(ListTasksResponseSchema));
+    expect(await client(false).listTasks(request, { headers: signedIn })).toEqual(message);
+  });
 });
 
 describe('other paths', () => {
