@@ -20,6 +20,10 @@ export interface WriterOptions {
   readonly seed: number;
   /** Milliseconds that a writer rests between two operations. */
   readonly pauseMs?: number;
+  /** Who owns the workspaces, and whom they are shared with; somebody unknown if nothing is said. */
+  readonly owners?: readonly Buffer[];
+  /** Where the workspaces are; nowhere that is known if nothing is said. */
+  readonly organizations?: readonly Buffer[];
 }
 
 /** What two writers may do to each other: a duplicate, a lock wait, a deadlock, a row that changed under a snapshot. */
@@ -28,10 +32,11 @@ const allowed = new Set<unknown>([1020, 1062, 1205, 1213]);
 type Ids = Record<'workspace' | 'build' | 'job' | 'resource' | 'agent' | 'app' | 'status', Buffer[]>;
 
 /** Starts the writers. They begin with an empty database and make their own workspaces, at most some 150 at a time. */
-export function startRandomWriters(database: Database, { writers, seed, pauseMs = 0 }: WriterOptions): RandomWriters {
-  const random = randomNumbers(seed);
+export function startRandomWriters(database: Database, options: WriterOptions): RandomWriters {
   const ids: Ids = { workspace: [], build: [], job: [], resource: [], agent: [], app: [], status: [] };
-  const owners = Array.from({ length: 12 }, newId);
+  const { writers, seed, pauseMs = 0, owners = Array.from({ length: 12 }, newId) } = options;
+  const organizations = options.organizations ?? owners;
+  const random = randomNumbers(seed);
   const done = { committed: 0, rolledBack: 0, refused: 0 };
   const builds = new Map<string, number>();
   let stopped = false;
@@ -95,6 +100,7 @@ export function startRandomWriters(database: Database, { writers, seed, pauseMs 
     await insertSource(run, 'workspaces', {
       id: workspace,
       owner_id: pick(owners),
+      organization_id: pick(organizations),
       name: newId().toString('hex'),
       user_acl: acl(),
     });
@@ -197,7 +203,7 @@ export function startRandomWriters(database: Database, { writers, seed, pauseMs 
         ]),
       ),
     ],
-    [4, update('workspaces', 'workspace', () => ({ owner_id: pick(owners), organization_id: pick(owners) }))],
+    [4, update('workspaces', 'workspace', () => ({ owner_id: pick(owners), organization_id: pick(organizations) }))],
     [3, update('workspaces', 'workspace', () => ({ deleted: below(2) }))],
     [4, update('workspaces', 'workspace', () => ({ last_used_at: now() }))],
     [

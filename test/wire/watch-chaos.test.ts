@@ -1,0 +1,189 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { toJson } from '@bufbuild/protobuf';
+import { Code } from '@connectrpc/connect';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import type { Database } from '../../src/db/connection.ts';
+import { type Task, TaskSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { makeGrpcClient } from '../support/clients.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { insertUser } from '../support/people.ts';
+import { startRandomWriters } from '../support/random-writer.ts';
+import { type RunningService, startService } from '../support/service.ts';
+import { newId, now } from '../support/source-writer.ts';
+import { Watching, watchOverGrpcJs } from '../support/watching.ts';
+
+/** How long is written and killed, in milliseconds. */
+const durationMs = Number(process.env['WATCH_CHAOS_MS'] ?? 12_000);
+
+const queries = [
+  'owner:*',
+  'owner:* status:running',
+  'owner:* state:idle',
+  'owner:* waiting:true',
+  'owner:* name:a',
+  'owner:* phase:active',
+  '',
+];
+
+/** A client that applies what it is told, and when its stream ends, goes on somewhere else. */
+class Follower {
+  readonly who: string;
+  readonly query: string;
+  readonly token: string;
+  readonly #services: () => readonly RunningService[];
+  #watching: Watching | undefined;
+  #stopped = false;
+  resumed = 0;
+  restarted = 0;
+
+  constructor(who: string, query: string, token: string, services: () => readonly RunningService[]) {
+    this.who = who;
+    this.query = query;
+    this.token = token;
+    this.#services = services;
+    void this.#run();
+  }
+
+  get tasks(): ReadonlyMap<string, Task> {
+    return this.#watching?.tasks ?? new Map();
+  }
+
+  /** Breaks its stream in the middle. */
+  breakOff(): void {
+    this.#watching?.stop();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.breakOff();
+  }
+
+  async #run(): Promise<void> {
+    let resumeToken = '';
+    let known: ReadonlyMap<string, Task> = new Map();
+    for (let round = 0; !this.#stopped; round++) {
+      const services = this.#services();
+      const { grpc } = services[round % services.length] as RunningService;
+      const request = { query: this.query, resumeToken, includeInitial: true };
+      const watching = new Watching(watchOverGrpcJs(grpc), request, this.token, { known });
+      this.#watching = watching;
+      while (watching.ended === undefined) await sleep(5);
+      if (watching.ended !== 'OK' && watching.ended.code === Code.OutOfRange) {
+        resumeToken = '';
+        known = new Map();
+        this.restarted += 1;
+      } else {
+        resumeToken = watching.token === '' ? resumeToken : watching.token;
+        known = new Map(watching.tasks);
+        this.resumed += 1;
+      }
+      await sleep(50);
+    }
+  }
+}
+
+describeOnEngines('watching under random writes', (engine) => {
+  let testDatabase: TestDatabase;
+  let database: Database;
+  const services: RunningService[] = [];
+  const organizations = [newId(), newId(), newId()];
+  const people: { username: string; id: Buffer; token: string }[] = [];
+
+  beforeAll(async () => {
+    testDatabase = await createTestDatabase(engine);
+    database = testDatabase.database;
+    const keys = createApiKeyRepository(database);
+    const [first, second] = organizations as [Buffer, Buffer];
+    for (const [username, roles, memberships] of [
+      ['admin', ['owner'], []],
+      ['lead', [], [[first, 'organization-admin'], [second]]],
+      ['one', [], [[first], [second]]],
+      ['two', [], [[second]]],
+    ] as const) {
+      const id = await insertUser(database, { username, roles, memberships });
+      people.push({ username, id, token: (await keys.create(username, { lifetimeSeconds: 3600, name: 'test' })) ?? '' });
+    }
+    services.push(...(await Promise.all([1, 2].map(() => startService(testDatabase.address, { AUTH_CACHE_SECONDS: '1' })))));
+  });
+  afterAll(async () => {
+    await Promise.all(services.map((service) => service.stop()));
+    await testDatabase.drop();
+  });
+
+  test('what watchers have in the end is what the lists have', { timeout: durationMs + 60_000 }, async () => {
+    const followers = people.flatMap(({ username, token }) =>
+      queries.map((query) => new Follower(username, query, token, () => services)),
+    );
+    const writers = startRandomWriters(database, {
+      writers: 4,
+      seed: 20_261_125,
+      pauseMs: 2,
+      owners: people.map(({ id }) => id),
+      organizations,
+    });
+    const member = people[3]?.id ?? newId();
+    const until = performance.now() + durationMs;
+    try {
+      for (let round = 0; performance.now() < until; round++) {
+        await sleep(300);
+        for (let i = round % 3; i < followers.length; i += 3) followers[i]?.breakOff();
+        // Rights that come and go.
+        if (round % 6 === 2) {
+          const row = { organization_id: organizations[0], user_id: member, roles: '[]', created_at: now(), updated_at: now() };
+          await database('organization_members').insert(row);
+        } else if (round % 6 === 5) {
+          await database('organization_members').where({ organization_id: organizations[0], user_id: member }).delete();
+        }
+        if (round % 12 === 7) {
+          const victim = services.shift() as RunningService;
+          services.push(await startService(testDatabase.address, { AUTH_CACHE_SECONDS: '1' }));
+          await victim.stop(round % 24 === 7 ? 'SIGKILL' : 'SIGTERM');
+        }
+      }
+    } finally {
+      await writers.stop();
+    }
+    const client = makeGrpcClient(services[0]?.grpc ?? '');
+    try {
+      // Until everybody is up to date; what is wrong then is wrong for ever.
+      let wrong = ['nothing was looked at'];
+      for (const deadline = performance.now() + 30_000; wrong.length > 0 && performance.now() < deadline; await sleep(200)) {
+        wrong = [];
+        for (const { who, query, token, tasks } of followers) {
+          const expected = await listAll(client, query, token);
+          const got = new Map(Array.from(tasks, ([id, task]) => [id, plain(task)]));
+          const missing = [...expected.keys()].filter((id) => !got.has(id));
+          const extra = [...got.keys()].filter((id) => !expected.has(id));
+          const stale = [...expected].filter(([id, text]) => got.has(id) && got.get(id) !== text);
+          if (missing.length + extra.length + stale.length > 0)
+            wrong.push(`${who} "${query}": ${missing.length} missing, ${extra.length} too many, ${stale.length} not as they are`);
+        }
+      }
+      expect(wrong).toEqual([]);
+    } finally {
+      client.close();
+      for (const follower of followers) follower.stop();
+    }
+    expect(writers.done.committed).toBeGreaterThan(200);
+    expect(followers.reduce((sum, { resumed }) => sum + resumed, 0)).toBeGreaterThan(followers.length);
+  });
+});
+
+async function listAll(client: ReturnType<typeof makeGrpcClient>, query: string, token: string): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  let pageToken = '';
+  do {
+    const options = { headers: { 'coder-session-token': token } };
+    const { message } = await client.unary(TasksService.method.listTasks, { query, pageToken, pageSize: 200 }, options);
+    for (const task of message.tasks) found.set(task.id, plain(task));
+    pageToken = message.nextPageToken;
+  } while (pageToken !== '');
+  return found;
+}
+
+/** A task without what is no change of it. */
+function plain(task: Task): string {
+  const { lastUsedAt: _used, workspaceAgentHealth: _health, ...rest } = task;
+  return JSON.stringify(toJson(TaskSchema, { ...rest }));
+}
