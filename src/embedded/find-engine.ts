@@ -50,7 +50,7 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
   for (const folder of folders) {
     const file = join(folder, 'mariadbd');
     if (!isExecutable(file)) continue;
-    const found = await describe({ command: [file], env: {} }, dirname(dirname(realpathSync(file))));
+    const found = await describeEngine({ command: [file], env: {} }, dirname(dirname(realpathSync(file))));
     if (found !== undefined && compareSeries(found.version, oldestSeries) >= 0) return found;
     log.info(
       { file, version: found?.version },
@@ -67,7 +67,7 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
       throw new EngineError(`no database: ${remedy} (fetching MariaDB failed: ${reason})`);
     }
   }
-  const fetched = await describe(fetchedProgram(root, 'usr/sbin/mariadbd'), join(root, 'usr'));
+  const fetched = await describeEngine(fetchedProgram(root, 'usr/sbin/mariadbd'), join(root, 'usr'));
   if (fetched !== undefined && compareSeries(fetched.version, oldestSeries) >= 0) return fetched;
   throw new EngineError(
     `no database: the MariaDB server that was fetched into ${root} ${
@@ -90,7 +90,7 @@ function engineFolders(): readonly string[] {
 }
 
 /** Runs the program for its version, which also shows that none of its libraries is missing; undefined when it does not run. */
-async function describe({ command, env }: FetchedProgram, baseDir: string): Promise<EngineProgram | undefined> {
+export async function describeEngine({ command, env }: FetchedProgram, baseDir: string): Promise<EngineProgram | undefined> {
   const [file = '', ...args] = command;
   try {
     const { stdout } = await run(file, [...args, '--no-defaults', '--version'], {

@@ -12,7 +12,7 @@ import { migrateDown, migrateUp, migrationStatus } from '../../src/db/migrations
 import { dropTriggers, missingTriggers, triggerNames } from '../../src/db/triggers.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { startMariadb, startMysql } from '../support/engines.ts';
+import { startEngineServer } from '../support/engines.ts';
 import { insertWorkspace } from '../support/source-writer.ts';
 
 const migrations = readdirSync(path.resolve(import.meta.dirname, '../../migrations'))
@@ -238,7 +238,7 @@ describeOnEngines('a server with a binary log', (engine) => {
   test.skipIf(cannotStartOne)('refuses triggers, and the error says what to set', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'tasks-binlog-'));
     const options = ['--log-bin=log', '--server-id=1', '--log-bin-trust-function-creators=OFF'];
-    const server = await (engine === 'mariadb' ? startMariadb(folder, options) : startMysql(folder, options));
+    const server = await startEngineServer(engine, folder, options);
     try {
       const name = `test_${randomBytes(4).toString('hex')}`;
       const root = openDatabase({ ...server.address, database: '' }, { size: 1, statementTimeoutMs: 10_000 });

@@ -7,13 +7,13 @@ import type { DatabaseAddress } from '../../src/config.ts';
 import { bootstrap } from '../../src/embedded/bootstrap.ts';
 import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { takeFileLock } from '../../src/embedded/file-lock.ts';
-import { findEngine } from '../../src/embedded/find-engine.ts';
+import { describeEngine, type EngineProgram, findEngine } from '../../src/embedded/find-engine.ts';
 import { startServerProcess, waitUntilAnswering, whyItEnded } from '../../src/embedded/server-process.ts';
 
 const run = promisify(execFile);
 
-/** The engines that the database tests run on. */
-export const engines = ['mariadb', 'mysql'] as const;
+/** The engines that the database tests run on: MariaDB 10.11 and 11, and the newest MySQL. */
+export const engines = ['mariadb', 'mariadb11', 'mysql'] as const;
 
 /** One of {@link engines}. */
 export type Engine = (typeof engines)[number];
@@ -50,9 +50,23 @@ const common = [
   ...asRoot,
 ];
 
-/** Starts a MariaDB with its data in `folder`, which it makes. */
-export async function startMariadb(folder: string, options: readonly string[] = []): Promise<TestServer> {
-  const program = await findEngine({ cacheDir, log: { info: (line: unknown) => console.log(String(line)) } });
+/** Starts a server of an engine with its data in `folder`, which it makes. */
+export function startEngineServer(engine: Engine, folder: string, options: readonly string[] = []): Promise<TestServer> {
+  return engine === 'mysql' ? startMysql(folder, options) : startMariadb(mariadbs[engine], folder, options);
+}
+
+/** The series of MariaDB, and which release of Debian has it. */
+const mariadbs = {
+  mariadb: { series: '10.11', suite: 'bookworm' },
+  mariadb11: { series: '11.', suite: 'trixie' },
+} as const;
+
+async function startMariadb(
+  wanted: (typeof mariadbs)[keyof typeof mariadbs],
+  folder: string,
+  options: readonly string[],
+): Promise<TestServer> {
+  const program = await findMariadb(wanted);
   await mkdir(join(folder, 'tmp'), { recursive: true });
   await bootstrap({
     program,
@@ -72,14 +86,30 @@ export async function startMariadb(folder: string, options: readonly string[] = 
   ]);
 }
 
-/** Starts a real MySQL, from Debian unstable, with its data in `folder`, which it makes. */
-export async function startMysql(folder: string, options: readonly string[] = []): Promise<TestServer> {
+/** What `npm start` would run here if that is of the series, else one from Debian. */
+async function findMariadb({ series, suite }: (typeof mariadbs)[keyof typeof mariadbs]): Promise<EngineProgram> {
+  const own = await findEngine({ cacheDir, log: { info: (line: unknown) => console.log(String(line)) } });
+  if (own.version.startsWith(series)) return own;
+  const root = join(cacheDir, `mariadb-${suite}-${process.arch}`);
+  if (!existsSync(root)) {
+    console.log(`fetching MariaDB from the packages of Debian ${suite}`);
+    await fetchPackages({ packages: ['mariadb-server-core'], suite, into: root, skip: scriptsOnly });
+  }
+  const fetched = await describeEngine(fetchedProgram(root, 'usr/sbin/mariadbd'), join(root, 'usr'));
+  if (fetched?.version.startsWith(series) === true) return fetched;
+  throw new Error(
+    `the MariaDB that was fetched into ${root} ${fetched === undefined ? 'does not run' : `is ${fetched.version}`}`,
+  );
+}
+
+/** Perl and the databases it links are for scripts of the packages that nobody runs here. */
+const scriptsOnly = /^(perl|libperl|gcc-|libgdbm|libdb5)/;
+
+async function startMysql(folder: string, options: readonly string[]): Promise<TestServer> {
   const root = join(cacheDir, `mysql-${process.arch}`);
   if (!existsSync(root)) {
     console.log('fetching MySQL from the packages of Debian unstable');
-    // Perl and the databases it links are for scripts of the package that nobody runs here.
-    const skip = /^(perl|libperl|gcc-|libgdbm|libdb5)/;
-    await fetchPackages({ packages: ['mysql-server-core'], suite: 'sid', into: root, skip });
+    await fetchPackages({ packages: ['mysql-server-core'], suite: 'sid', into: root, skip: scriptsOnly });
   }
   const { command, env } = fetchedProgram(root, 'usr/sbin/mysqld');
   const server = [

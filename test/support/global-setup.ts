@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { type DatabaseAddress, readConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/db/connection.ts';
-import { cacheDir, type Engine, engines, startMariadb, startMysql, type TestServer } from './engines.ts';
+import { cacheDir, type Engine, engines, startEngineServer, type TestServer } from './engines.ts';
 
 /** What the test files are told of an engine: how to reach it, or why they cannot. */
 export type EngineForTests = Pick<TestServer, 'version' | 'address'> | { readonly notRun: string };
@@ -25,11 +25,11 @@ interface Running {
 const shared = globalThis as { testServers?: { users: number; running: Promise<Running> } };
 
 /**
- * Starts the database servers of a test run, and stops them at its end. MariaDB must be there; where a real MySQL cannot be had
- * the tests on it are skipped, with a line that says so.
+ * Starts the database servers of a test run, and stops them at its end. MariaDB must be there; where a newer one or a real MySQL
+ * cannot be had the tests on it are skipped, with a line that says so.
  *
- * `TEST_ENGINES=mariadb` leaves the other out. `TEST_MARIADB_URL` and `TEST_MYSQL_URL` name servers to use instead of private
- * ones; the account needs the right to create databases. What ran is written to `test-report.json` in the cache folder.
+ * `TEST_ENGINES=mariadb` leaves the others out. `TEST_MARIADB_URL`, `TEST_MARIADB11_URL` and `TEST_MYSQL_URL` name servers to use
+ * instead of private ones; the account needs the right to create databases. What ran is written to `test-report.json` in the cache folder.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   shared.testServers ??= { users: 0, running: startServers() };
@@ -76,7 +76,7 @@ async function startServers(): Promise<Running> {
 function enginesWanted(): Engine[] {
   const names = (process.env['TEST_ENGINES'] ?? engines.join(',')).split(',').map((name) => name.trim());
   const unknown = names.find((name) => !engines.some((engine) => engine === name));
-  if (unknown !== undefined) throw new Error(`TEST_ENGINES: there is no engine "${unknown}"; known are ${engines.join(' and ')}`);
+  if (unknown !== undefined) throw new Error(`TEST_ENGINES: there is no engine "${unknown}"; known are ${engines.join(', ')}`);
   return engines.filter((engine) => names.includes(engine));
 }
 
@@ -87,7 +87,7 @@ async function startServer(engine: Engine, folder: string): Promise<TestServer> 
     if (address === undefined) throw new Error(`TEST_${engine.toUpperCase()}_URL is empty`);
     return { version: await serverVersion(address), address, stop: async () => {} };
   }
-  return engine === 'mariadb' ? startMariadb(folder) : startMysql(folder);
+  return startEngineServer(engine, folder);
 }
 
 async function serverVersion(address: DatabaseAddress): Promise<string> {
