@@ -47,6 +47,8 @@ const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as
 
 const environment = z.object({
   DATABASE_URL: z.string().transform(parseDatabaseUrl).optional(),
+  DATABASE_REPLICA_URL: z.string().transform(parseDatabaseUrl).optional(),
+  REPLICA_MAX_STALENESS_SECONDS: integer(2, 3600).default(10),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),
   MIGRATE_ON_START: flag.default(false),
@@ -78,7 +80,7 @@ const environment = z.object({
 });
 
 /** Variables whose value is a secret: each can be given as a file's path in a variable of the same name with `_FILE` behind it. */
-const secrets = ['DATABASE_URL', 'PAGE_TOKEN_KEY', 'PAGE_TOKEN_KEY_OLD'] as const;
+const secrets = ['DATABASE_URL', 'DATABASE_REPLICA_URL', 'PAGE_TOKEN_KEY', 'PAGE_TOKEN_KEY_OLD'] as const;
 
 /** Every variable the service reads, in the order of the documentation. */
 export const variables: readonly string[] = Object.keys(environment.shape);

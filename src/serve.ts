@@ -8,6 +8,7 @@ import { migrateUp, requireNewestSchema } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
 import { projectionStallMs } from './db/outbox.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
+import { addReplicaMetrics, openReplica, preferReplica, type Replica } from './db/replica.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { measureStatements, withStatements } from './db/statements.ts';
 import { createTaskRepository } from './db/task-repository.ts';
@@ -58,11 +59,8 @@ export async function serve(config: Config): Promise<void> {
   const address = engine?.address ?? config.DATABASE_URL;
   if (address === undefined) throw new ConfigError('DATABASE_URL is required');
 
-  const database = openDatabase(address, {
-    size: config.DATABASE_POOL_SIZE,
-    statementTimeoutMs: config.STATEMENT_TIMEOUT_MS,
-    acquireTimeoutMs,
-  });
+  const pool = { size: config.DATABASE_POOL_SIZE, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS, acquireTimeoutMs };
+  const database = openDatabase(address, pool);
   parts.defer(() => closeDatabase(database));
   await requireDatabase(database);
   if (stop.aborted) return;
@@ -77,7 +75,23 @@ export async function serve(config: Config): Promise<void> {
   }
 
   const registry = new Registry();
-  addPoolMetrics(registry, { primary: database });
+  // Connections of their own: when all of the pool are busy, the service is busy and not unready.
+  const watched = openDatabase(address, { size: config.DATABASE_REPLICA_URL === undefined ? 1 : 2, statementTimeoutMs: 1000 });
+  parts.defer(() => closeDatabase(watched));
+  const replica =
+    config.DATABASE_REPLICA_URL === undefined
+      ? undefined
+      : openReplica(config.DATABASE_REPLICA_URL, {
+          primary: watched,
+          pool,
+          maxStalenessSeconds: config.REPLICA_MAX_STALENESS_SECONDS,
+          log,
+        });
+  if (replica !== undefined) {
+    parts.defer(() => replica.close());
+    await replica.start();
+  }
+  addPoolMetrics(registry, { primary: database, ...(replica === undefined ? {} : { replica: replica.database }) });
   const run = measureStatements(registry);
   // One connection for the reader of the feed: watchers are told while the pool is busy.
   const feedDatabase = openDatabase(address, { size: 1, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
@@ -93,13 +107,20 @@ export async function serve(config: Config): Promise<void> {
     parts.defer(() => projector.stop());
   }
 
-  const tasks = withStatements(createTaskRepository(database, config.AGENT_INACTIVE_SECONDS), taskStatements, run);
+  const repository = (from: Database) =>
+    withStatements(createTaskRepository(from, config.AGENT_INACTIVE_SECONDS), taskStatements, run);
+  const tasks = repository(database);
+  const reads =
+    replica === undefined
+      ? tasks
+      : preferReplica(tasks, repository(replica.database), replica, addReplicaMetrics(registry, replica));
   const resolveQuery = createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run));
   const tokenKeys: [Buffer, ...Buffer[]] = [
     config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
     ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
   ];
-  const service = createTasksService({ tasks, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  const service = createTasksService({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  // Always of the primary: what an event is about may not be on a replica yet.
   const watchTasks = createWatchTasks({
     tasks,
     feed,
@@ -113,9 +134,6 @@ export async function serve(config: Config): Promise<void> {
   const findUser = createFindUser(database);
   const findRights = createFindUserRights(database);
   const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);
-  // A connection of their own: when all of the pool are busy, the service is busy and not unready.
-  const watched = openDatabase(address, { size: 1, statementTimeoutMs: 1000 });
-  parts.defer(() => closeDatabase(watched));
   const host = config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
     handlers: { ...service, watchTasks },
@@ -127,7 +145,7 @@ export async function serve(config: Config): Promise<void> {
     webOrigins: config.WEB_ORIGINS,
     page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: engine === undefined ? undefined : tokens },
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
-    readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS),
+    readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
     rateLimitOf: rateLimits(config, engine !== undefined),
     isOverloaded: () => longestWaitMs(database) > maxWaitMs,
     log,
@@ -231,7 +249,11 @@ const maxStallMs = 30_000;
 const triggersRememberedMs = 60_000;
 
 /** What must hold for the service to answer well, by part. */
-function readinessChecks(database: Database, withTriggers: boolean): Record<string, ReadinessCheck> {
+function readinessChecks(
+  database: Database,
+  withTriggers: boolean,
+  replica: Replica | undefined,
+): Record<string, ReadinessCheck> {
   let triggersSeenAt = Number.NEGATIVE_INFINITY;
   return {
     async database() {
@@ -251,5 +273,13 @@ function readinessChecks(database: Database, withTriggers: boolean): Record<stri
           },
         }
       : {}),
+    ...(replica === undefined
+      ? {}
+      : {
+          async replica() {
+            const why = replica.whyNot();
+            return why === undefined ? undefined : `not used: ${why}`; // the primary answers instead
+          },
+        }),
   };
 }

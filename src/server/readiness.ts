@@ -1,15 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * Whether a part of the service can do its work: resolves when it can, rejects with an Error that says why not. It should stop
- * waiting when the signal is aborted.
+ * Whether a part of the service can do its work: resolves when it can, with a remark when it cannot but the service can do without
+ * it; rejects with an Error that says why it cannot. It should stop waiting when the signal is aborted.
  */
-export type ReadinessCheck = (signal: AbortSignal) => Promise<void>;
+export type ReadinessCheck = (signal: AbortSignal) => Promise<string | void>;
 
 /** How the parts of the service are. */
 export interface ReadinessReport {
   readonly ready: boolean;
-  /** By part: `ok`, or why it is not ready. */
+  /** By part: `ok`, why it is not ready, or what is to be said of it although the service is ready. */
   readonly parts: Readonly<Record<string, string>>;
 }
 
@@ -35,9 +35,12 @@ export function createReadiness(checks: Readonly<Record<string, ReadinessCheck>>
   let underWay: Promise<ReadinessReport> | undefined;
 
   const look = async (): Promise<ReadinessReport> => {
-    const parts = await Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const));
-    const all = Object.fromEntries(draining ? [...parts, ['server', 'shutting down'] as const] : parts);
-    return { ready: Object.values(all).every((state) => state === 'ok'), parts: all };
+    const states = await Promise.all(Object.entries(checks).map(async ([part, check]) => [part, await stateOf(check)] as const));
+    if (draining) states.push(['server', { ready: false, text: 'shutting down' }]);
+    return {
+      ready: states.every(([, { ready }]) => ready),
+      parts: Object.fromEntries(states.map(([part, { text }]) => [part, text])),
+    };
   };
 
   const check = (): Promise<ReadinessReport> => {
@@ -66,16 +69,22 @@ export function createReadiness(checks: Readonly<Record<string, ReadinessCheck>>
   };
 }
 
-async function stateOf(check: ReadinessCheck): Promise<string> {
+/** Whether a part holds up the service, and what is told of it. */
+interface PartState {
+  readonly ready: boolean;
+  readonly text: string;
+}
+
+async function stateOf(check: ReadinessCheck): Promise<PartState> {
   const timeout = AbortSignal.timeout(checkTimeoutMs);
   const late = new Promise<never>((_, reject) => {
     timeout.addEventListener('abort', () => reject(new Error(`no answer within ${checkTimeoutMs} ms`)), { once: true });
   });
-  const inTime = async (): Promise<void> => check(timeout); // one that throws at once counts as one that rejects
+  const inTime = async (): Promise<string | void> => check(timeout); // one that throws at once counts as one that rejects
   try {
-    await Promise.race([inTime(), late]);
-    return 'ok';
+    const remark = await Promise.race([inTime(), late]);
+    return { ready: true, text: remark ?? 'ok' };
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return { ready: false, text: error instanceof Error ? error.message : String(error) };
   }
 }

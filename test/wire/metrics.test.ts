@@ -11,7 +11,7 @@ import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
-import { type RunningService, startService } from '../support/service.ts';
+import { databaseUrl, type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, newId } from '../support/source-writer.ts';
 
 /** A line of `/metrics`: a value of a metric. */
@@ -38,7 +38,13 @@ describeOnEngines('the metrics of the service', (engine) => {
     folder = mkdtempSync(join(tmpdir(), 'metrics-'));
     authority = makeAuthority(folder, 'ca');
     const { certFile, keyFile } = authority.issue('service');
-    service = await startService(testDatabase.address, { TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile });
+    // A database is a replica of itself.
+    const replica = databaseUrl(testDatabase.address);
+    service = await startService(testDatabase.address, {
+      DATABASE_REPLICA_URL: replica,
+      TLS_CERT_FILE: certFile,
+      TLS_KEY_FILE: keyFile,
+    });
     await vi.waitFor(async () => expect(await database('workspace_tasks').select('id')).toHaveLength(3), { timeout: 10_000 });
   });
   afterAll(async () => {
@@ -106,7 +112,10 @@ describeOnEngines('the metrics of the service', (engine) => {
     expect(await valueOf('tasks_db_pool_size', { pool: 'primary' })).toBe(10);
     expect(await valueOf('tasks_db_pool_in_use', { pool: 'primary' })).toBe(0);
     expect(await valueOf('tasks_db_pool_waiting', { pool: 'primary' })).toBe(0);
-    expect(await valueOf('tasks_db_pool_acquire_seconds_count', { pool: 'primary' })).toBeGreaterThanOrEqual(6);
+    const waits = async (pool: string) => (await valueOf('tasks_db_pool_acquire_seconds_count', { pool })) ?? Number.NaN;
+    expect((await waits('primary')) + (await waits('replica'))).toBeGreaterThanOrEqual(6);
+    await expect.poll(() => valueOf('tasks_replica_in_use'), { timeout: 10_000 }).toBe(1);
+    expect(await valueOf('tasks_replica_staleness_seconds')).toBeLessThan(10);
     expect(await scrape()).not.toMatch(/invented|someone/);
   });
 

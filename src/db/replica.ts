@@ -1,0 +1,250 @@
+import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Counter, Gauge, type Registry } from 'prom-client';
+import type { DatabaseAddress } from '../config.ts';
+import type { Logger } from '../log.ts';
+import { closeDatabase, type Database, openDatabase, type PoolOptions } from './connection.ts';
+
+/** What a replica is opened with. */
+export interface ReplicaOptions {
+  /** Connections to the primary that calls do not use, so that it can be asked when they are busy. */
+  readonly primary: Database;
+  /** How the pool of the replica behaves. */
+  readonly pool: PoolOptions;
+  /** How old, in seconds, what is read from the replica may be. */
+  readonly maxStalenessSeconds: number;
+  readonly log: Logger;
+}
+
+/** A replica that is watched: whether it may be read from, and for how long. */
+export interface Replica {
+  /** The pool to read from. */
+  readonly database: Database;
+  /** Looks for the first time, and then again and again. */
+  start(): Promise<void>;
+  /** Looks no more, and closes the pool. */
+  close(): Promise<void>;
+  /** The present time of use, whose signal is aborted when it ends; undefined when nothing may be read from the replica. */
+  use(): AbortSignal | undefined;
+  /** Ends the time of use: a read failed. */
+  leave(why: string): void;
+  /** At most how old what the replica shows is, in milliseconds; undefined when nobody knows. */
+  stalenessMs(): number | undefined;
+  /** Why it is not in use, or undefined when it is. */
+  whyNot(): string | undefined;
+}
+
+/** How often it is looked at, in milliseconds. It is also the least that can be said of how old a replica is. */
+export const lookEveryMs = 500;
+
+/** How long a server may take for that, in milliseconds. A replica that takes longer is no help. */
+const lookLimitMs = 1000;
+
+/** How many looks in a row must have been good before a replica is used: one that comes and goes is worse than none. */
+const goodLooks = 2;
+
+/** What a server knows of the database. */
+interface Look {
+  readonly now: string;
+  readonly beat_at: string;
+  /** Random, made by the first migration: another database has another one. */
+  readonly identity: Buffer | null;
+  readonly newest: string | null;
+}
+
+/**
+ * Opens a replica and watches it: each half second the time of the primary is written into `replication_heartbeat` there, and read from the
+ * replica. What the replica shows is at most as old as the difference, and grows older until the next look.
+ *
+ * No status of the server is asked, which would need rights and knows of one hop only; this sees what a reader sees, behind chains,
+ * balancers and delays. When the primary cannot be asked or written, the replica grows old with the time that passes.
+ *
+ * It is used when it has the same database at the same migration and is not older than half the limit, and until it is older than
+ * the limit, cannot be reached, or a read fails.
+ */
+export function openReplica(address: DatabaseAddress, { primary, pool, maxStalenessSeconds, log }: ReplicaOptions): Replica {
+  const database = openDatabase(address, pool);
+  const looks = openDatabase(address, { size: 1, statementTimeoutMs: lookLimitMs });
+  const maxStalenessMs = maxStalenessSeconds * 1000;
+  const stopping = new AbortController();
+  let running: Promise<void> | undefined;
+  let seen: { readonly milliseconds: number; readonly at: number } | undefined;
+  let good = 0;
+  let inUse: AbortController | undefined;
+  let reason: string | undefined = 'nobody has looked at it yet';
+
+  const stalenessMs = (): number | undefined =>
+    seen === undefined ? undefined : Math.max(0, seen.milliseconds + performance.now() - seen.at);
+
+  const leave = (why: string): void => {
+    good = 0;
+    if (inUse === undefined) {
+      reason = why;
+      return;
+    }
+    log.warn({ why }, 'lists and gets are read from the primary');
+    reason = why;
+    inUse.abort();
+    inUse = undefined;
+  };
+
+  async function look(): Promise<void> {
+    const at = performance.now();
+    const beat = inTime(writeBeat(primary)).catch(() => undefined);
+    const [here, there] = await Promise.all([beat, inTime(readLook(looks))]);
+    if (here !== undefined) {
+      if (here.identity === null || there.identity?.equals(here.identity) !== true) {
+        seen = undefined;
+        throw new Error('it is no replica of the database of DATABASE_URL');
+      }
+      if (there.newest !== here.newest) throw new Error(`its newest migration is ${there.newest}, and should be ${here.newest}`);
+      seen = { milliseconds: milliseconds(here.now) - milliseconds(there.beat_at), at };
+    }
+    const age = stalenessMs() ?? Number.POSITIVE_INFINITY;
+    if (age > maxStalenessMs)
+      throw new Error(here === undefined ? 'the primary cannot be asked' : `it is ${seconds(age)} behind`);
+    good += 1;
+    if (inUse !== undefined || good < goodLooks || age > maxStalenessMs / 2) return;
+    inUse = new AbortController();
+    setMaxListeners(0, inUse.signal); // one for each read that runs
+    reason = undefined;
+    log.info({ stalenessMs: Math.round(age) }, 'lists and gets are read from the replica');
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      await look().catch((error: unknown) => leave(error instanceof Error ? error.message : String(error)));
+      await sleep(lookEveryMs, undefined, { signal: stopping.signal }).catch(() => {});
+    }
+  }
+
+  return {
+    database,
+    async start() {
+      await look().catch((error: unknown) => leave(error instanceof Error ? error.message : String(error)));
+      running ??= run();
+    },
+    async close() {
+      stopping.abort();
+      await running;
+      await Promise.all([closeDatabase(database), closeDatabase(looks)]);
+    },
+    use() {
+      if (inUse === undefined) return undefined;
+      const age = stalenessMs() ?? Number.POSITIVE_INFINITY;
+      if (age > maxStalenessMs) leave(`it may be ${seconds(age)} behind`); // between two looks
+      return inUse?.signal;
+    },
+    leave,
+    stalenessMs,
+    whyNot: () => reason,
+  };
+}
+
+/**
+ * The methods of `primary`, each answered by `copy` while the replica is in use.
+ *
+ * A read that the replica fails, or does not end before its time of use does, is done again by the primary; so is one that finds
+ * nothing, since the primary may know what is new. The statement limit, a pool that is busy, and a client that left are the same
+ * anywhere, and stay.
+ */
+export function preferReplica<T extends object>(primary: T, copy: T, replica: Replica, fellBack: () => void): T {
+  type Method = (...args: unknown[]) => Promise<unknown>;
+  const methods = Object.entries(primary).map(([name, onPrimary]: [string, Method]) => {
+    const onReplica = (copy as Record<string, Method>)[name] as Method;
+    const read: Method = async (...args) => {
+      const use = replica.use();
+      if (use === undefined) return onPrimary(...args);
+      try {
+        const found = await whileUsed(use, onReplica(...args));
+        if (found !== undefined) return found;
+      } catch (error) {
+        const left = args.some((arg) => arg instanceof AbortSignal && arg.aborted);
+        if (left || (!use.aborted && isSameAnywhere(error))) throw error;
+        if (!use.aborted) replica.leave(error instanceof Error ? error.message : String(error));
+        fellBack();
+      }
+      return onPrimary(...args);
+    };
+    return [name, read] as const;
+  });
+  return Object.fromEntries(methods) as T;
+}
+
+/** Adds the metrics of a replica. Returns what counts a read that was done again by the primary. */
+export function addReplicaMetrics(registry: Registry, replica: Replica): () => void {
+  new Gauge({
+    name: 'tasks_replica_in_use',
+    help: 'Whether lists and gets are read from the replica (1) or from the primary (0).',
+    registers: [registry],
+    collect() {
+      this.set(replica.whyNot() === undefined ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: 'tasks_replica_staleness_seconds',
+    help: 'At most how old what the replica shows is, in seconds; NaN when nobody knows.',
+    registers: [registry],
+    collect() {
+      this.set((replica.stalenessMs() ?? Number.NaN) / 1000);
+    },
+  });
+  const fallbacks = new Counter({
+    name: 'tasks_replica_fallbacks_total',
+    help: 'Reads that the replica failed and the primary answered.',
+    registers: [registry],
+  });
+  return () => fallbacks.inc();
+}
+
+/** `1969` and `3024` are the statement limit of MariaDB and MySQL. */
+function isSameAnywhere(error: unknown): boolean {
+  const { errno, name } = Object(error) as { errno?: unknown; name?: unknown };
+  return errno === 1969 || errno === 3024 || name === 'KnexTimeoutError';
+}
+
+/** The work's result, unless the time of use ends before. */
+function whileUsed<T>(use: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const ended = (): void => reject(new Error('the replica is no longer used'));
+    use.addEventListener('abort', ended, { once: true });
+    work.then(resolve, reject).finally(() => use.removeEventListener('abort', ended));
+  });
+}
+
+const lookSql =
+  "select cast(utc_timestamp(6) as char) as `now`, `h`.`beat_at`, (select `s`.`value` from `service_settings` as `s` where `s`.`name` = 'page_token_key') as `identity`, " +
+  '(select max(`m`.`name`) from `knex_migrations` as `m`) as `newest` from `replication_heartbeat` as `h` where `h`.`id` = 1';
+
+async function readLook(database: Database): Promise<Look> {
+  const [[row]] = (await database.raw(lookSql)) as [[Look | undefined]];
+  if (row === undefined) throw new Error('its replication_heartbeat is empty');
+  return row;
+}
+
+async function writeBeat(database: Database): Promise<Look> {
+  await database.raw('update `replication_heartbeat` set `beat_at` = utc_timestamp(6) where `id` = 1');
+  return readLook(database);
+}
+
+/** Waits for a server, but not long. */
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => {}); // it may fail after that
+  const timer = new AbortController();
+  const late = sleep(lookLimitMs, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`no answer within ${lookLimitMs} ms`);
+  });
+  return Promise.race([work, late]).finally(() => {
+    late.catch(() => {});
+    timer.abort();
+  });
+}
+
+/** A DATETIME(6) in whole milliseconds since 1970. */
+function milliseconds(text: string): number {
+  return Date.parse(`${text.slice(0, 10)}T${text.slice(11, 23)}Z`);
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`;
+}
