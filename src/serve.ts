@@ -26,6 +26,7 @@ import { createAuthenticate } from './server/authenticate.ts';
 import type { RateLimitOf } from './server/call-chain.ts';
 import { type Certificates, createCertificates } from './server/certificates.ts';
 import { pageFolder } from './server/page.ts';
+import { version } from './server/process-metrics.ts';
 import { createRateLimit } from './server/rate-limit.ts';
 import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
@@ -37,6 +38,7 @@ import { createTasksService } from './tasks/tasks-service.ts';
 import { TaskFeed } from './watch/task-feed.ts';
 import { addWatchMetrics } from './watch/watch-metrics.ts';
 import { createWatchTasks } from './watch/watch-tasks.ts';
+import { openTracing } from './tracing.ts';
 import { welcome } from './welcome.ts';
 
 /**
@@ -92,7 +94,9 @@ export async function serve(config: Config): Promise<void> {
     await replica.start();
   }
   addPoolMetrics(registry, { primary: database, ...(replica === undefined ? {} : { replica: replica.database }) });
-  const run = measureStatements(registry);
+  const tracing = await openTracing(process.env, version);
+  if (tracing !== undefined) parts.defer(() => tracing.close());
+  const run = measureStatements(registry, tracing?.statement);
   // One connection for the reader of the feed: watchers are told while the pool is busy.
   const feedDatabase = openDatabase(address, { size: 1, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
   parts.defer(() => closeDatabase(feedDatabase));
@@ -100,7 +104,10 @@ export async function serve(config: Config): Promise<void> {
     withStatements(createFeedRepository(pool, config.AGENT_INACTIVE_SECONDS), feedStatements, run);
   const feed = new TaskFeed(feedRepositoryOf(feedDatabase), log);
   parts.defer(() => feed.stop());
-  const projector = config.PROJECTOR ? createProjector({ address, log, onEvents: () => feed.wake() }) : undefined;
+  const onBatch = tracing === undefined ? {} : { onBatch: tracing.batch };
+  const projector = config.PROJECTOR
+    ? createProjector({ address, log, onEvents: () => feed.wake(), ...onBatch })
+    : undefined;
   if (projector !== undefined) {
     addProjectorMetrics(registry, projector);
     projector.start();
@@ -150,6 +157,7 @@ export async function serve(config: Config): Promise<void> {
     isOverloaded: () => longestWaitMs(database) > maxWaitMs,
     log,
     registry,
+    trace: tracing?.call,
   });
   const addresses = await server.start();
   parts.defer(() => server.stop());

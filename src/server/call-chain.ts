@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { formatUuid } from '../db/uuid.ts';
 import { canceled, overloaded, rateLimited, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
 import type { Caller } from '../tasks/caller.ts';
+import type { CallSpan, TraceCall } from '../tracing.ts';
 import type { Authenticate, HeaderReader } from './authenticate.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
@@ -62,6 +63,8 @@ export function createCallChain(parts: {
   readonly rateLimitOf?: RateLimitOf | undefined;
   /** Whether more work waits than can be done in time. New calls are then refused at once, which costs next to nothing. */
   readonly isOverloaded?: (() => boolean) | undefined;
+  /** Starts a span for each call of a service that is not open, if traces are on. */
+  readonly trace?: TraceCall | undefined;
 }): CallChain {
   const state: ChainState = {
     authenticate: parts.authenticate,
@@ -73,6 +76,7 @@ export function createCallChain(parts: {
     draining: false,
     rateLimitOf: parts.rateLimitOf,
     isOverloaded: parts.isOverloaded ?? (() => false),
+    trace: parts.trace,
   };
   return {
     route(method: Method): Route {
@@ -117,6 +121,7 @@ interface ChainState {
   readonly isOverloaded: () => boolean;
   /** How many of those that run are unary calls that were let in. */
   admitted: number;
+  readonly trace: TraceCall | undefined;
   draining: boolean;
   /** Called when the last running call of a drain has ended. */
   idle?: () => void;
@@ -173,6 +178,7 @@ export class RunningCall implements Call {
   readonly #method: MethodInChain;
   readonly #incoming: Incoming;
   readonly #startedAt = performance.now();
+  readonly #span: CallSpan | undefined;
   #controller: AbortController | undefined;
   #draining: AbortController | undefined;
   #log: Logger | undefined;
@@ -188,6 +194,7 @@ export class RunningCall implements Call {
     this.#incoming = incoming;
     const given = incoming.header('x-request-id');
     this.requestId = given !== undefined && saneRequestId.test(given) ? given : newRequestId();
+    if (!method.open) this.#span = chain.trace?.(method.name, incoming.protocol, incoming.header);
     method.metrics.started();
     chain.running.add(this);
     if (chain.draining && !(method.open && method.kind === 'unary')) this.abort(shuttingDown);
@@ -263,7 +270,7 @@ export class RunningCall implements Call {
    */
   async unary<I, O, T>(method: Handling<I, O>, read: () => I | Promise<I>, write: (response: O) => T): Promise<T> {
     try {
-      const response = write(await this.#untilAborted(this.#handle(method, read)));
+      const response = write(await this.#untilAborted(this.#inSpan(() => this.#handle(method, read))));
       this.#method.metrics.sent();
       this.#end();
       return response;
@@ -289,9 +296,10 @@ export class RunningCall implements Call {
       void responses?.return?.()?.catch(() => {}); // it may wait for something, and the client does not
     };
     try {
-      responses = await this.#untilAborted(this.#open(method, read));
+      responses = await this.#untilAborted(this.#inSpan(() => this.#open(method, read)));
       for (;;) {
-        const next = await this.#untilAborted(responses.next());
+        const from = responses;
+        const next = await this.#untilAborted(this.#inSpan(() => from.next()));
         if (next.done === true) break;
         this.#method.metrics.sent();
         this.#interrupt = leave; // a client that is gone may never take the response
@@ -325,6 +333,11 @@ export class RunningCall implements Call {
     }
     this.#method.metrics.received();
     return method.handle(request as Message, this)[Symbol.asyncIterator]();
+  }
+
+  /** Does work of the call where its span, if it has one, is the parent of others. */
+  #inSpan<T>(work: () => T): T {
+    return this.#span === undefined ? work() : this.#span.run(work);
   }
 
   /** Finds out whether the call can be answered in time, who calls, and whether not too often. */
@@ -376,10 +389,26 @@ export class RunningCall implements Call {
     const milliseconds = performance.now() - this.#startedAt;
     this.#method.metrics.handled(failure?.code ?? 0, milliseconds / 1000);
     this.#writeLog(failure, milliseconds);
+    if (this.#span !== undefined) this.#endSpan(this.#span, failure);
     const { running, idle } = this.#chain;
     running.delete(this);
     if (this.#admitted) this.#chain.admitted -= 1;
     if (running.size === 0) idle?.();
+  }
+
+  #endSpan(span: CallSpan, failure: ConnectError | undefined): void {
+    span.end({
+      code: statusNames[failure?.code ?? 0] ?? '',
+      isFault: ['error', 'warn'].includes(levelOf(failure?.code)),
+      reason: failure === undefined ? undefined : reasonOf(failure),
+      requestId: this.requestId,
+      caller: this.#callerId,
+      rows: this.rows,
+    });
+  }
+
+  get #callerId(): string | undefined {
+    return this.caller === anyone ? undefined : formatUuid(this.caller.userId);
   }
 
   /** One line a call. It never holds what the client asked for, nor a token. */
@@ -394,8 +423,9 @@ export class RunningCall implements Call {
       code: statusNames[failure?.code ?? 0],
       durationMs: Math.round(milliseconds * 1000) / 1000,
       rows: this.rows,
-      caller: this.caller === anyone ? undefined : formatUuid(this.caller.userId),
+      caller: this.#callerId,
       requestId: this.requestId,
+      traceId: this.#span?.traceId,
       peer: this.#incoming.peer,
     };
     if (failure === undefined) log[level](line, 'call');

@@ -10,6 +10,7 @@ import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
 import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
 import type { WatchTasks } from '../watch/watch-tasks.ts';
+import type { TraceCall } from '../tracing.ts';
 import type { Authenticate } from './authenticate.ts';
 import { createCallChain, type RateLimitOf } from './call-chain.ts';
 import { createCallMetrics } from './call-metrics.ts';
@@ -50,6 +51,8 @@ export interface ServerParts {
   readonly rateLimitOf?: RateLimitOf;
   /** Whether new calls are refused because others wait too long already; never if not said. */
   readonly isOverloaded?: () => boolean;
+  /** Starts the spans of calls, if traces are on. */
+  readonly trace?: TraceCall | undefined;
   /** Where the metrics of other parts are; those of the server come to them. */
   readonly registry?: Registry;
   /** How long running calls may take after `stop`, in milliseconds; 10 seconds if not said. */
@@ -89,6 +92,7 @@ export function createServer(parts: ServerParts): Server {
     metrics: createCallMetrics(registry),
     rateLimitOf: parts.rateLimitOf,
     isOverloaded: parts.isOverloaded,
+    trace: parts.trace,
   });
   addProcessMetrics(registry, () => chain.running, parts.certificates);
 
