@@ -35,10 +35,10 @@ import { aborted, stopSignal } from './stop-signal.ts';
 import { createPageTokens } from './tasks/page-token.ts';
 import { createResolveQuery } from './tasks/resolve-query.ts';
 import { createTasksService } from './tasks/tasks-service.ts';
+import { openTracing } from './tracing.ts';
 import { TaskFeed } from './watch/task-feed.ts';
 import { addWatchMetrics } from './watch/watch-metrics.ts';
 import { createWatchTasks } from './watch/watch-tasks.ts';
-import { openTracing } from './tracing.ts';
 import { welcome } from './welcome.ts';
 
 /**
@@ -105,9 +105,7 @@ export async function serve(config: Config): Promise<void> {
   const feed = new TaskFeed(feedRepositoryOf(feedDatabase), log);
   parts.defer(() => feed.stop());
   const onBatch = tracing === undefined ? {} : { onBatch: tracing.batch };
-  const projector = config.PROJECTOR
-    ? createProjector({ address, log, onEvents: () => feed.wake(), ...onBatch })
-    : undefined;
+  const projector = config.PROJECTOR ? createProjector({ address, log, onEvents: () => feed.wake(), ...onBatch }) : undefined;
   if (projector !== undefined) {
     addProjectorMetrics(registry, projector);
     projector.start();

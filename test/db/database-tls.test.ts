@@ -8,7 +8,7 @@ import type { DatabaseAddress } from '../../src/config.ts';
 import { type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { describeOnEngines } from '../support/database.ts';
-import { startMariadb, startMysql, type TestServer } from '../support/engines.ts';
+import { startEngineServer, type TestServer } from '../support/engines.ts';
 
 const password = 'recognisable-password';
 
@@ -34,7 +34,7 @@ describeOnEngines('TLS to the database', (engine) => {
     const { certFile, keyFile } = ours.issue(`server-${names.join()}${days}`.replaceAll(/[^\w-]/g, '_'), { names, days });
     cpSync(certFile, join(folder, 'server.pem'));
     cpSync(keyFile, join(folder, 'server-key.pem'));
-    await root.raw(engine === 'mariadb' ? 'flush ssl' : 'alter instance reload tls');
+    await root.raw(engine === 'mysql' ? 'alter instance reload tls' : 'flush ssl');
   };
   const pools: Database[] = [];
   const connect = async (host: string, more: Partial<DatabaseAddress>): Promise<unknown> => {
@@ -61,7 +61,7 @@ describeOnEngines('TLS to the database', (engine) => {
       `--ssl-cert=${join(folder, 'server.pem')}`,
       `--ssl-key=${join(folder, 'server-key.pem')}`,
     ];
-    server = await (engine === 'mariadb' ? startMariadb : startMysql)(join(folder, 'db'), options);
+    server = await startEngineServer(engine, join(folder, 'db'), options);
     root = openDatabase({ ...server.address, database: '' }, { size: 1, statementTimeoutMs: 10_000 });
     await root.raw(`create user guarded@'%' identified by '${password}' require ssl`);
   });
