@@ -40,6 +40,7 @@ export async function watchTasks(options: WatchOptions, env: NodeJS.ProcessEnv):
   const client = createClient(TasksService, createGrpcTransport({ baseUrl: address, sessionManager }));
   const tasks = new Map<string, Task>();
   const show = options.json === true ? printJson : process.stdout.isTTY ? drawTable(tasks, address) : printLine;
+  process.stdout.once('error', () => process.exit(1)); // nobody reads on, as behind `head`
   const asked = stopSignal();
   const late = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);
   const stop = late === undefined ? asked : AbortSignal.any([asked, late]);
@@ -104,7 +105,8 @@ function drawTable(tasks: ReadonlyMap<string, Task>, address: string): (followed
   let timer: NodeJS.Timeout | undefined;
   const draw = (): void => {
     timer = undefined;
-    const { rows, columns } = process.stdout;
+    // Some terminals do not say how large they are.
+    const [rows, columns] = [process.stdout.rows || 24, process.stdout.columns || 80];
     const table = taskTable(tasks.values(), { rows: rows - 2, columns });
     process.stdout.write(`\x1b[2J\x1b[H${tasks.size} tasks, ${state} (${address})\n\n${table}\n`);
   };

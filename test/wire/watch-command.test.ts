@@ -96,6 +96,28 @@ describe('watch', () => {
     expect(watching.out.replaceAll(/[\t\n]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
   });
 
+  test('it ends quietly when nobody reads on', async () => {
+    await task('for-head');
+    const shell = spawn('sh', ['-c', `"${process.execPath}" src/main.ts watch --query name:for-head | head -n 1`], {
+      cwd: root,
+      env: { PATH: process.env['PATH'] ?? '', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let [out, err] = ['', ''];
+    shell.stdout.on('data', (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    shell.stderr.on('data', (chunk: Buffer) => {
+      err += chunk.toString();
+    });
+    const closed = new Promise((resolve) => shell.once('close', resolve));
+    await until('the task', () => out.includes('for-head'));
+    const ids = await task('for-head-again'); // what it writes next is one line too many
+    await report(ids, 'idle', 'done');
+    await closed;
+    expect(err).toBe('');
+  });
+
   test.each([
     ['what never comes', ['--query', 'name:nothing-like-it', '--until', 'state:idle', '--timeout', '1'], 'after 1 seconds'],
     ['a wrong query', ['--query', 'status:nonsense'], 'status: "nonsense" is not a valid value'],
