@@ -4,7 +4,7 @@
  */
 export function pictureAddress(text: string, allowed: readonly string[]): string | undefined {
   const [first] = allowed;
-  if (text === '' || first === undefined) return undefined;
+  if (!/^(?:https?:\/)?\//.test(text) || first === undefined) return undefined;
   const url = URL.parse(text, first);
   return url !== null && allowed.includes(url.origin) ? url.href : undefined;
 }

@@ -171,25 +171,27 @@ export function QueryBox(props: {
         ))}
       </ul>
       {shownProblems.length > 0 && (
-        <ul id={`${id}-problems`} className="problems" role="alert">
-          {shownProblems.map(({ message, place }) => (
-            <li key={`${place?.start ?? ''} ${message}`}>
-              {place !== undefined && (
-                <button
-                  type="button"
-                  title="Select it in the query"
-                  onClick={() => {
-                    input.current?.focus();
-                    input.current?.setSelectionRange(place.start, place.end);
-                  }}
-                >
-                  {text.slice(place.start, place.end)}
-                </button>
-              )}
-              <span>{message}</span>
-            </li>
-          ))}
-        </ul>
+        <div id={`${id}-problems`} role="alert">
+          <ul className="problems">
+            {shownProblems.map(({ message, place }) => (
+              <li key={`${place?.start ?? ''} ${message}`}>
+                {place !== undefined && (
+                  <button
+                    type="button"
+                    title="Select it in the query"
+                    onClick={() => {
+                      input.current?.focus();
+                      input.current?.setSelectionRange(place.start, place.end);
+                    }}
+                  >
+                    {text.slice(place.start, place.end)}
+                  </button>
+                )}
+                <span>{message}</span>
+              </li>
+            ))}
+          </ul>
+        </div>
       )}
     </div>
   );

@@ -24,8 +24,8 @@ export type OpenStream = (
 const firstWaitMs = 400;
 const longestWaitMs = 10_000;
 
-/** A stream without a sign of life for so long is dead, in milliseconds: the service sends a heartbeat more often. */
-const silenceMs = 60_000;
+/** A stream without a sign of life for so long is dead, in milliseconds: the service says a heartbeat each 15 s. */
+const silenceMs = 45_000;
 
 /**
  * Watches a query until it is told to stop: opens the stream again when it breaks, and goes on where it was.

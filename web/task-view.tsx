@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { Code } from '@connectrpc/connect';
 import { createConnectQueryKey, useQuery } from '@connectrpc/connect-query';
 import { useQueryClient } from '@tanstack/react-query';
-import { type JSX, type ReactNode, useEffect, useMemo } from 'react';
+import { type JSX, type ReactNode, useEffect, useMemo, useState } from 'react';
 import { GetTaskResponseSchema, type Task, TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { CopyButton } from './copy-button.tsx';
 import { ErrorNotice } from './error-notice.tsx';
@@ -22,6 +22,7 @@ import { useWatch } from './use-watch.ts';
 import { webLink } from './web-link.ts';
 
 const { getTask } = TasksService.method;
+const numbers = new Intl.NumberFormat();
 
 /** One task with all that is known of it. */
 export function TaskView({ id }: { readonly id: string }): JSX.Element {
@@ -146,14 +147,7 @@ function TaskFields({ task }: { readonly task: Task }): JSX.Element {
         )}
       </section>
 
-      {task.initialPrompt !== '' && (
-        <section aria-labelledby="prompt-title">
-          <h2 id="prompt-title">Prompt</h2>
-          <pre className="card prompt" dir="auto">
-            {task.initialPrompt}
-          </pre>
-        </section>
-      )}
+      {task.initialPrompt !== '' && <Prompt text={task.initialPrompt} />}
 
       <div className="columns">
         <section aria-labelledby="workspace-title">
@@ -205,6 +199,27 @@ function TaskFields({ task }: { readonly task: Task }): JSX.Element {
 
       <Grpcurl id={task.id} />
     </article>
+  );
+}
+
+/** Of a longer prompt one has to want to see the rest: the browser would lay out a megabyte for seconds. */
+const shownCharacters = 20_000;
+
+function Prompt({ text }: { readonly text: string }): JSX.Element {
+  const [isWhole, setWhole] = useState(text.length <= shownCharacters);
+  return (
+    <section aria-labelledby="prompt-title">
+      <h2 id="prompt-title">Prompt</h2>
+      {/* Focusable, since it scrolls. */}
+      <pre className="card prompt" dir="auto" tabIndex={0} aria-labelledby="prompt-title">
+        {isWhole ? text : text.slice(0, shownCharacters).toWellFormed()}
+      </pre>
+      {!isWhole && (
+        <button type="button" className="button" onClick={() => setWhole(true)}>
+          Show all {numbers.format(text.length)} characters
+        </button>
+      )}
+    </section>
   );
 }
 

@@ -62,6 +62,8 @@ describe('a picture', () => {
     ['//a.example.com/x.png', [coder], undefined],
     ['https://coder.example.com.evil.com/x.png', [coder], undefined],
     ['https://coder.example.com@evil.com/x.png', [coder], undefined],
+    ['icon.png', [coder], undefined],
+    ['<img src=x>', [coder], undefined],
     ['javascript:alert(1)', [coder], undefined],
     ['data:image/svg+xml,<svg/>', [coder], undefined],
     ['\\\\evil.com/x.png', [coder], undefined],
