@@ -5,7 +5,7 @@ import { type LiveStatus, type OpenStream, runTaskStream, type StreamListener } 
 /** What the tab with the stream tells those that listen to it, and what a tab asks that begins to. */
 type TabMessage =
   | { readonly kind: 'message'; readonly bytes: Uint8Array<ArrayBuffer> }
-  | { readonly kind: 'status'; readonly status: LiveStatus }
+  | { readonly kind: 'status'; readonly status: LiveStatus; readonly resumeToken: string }
   | { readonly kind: 'gap' }
   | { readonly kind: 'hello' };
 
@@ -59,7 +59,7 @@ export async function runSharedStream(
   };
   channel.addEventListener('message', ({ data }: MessageEvent<TabMessage>) => {
     if (role === 'telling') {
-      if (data.kind === 'hello') tell({ kind: 'status', status });
+      if (data.kind === 'hello') tell({ kind: 'status', status, resumeToken: token });
       return;
     }
     switch (data.kind) {
@@ -71,6 +71,7 @@ export async function runSharedStream(
         // What the stream told before one listened was missed.
         if (role === 'listening' && data.status === 'live') {
           role = 'joined';
+          token = data.resumeToken;
           listener.onGap();
         }
         break;
@@ -90,7 +91,7 @@ export async function runSharedStream(
         hear(message);
       },
       onStatus(next) {
-        tell({ kind: 'status', status: next });
+        tell({ kind: 'status', status: next, resumeToken: token });
         setStatus(next);
       },
       onGap() {
