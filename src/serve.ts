@@ -61,7 +61,13 @@ export async function serve(config: Config): Promise<void> {
   const address = engine?.address ?? config.DATABASE_URL;
   if (address === undefined) throw new ConfigError('DATABASE_URL is required');
 
-  const pool = { size: config.DATABASE_POOL_SIZE, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS, acquireTimeoutMs };
+  const pool = {
+    size: config.DATABASE_POOL_SIZE,
+    statementTimeoutMs: config.STATEMENT_TIMEOUT_MS,
+    acquireTimeoutMs,
+    // A table that is locked, by a change of its columns perhaps, is no fault of the query: the wait for it ends before the limit.
+    session: { lock_wait_timeout: Math.max(1, Math.ceil(config.STATEMENT_TIMEOUT_MS / 1000) - 1) },
+  };
   const database = openDatabase(address, pool);
   parts.defer(() => closeDatabase(database));
   await requireDatabase(database);
@@ -152,7 +158,7 @@ export async function serve(config: Config): Promise<void> {
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
     rateLimitOf: rateLimits(config, engine !== undefined),
-    isOverloaded: () => longestWaitMs(database) > maxWaitMs,
+    isOverloaded: () => [database, replica?.database].some((one) => one !== undefined && longestWaitMs(one) > maxWaitMs),
     log,
     registry,
     trace: tracing?.call,

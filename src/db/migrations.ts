@@ -78,11 +78,13 @@ export async function migrationStatus(database: Database): Promise<MigrationStat
 }
 
 /**
- * Makes sure that every migration of this program has been applied.
+ * Makes sure that the migrations of this program have been applied, all of them and no others. A process that runs already goes on
+ * while the version after it migrates; one that starts must not guess what the newer tables mean.
  *
- * @throws {MigrationError} that says how many have not, and what to do.
+ * @throws {MigrationError} that says how many have not, or which are unknown, and what to do.
  */
 export async function requireNewestSchema(database: Database): Promise<void> {
+  await refuseNewerSchema(database);
   const pending = (await migrationStatus(database)).filter(({ appliedAt }) => appliedAt === undefined);
   if (pending.length === 0) return;
   throw new MigrationError(

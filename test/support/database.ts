@@ -8,10 +8,14 @@ import { type Engine, engines } from './engines.ts';
 /** A statement of a test may take this long, in milliseconds: the machine may be busy, and a hang must still end. */
 const statementTimeoutMs = 30_000;
 
-/** Defines the same tests once for each engine of this run; on an engine that could not be had they are skipped. */
-export function describeOnEngines(name: string, define: (engine: Engine) => void): void {
+/**
+ * Defines the same tests once for each engine of this run; on an engine that could not be had they are skipped.
+ *
+ * @param on the engines on which they may go differently; all if not said.
+ */
+export function describeOnEngines(name: string, define: (engine: Engine) => void, on: readonly Engine[] = engines): void {
   const found = inject('engines');
-  for (const engine of engines) {
+  for (const engine of on) {
     const server = found[engine];
     if (server === undefined) continue;
     const title = 'notRun' in server ? `${name}, ${engine}` : `${name}, ${engine} ${server.version}`;

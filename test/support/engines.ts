@@ -8,7 +8,7 @@ import { bootstrap } from '../../src/embedded/bootstrap.ts';
 import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { takeFileLock } from '../../src/embedded/file-lock.ts';
 import { describeEngine, type EngineProgram, findEngine } from '../../src/embedded/find-engine.ts';
-import { startServerProcess, waitUntilAnswering, whyItEnded } from '../../src/embedded/server-process.ts';
+import { type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from '../../src/embedded/server-process.ts';
 
 const run = promisify(execFile);
 
@@ -25,6 +25,16 @@ export interface TestServer {
   /** How to reach it, but for the database. */
   readonly address: Omit<DatabaseAddress, 'database'>;
   stop(): Promise<void>;
+}
+
+/** A server of one test, which may do to it what it likes. */
+export interface PrivateServer extends TestServer {
+  /** The present process, or the last one. */
+  readonly pid: number;
+  /** Kills it, as a machine that loses its power would. */
+  crash(): Promise<void>;
+  /** Starts it again, at the same socket, with its data. */
+  restart(): Promise<void>;
 }
 
 /** Where engines are fetched to, and kept between runs. */
@@ -51,7 +61,7 @@ const common = [
 ];
 
 /** Starts a server of an engine with its data in `folder`, which it makes. */
-export function startEngineServer(engine: Engine, folder: string, options: readonly string[] = []): Promise<TestServer> {
+export function startEngineServer(engine: Engine, folder: string, options: readonly string[] = []): Promise<PrivateServer> {
   return engine === 'mysql' ? startMysql(folder, options) : startMariadb(mariadbs[engine], folder, options);
 }
 
@@ -65,7 +75,7 @@ async function startMariadb(
   wanted: (typeof mariadbs)[keyof typeof mariadbs],
   folder: string,
   options: readonly string[],
-): Promise<TestServer> {
+): Promise<PrivateServer> {
   const program = await findMariadb(wanted);
   await mkdir(join(folder, 'tmp'), { recursive: true });
   await bootstrap({
@@ -105,7 +115,7 @@ async function findMariadb({ series, suite }: (typeof mariadbs)[keyof typeof mar
 /** Perl and the databases it links are for scripts of the packages that nobody runs here. */
 const scriptsOnly = /^(perl|libperl|gcc-|libgdbm|libdb5)/;
 
-async function startMysql(folder: string, options: readonly string[]): Promise<TestServer> {
+async function startMysql(folder: string, options: readonly string[]): Promise<PrivateServer> {
   const root = join(cacheDir, `mysql-${process.arch}`);
   if (!existsSync(root)) {
     console.log('fetching MySQL from the packages of Debian unstable');
@@ -155,26 +165,38 @@ async function start(
   version: string,
   env: Readonly<Record<string, string>>,
   command: readonly string[],
-): Promise<TestServer> {
+): Promise<PrivateServer> {
   const [file = '', ...args] = command;
   const socketPath = join(folder, 'db.sock');
   const logFile = join(folder, 'server.log');
-  const server = startServerProcess({
-    command: [
-      file,
-      ...args,
-      `--datadir=${join(folder, 'data')}`,
-      `--tmpdir=${join(folder, 'tmp')}`,
-      `--socket=${socketPath}`,
-      `--pid-file=${join(folder, 'pid')}`,
-    ],
-    env,
-    logFile,
-  });
-  const address = { socketPath, user: 'root' };
-  if (!(await waitUntilAnswering(server, socketPath, 60_000))) {
+  const launch = async (): Promise<ServerProcess> => {
+    const server = startServerProcess({
+      command: [
+        file,
+        ...args,
+        `--datadir=${join(folder, 'data')}`,
+        `--tmpdir=${join(folder, 'tmp')}`,
+        `--socket=${socketPath}`,
+        `--pid-file=${join(folder, 'pid')}`,
+      ],
+      env,
+      logFile,
+    });
+    if (await waitUntilAnswering(server, socketPath, 60_000)) return server;
     await server.stop(0);
     throw new Error(`the server did not start: ${whyItEnded(readFileSync(logFile, 'utf8'))}`);
-  }
-  return { version, address, stop: () => server.stop(0) }; // at once: its data are thrown away
+  };
+  let server = await launch();
+  return {
+    version,
+    address: { socketPath, user: 'root' },
+    get pid() {
+      return server.pid;
+    },
+    stop: () => server.stop(0), // at once: its data are thrown away
+    crash: () => server.stop(0),
+    async restart() {
+      server = await launch();
+    },
+  };
 }

@@ -33,12 +33,17 @@ export class Network {
   }
 
   /** Opens it, and returns the database's address behind it. */
-  async open(host = '127.0.0.1'): Promise<DatabaseAddress> {
+  async open(host = '127.0.0.1', port = 0): Promise<DatabaseAddress> {
     await new Promise<void>((resolve) => {
-      this.#server.listen(0, host, resolve);
+      this.#server.listen(port, host, resolve);
     });
     const { socketPath: _, ...rest } = this.to;
     return { ...rest, host, port: (this.#server.address() as { port: number }).port };
+  }
+
+  /** How many connections lead through it. */
+  get connections(): number {
+    return this.#clients.size;
   }
 
   /** The host behind the present connections vanishes; another one answers new connections. */

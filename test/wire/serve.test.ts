@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import type { DemoFile } from '../../src/demo/demo-file.ts';
 import { type Task, TaskPhase, TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createTestDatabase, describeOnEngines } from '../support/database.ts';
@@ -299,7 +299,7 @@ describe('settings', () => {
 });
 
 describeOnEngines('serve with a database', (engine) => {
-  test('refuses one that is not migrated, and migrates it when told to', async () => {
+  test('refuses one that is not migrated, and one that is newer, and migrates it when told to', async () => {
     const { address, drop } = await createTestDatabase(engine, { migrate: false });
     try {
       for (const command of [
@@ -320,6 +320,12 @@ describeOnEngines('serve with a database', (engine) => {
       expect(await service.stop('SIGINT')).toBe(0);
       const status = await run(['migrate', 'status'], { DATABASE_URL: databaseUrl(address) });
       expect(status.output).not.toContain('pending');
+
+      const change = openDatabase(address, { size: 1, statementTimeoutMs: 10_000 });
+      await change('knex_migrations').insert({ name: '20991231000000_from_the_future', batch: 9, migration_time: '2099-12-31' });
+      await closeDatabase(change);
+      const tooNew = await run(['serve'], { DATABASE_URL: databaseUrl(address) });
+      expect([tooNew.code, tooNew.output.trim().split('\n')]).toEqual([1, [expect.stringContaining('newer than this program')]]);
     } finally {
       await drop();
     }
