@@ -90,17 +90,20 @@ async function watch(): Promise<void> {
   const client = makeGrpcClient(program.ports.grpc);
   const leaving = new AbortController();
   setTimeout(() => leaving.abort(), until - performance.now());
-  await Promise.all(
-    Array.from({ length: watchers }, async () => {
+  const one = async (): Promise<void> => {
+    while (performance.now() < until) {
       try {
-        for await (const _ of client.serverStream(TasksService.method.watchTasks, {}, { headers, signal: leaving.signal }))
-          changes += 1;
+        const stream = client.serverStream(TasksService.method.watchTasks, {}, { headers, signal: leaving.signal });
+        for await (const _ of stream) changes += 1;
       } catch (error) {
         const code = Code[ConnectError.from(error).code];
-        if (code !== 'Canceled') failures[`watch: ${code}`] = (failures[`watch: ${code}`] ?? 0) + 1;
+        if (code === 'Canceled') return;
+        if (code !== 'Unavailable') failures[`watch: ${code}`] = (failures[`watch: ${code}`] ?? 0) + 1;
+        await sleep(1000);
       }
-    }),
-  );
+    }
+  };
+  await Promise.all(Array.from({ length: watchers }, one));
   client.close();
 }
 

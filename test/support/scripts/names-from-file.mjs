@@ -6,10 +6,16 @@ import { readFileSync } from 'node:fs';
 
 const { lookup } = dns;
 
-/** @param {string} name @param {any} options @param {any} callback */
+/**
+ * @param {string} name
+ * @param {{ all?: boolean }} options
+ * @param {(error: null, address: unknown, family?: number) => void} callback
+ */
 function lookUp(name, options, callback) {
-  const address = JSON.parse(readFileSync(process.env['NAMES_FILE'] ?? '', 'utf8'))[name];
-  if (address === undefined) return lookup(name, options, callback);
-  return options.all ? callback(null, [{ address, family: 4 }]) : callback(null, address, 4);
+  const names = /** @type {Record<string, string>} */ (JSON.parse(readFileSync(process.env['NAMES_FILE'] ?? '', 'utf8')));
+  const address = names[name];
+  if (address === undefined) lookup(name, /** @type {{}} */ (options), /** @type {any} */ (callback));
+  else if (options.all === true) callback(null, [{ address, family: 4 }]);
+  else callback(null, address, 4);
 }
 dns.lookup = /** @type {typeof lookup} */ (/** @type {unknown} */ (lookUp));
