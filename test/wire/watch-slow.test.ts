@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Code } from '@connectrpc/connect';
@@ -38,6 +39,23 @@ function memory(): number {
   return Number(pages) / 1024;
 }
 
+/** A connection of HTTP/1.1 over which a watch is asked for by Connect, and of whose answer nothing is read. */
+function unreadOverHttp1(): Socket {
+  const [host = '', port = ''] = service.web.split(':');
+  const socket = connect(Number(port), host);
+  socket.pause();
+  socket.on('error', () => {});
+  const body = JSON.stringify({});
+  const envelope = Buffer.alloc(5);
+  envelope.writeUInt32BE(body.length, 1);
+  socket.write(
+    `POST /${TasksService.typeName}/WatchTasks HTTP/1.1\r\nhost: ${service.web}\r\ncontent-type: application/connect+json\r\n` +
+      `connect-protocol-version: 1\r\ncoder-session-token: ${token}\r\ncontent-length: ${5 + body.length}\r\n\r\n`,
+  );
+  socket.write(Buffer.concat([envelope, Buffer.from(body)]));
+  return socket;
+}
+
 /** A stream that a client opens and reads only when told to. */
 function unread(): { next(): Promise<'told' | grpc.ServiceError>; cancel(): void } {
   const client = new grpc.Client(service.grpc, grpc.credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 });
@@ -71,8 +89,12 @@ test('clients that do not read cost little memory, slow nobody down, and are up 
     tasks.push(await insertRunningTask(database, { name: `task-${i}`, owner_id: owner, organization_id: organization }));
   }
   const quick = await new Watching(watchOverGrpcJs(service.grpc), { includeInitial: true }, token).synced();
-  const slow = Array.from({ length: 40 }, unread);
+  const slow = Array.from({ length: 20 }, unread);
   for (const one of slow) expect(await one.next()).toBe('told'); // synced, and then nothing is read
+  const slowOnTheWeb = Array.from({ length: 20 }, unreadOverHttp1);
+  await until('all of them', async () =>
+    /^tasks_watchers 41$/m.test(await (await fetch(`http://${service.ops}/metrics`)).text()),
+  );
   const before = memory();
   // 30 tasks of 20 kB, changed again and again: 15 MB that each of them has to be told, but for what is coalesced.
   for (let round = 0; round < 25; round++) {
@@ -98,6 +120,8 @@ test('clients that do not read cost little memory, slow nobody down, and are up 
   // 40 clients with 64 kB of window, what is on its way, and one copy of each task that all of them share.
   expect(memory() - before).toBeLessThan(200);
   quick.stop();
+
+  for (const socket of slowOnTheWeb) socket.destroy();
 
   // Whoever reads again is up to date in a moment, since only the newest states wait.
   const [one, ...others] = slow;

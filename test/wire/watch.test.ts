@@ -95,6 +95,7 @@ describeOnEngines('watching', (engine) => {
     ['gRPC, connect-node', () => watchOver(createGrpcTransport({ baseUrl: `http://${service.grpc}` }))],
     ['gRPC-Web', () => watchOver(createGrpcWebTransport({ baseUrl: `http://${service.web}`, httpVersion: '1.1' }))],
     ['Connect', () => watchOver(createConnectTransport({ baseUrl: `http://${service.web}`, httpVersion: '1.1' }))],
+    ['Connect over HTTP/2', () => watchOver(createConnectTransport({ baseUrl: `http://${service.web}`, httpVersion: '2' }))],
     ['gRPC, on a process without a projector', () => watchOverGrpcJs(other.grpc)],
   ] as const)('over %s', (_, make) => {
     test('tells what is there, what comes, what changes and what goes', async () => {
@@ -114,6 +115,33 @@ describeOnEngines('watching', (engine) => {
       await database('workspaces').where('id', one.workspace).delete();
       await watching.has();
       expect(watching.ended).toBeUndefined();
+    });
+
+    test('takes away what stops matching, and what may no longer be read', async () => {
+      const ids = await task('shared', { user_acl: readers('read', people.member) });
+      await projected(database);
+      const working = await watch('owner', { query: 'state:working' }, { open: make() }).synced();
+      const shared = await watch('member', { query: 'owner:*' }, { open: make() }).synced();
+      expect([working.names, shared.names]).toEqual([['shared'], ['shared']]);
+      await report(ids, 'complete');
+      await working.has();
+      await change(ids.workspace, { user_acl: '{}' });
+      await shared.has();
+      expect(working.told.at(-1)).toBe(`- ${formatUuid(ids.workspace)}`);
+    });
+
+    test('goes on with a token where it was', async () => {
+      const one = await task('one');
+      await projected(database);
+      const first = await watch('owner', {}, { open: make() }).synced();
+      first.stop();
+      await until('the end', () => first.ended);
+      await change(one.workspace, { deleted: 1 });
+      await task('two');
+      await projected(database);
+      const second = await watch('owner', { resumeToken: first.token }, { open: make(), known: first.tasks }).synced();
+      expect(second.told).toEqual([`- ${formatUuid(one.workspace)}`, '+ two', 'synced']);
+      expect(second.names).toEqual(['two']);
     });
 
     test('ends at once with its deadline', async () => {
