@@ -86,6 +86,7 @@ beforeAll(async () => {
     { ...address, ...asWhom },
     {
       LOG_LEVEL: 'trace',
+      OTEL_TRACES_EXPORTER: 'console', // spans are printed with the log
       PAGE_TOKEN_KEY: secret('page token key'),
       JWT_ISSUER: issuer,
       JWT_AUDIENCE: audience,
@@ -200,7 +201,8 @@ describe('a service that meets every kind of failure', () => {
     expect(answers.length).toBeGreaterThan(700);
   });
 
-  test('writes no secret to its log, and not what was asked for', () => {
+  test('writes no secret to its log or its traces, and not what was asked for', () => {
+    expect(service.output()).toContain("name: 'list_tasks'");
     expectNoSecret(service.output(), 'the log');
   });
 

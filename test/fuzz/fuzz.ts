@@ -1,0 +1,203 @@
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fromBinary } from '@bufbuild/protobuf';
+import { Code } from '@connectrpc/connect';
+import { StatusSchema } from '../../src/gen/google/rpc/status_pb.ts';
+import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { makeGrpcClient } from '../support/clients.ts';
+import type { RunningService } from '../support/service.ts';
+import { type Case, type Knowledge, makeCase, type RawCase, type RequestCase } from './cases.ts';
+
+/** What fuzzing came to. */
+export interface Fuzzed {
+  readonly cases: number;
+  /** How often each answer came, by its code or status. */
+  readonly answers: ReadonlyMap<string, number>;
+}
+
+/** The service did what it never should. Its message says which seeds did it. */
+export class FuzzError extends Error {
+  override readonly name = 'FuzzError';
+}
+
+/** Cases that are sent at once; between such batches it is looked whether the service is well. */
+const batchSize = 16;
+
+/** How long a connection of a case is kept for the service's answers, in milliseconds, when the service does not end it itself. */
+const listenMs = 100;
+
+/** How long an answer may take, in milliseconds: the statement limit and much patience for a busy machine. */
+const answerMs = 15_000;
+
+/** Codes of gRPC that say nothing of a fault of ours: 0 and those of bad input, and of what the limits refuse. */
+const cleanCodes: ReadonlySet<number> = new Set([
+  0,
+  Code.Canceled,
+  Code.InvalidArgument,
+  Code.DeadlineExceeded,
+  Code.NotFound,
+  Code.ResourceExhausted,
+  Code.Unimplemented,
+  Code.Unavailable,
+  Code.Unauthenticated,
+]);
+
+/** Sends cases from a seed on, until the time is over or so many were sent. @throws {FuzzError} at the first fault. */
+export async function fuzz(
+  service: RunningService,
+  known: Knowledge,
+  options: {
+    readonly seed: number;
+    readonly milliseconds: number;
+    readonly cases?: number;
+    readonly onBatch?: (done: number) => void;
+  },
+): Promise<Fuzzed> {
+  const { seed, milliseconds, cases: most = Number.POSITIVE_INFINITY, onBatch = () => {} } = options;
+  const answers = new Map<string, number>();
+  const until = performance.now() + milliseconds;
+  let done = 0;
+  let read = service.output().length;
+  while (performance.now() < until && done < most) {
+    const size = Math.min(batchSize, most - done);
+    const seeds = Array.from({ length: size }, (_, index) => seed + done + index);
+    try {
+      const outcomes = await Promise.all(seeds.map((one) => send(service, makeCase(one, known), one)));
+      for (const outcome of outcomes) answers.set(outcome, (answers.get(outcome) ?? 0) + 1);
+      const output = service.output();
+      checkOutput(output.slice(read));
+      read = output.length;
+      if (done % (8 * batchSize) === 0) await checkHealth(service, known);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      const end = service.output().slice(-2000);
+      throw new FuzzError(`seed ${seeds[0]}, ${size} cases (--seed ${seeds[0]} --cases ${size}): ${why}\n${end}`);
+    }
+    done += size;
+    onBatch(done);
+  }
+  await checkHealth(service, known);
+  await checkRest(service);
+  return { cases: done, answers };
+}
+
+function send(service: RunningService, one: Case, seed: number): Promise<string> {
+  return one.kind === 'raw' ? sendRaw(service, one) : sendRequest(service, one, seed);
+}
+
+/** Writes the bytes and listens for a while. Whatever comes back, or nothing, is right. */
+async function sendRaw(service: RunningService, { port, writes }: RawCase): Promise<string> {
+  const { hostname, port: number } = new URL(`http://${service[port]}`);
+  const socket = connect(Number(number), hostname);
+  socket.on('error', () => {});
+  let answer = '';
+  socket.on('data', (chunk: Buffer) => {
+    if (answer.length < 20) answer += chunk.toString('latin1');
+  });
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  for (const bytes of writes) {
+    socket.write(bytes);
+    await sleep(1);
+  }
+  await Promise.race([closed, sleep(listenMs)]);
+  socket.destroy();
+  const status = /^HTTP\/1\.1 (\d+)/.exec(answer)?.[1];
+  if (status === '500') throw new Error(`HTTP/1.1 was answered with ${status}`);
+  return status === undefined ? 'raw' : `HTTP/1.1 ${status}`;
+}
+
+/** Sends the request and judges the answer. */
+async function sendRequest(service: RunningService, { port, headers, body, ours }: RequestCase, seed: number): Promise<string> {
+  const session = connectHttp2(`http://${service[port]}`);
+  session.on('error', () => {});
+  try {
+    const stream = session.request(headers);
+    const got: { headers: IncomingHttpHeaders; trailers: IncomingHttpHeaders } = { headers: {}, trailers: {} };
+    const chunks: Buffer[] = [];
+    stream.on('response', (received) => Object.assign(got.headers, received));
+    stream.on('trailers', (received) => Object.assign(got.trailers, received));
+    stream.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      // A watch never ends by itself, and neither does a request whose envelope promises more than it has.
+      if (headers[':path']?.endsWith('/WatchTasks') === true) stream.close();
+    });
+    stream.on('error', () => {});
+    stream.end(body);
+    const ended = new Promise<boolean>((resolve) => stream.once('close', () => resolve(true)));
+    if (headers[':path']?.includes('Watch') === true) void sleep(listenMs).then(() => stream.close());
+    if (!(await Promise.race([ended, sleep(answerMs, false, { ref: false })])))
+      throw new Error(`seed ${seed}: no answer in ${answerMs} ms`);
+    const watches = headers[':path']?.includes('Watch') === true;
+    if (ours && !watches && got.headers[':status'] === undefined)
+      throw new Error(`seed ${seed}: no answer, but a reset with code ${stream.rstCode}`);
+    return judge(got.headers, got.trailers, Buffer.concat(chunks), ours);
+  } finally {
+    session.destroy();
+  }
+}
+
+function judge(headers: IncomingHttpHeaders, trailers: IncomingHttpHeaders, body: Buffer, ours: boolean): string {
+  const status = Number(headers[':status'] ?? 0);
+  const grpcStatus = trailers['grpc-status'] ?? headers['grpc-status'];
+  if (grpcStatus !== undefined) {
+    const code = Number(grpcStatus) as Code | 0;
+    if (!cleanCodes.has(code))
+      throw new Error(`gRPC was answered with ${Code[code]}: ${String(trailers['grpc-message'] ?? headers['grpc-message'])}`);
+    if (ours && code !== 0 && code !== Code.Canceled) {
+      const details = trailers['grpc-status-details-bin'] ?? headers['grpc-status-details-bin'];
+      const read = typeof details === 'string' ? fromBinary(StatusSchema, Buffer.from(details, 'base64')).details : [];
+      if (!read.some(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo')))
+        throw new Error(`${Code[code]} came without its ErrorInfo`);
+    }
+    return `gRPC ${code === 0 ? 'OK' : Code[code]}`;
+  }
+  if (status === 500) throw new Error(`HTTP was answered with 500: ${body.toString().slice(0, 300)}`);
+  if (ours && status >= 400 && status !== 431 && String(headers['content-type']).includes('json')) {
+    const { code, details } = JSON.parse(body.toString()) as { code?: string; details?: readonly { type: string }[] };
+    if (code === 'internal' || code === 'unknown') throw new Error(`Connect was answered with ${code}`);
+    if (details?.some(({ type }) => type === 'google.rpc.ErrorInfo') !== true)
+      throw new Error(`${code ?? status} came without its ErrorInfo: ${body.toString()}`);
+  }
+  return `HTTP/2 ${status}`;
+}
+
+/** The log has lines of JSON alone, and none of a fault of ours. */
+function checkOutput(output: string): void {
+  for (const line of output.split('\n')) {
+    if (line === '') continue;
+    if (!line.startsWith('{')) throw new Error(`the service printed: ${line}`);
+    if (/"level":"(error|fatal)"|"code":"(INTERNAL|UNKNOWN|DATA_LOSS)"/.test(line))
+      throw new Error(`the service logged: ${line}`);
+  }
+}
+
+/** Ordinary calls are answered on each port. */
+async function checkHealth(service: RunningService, { sessionToken }: Knowledge): Promise<void> {
+  if (service.process.exitCode !== null || service.process.signalCode !== null) throw new Error('the service has ended');
+  const headers = { 'coder-session-token': sessionToken };
+  for (const address of [service.grpc, service.web]) {
+    const client = makeGrpcClient(address);
+    try {
+      await client.unary(TasksService.method.listTasks, { pageSize: 1 }, { headers, timeoutMs: answerMs });
+    } finally {
+      client.close();
+    }
+  }
+  const { status } = await fetch(`http://${service.ops}/healthz`, { signal: AbortSignal.timeout(answerMs) });
+  if (status !== 200) throw new Error(`/healthz is ${status}`);
+}
+
+/** When all is over, no call and no connection is left. */
+async function checkRest(service: RunningService): Promise<void> {
+  const deadline = performance.now() + answerMs;
+  for (;;) {
+    const metrics = await (await fetch(`http://${service.ops}/metrics`)).text();
+    const value = (name: string): number => Number(new RegExp(`^${name}(?:{[^}]*})? (\\S+)$`, 'm').exec(metrics)?.[1]);
+    const [calls, descriptors] = [value('tasks_calls_in_flight'), value('process_open_fds')];
+    // What a process has anyway, with its pool of connections.
+    if (calls === 0 && !(descriptors > 80)) return;
+    if (performance.now() > deadline) throw new Error(`${calls} calls and ${descriptors} descriptors are left`);
+    await sleep(200);
+  }
+}
