@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { ConnectError, createClient, type Transport } from '@connectrpc/connect';
+import { Code, ConnectError, createClient, type Transport } from '@connectrpc/connect';
 import {
   type Task,
   TasksService,
@@ -109,6 +110,68 @@ export class Watching {
       this.ended = 'OK';
     } catch (error) {
       this.ended = ConnectError.from(error);
+    }
+  }
+}
+
+/** What a follower asks for, and as whom. */
+export interface Asked {
+  /** For messages. */
+  readonly who: string;
+  readonly query: string;
+  readonly token: string;
+}
+
+/** A client that applies what it is told, and goes on when its stream ends, at the next of several addresses. */
+export class Follower {
+  readonly asked: Asked;
+  /** How often it went on where it was, and how often it had to begin anew. */
+  resumed = 0;
+  restarted = 0;
+  readonly #addresses: () => readonly string[];
+  #watching: Watching | undefined;
+  #stopped = false;
+
+  constructor(asked: Asked, addresses: () => readonly string[]) {
+    this.asked = asked;
+    this.#addresses = addresses;
+    void this.#run();
+  }
+
+  get tasks(): ReadonlyMap<string, Task> {
+    return this.#watching?.tasks ?? new Map();
+  }
+
+  /** Breaks its stream in the middle. */
+  breakOff(): void {
+    this.#watching?.stop();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.breakOff();
+  }
+
+  async #run(): Promise<void> {
+    const { query, token } = this.asked;
+    let resumeToken = '';
+    let known: ReadonlyMap<string, Task> = new Map();
+    for (let round = 0; !this.#stopped; round++) {
+      const addresses = this.#addresses();
+      const open = watchOverGrpcJs(addresses[round % addresses.length] ?? '');
+      const watching = new Watching(open, { query, resumeToken, includeInitial: true }, token, { known });
+      this.#watching = watching;
+      while (watching.ended === undefined) await sleep(5);
+      if (watching.ended !== 'OK' && watching.ended.code === Code.OutOfRange) {
+        resumeToken = '';
+        known = new Map();
+        this.restarted += 1;
+      } else {
+        resumeToken = watching.token === '' ? resumeToken : watching.token;
+        known = new Map(watching.tasks);
+        this.resumed += 1;
+      }
+      await sleep(50);
     }
   }
 }

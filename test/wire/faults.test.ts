@@ -14,6 +14,7 @@ import { Network } from '../support/network.ts';
 import { type ServedEngine, startServedEngine } from '../support/served-engine.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { newId } from '../support/source-writer.ts';
+import { Follower } from '../support/watching.ts';
 
 /** A service must answer again so soon after what kept it from that has ended, in milliseconds. */
 const recoveryMs = 5000;
@@ -33,6 +34,8 @@ describeOnEngines(
     let service: RunningService;
     let client: GrpcClient;
     let load: Load;
+    /** Watches through all of it. */
+    let follower: Follower;
 
     beforeAll(async () => {
       served = await startServedEngine(engine, { options: ['--max-connections=40'] });
@@ -42,12 +45,14 @@ describeOnEngines(
         AUTH_CACHE_SECONDS: '1',
       });
       client = makeGrpcClient(service.grpc);
+      follower = new Follower({ who: 'owner', query: '', token: served.owner.token }, () => [service.grpc]);
     });
     beforeEach(() => {
       load = new Load([client], served.owner);
     });
     afterAll(async () => {
       client.close();
+      follower.stop();
       expect(await service.stop()).toBe(0);
       await served.stop();
     });
@@ -74,9 +79,11 @@ describeOnEngines(
         ),
       ).toEqual([]);
       expect(service.process.exitCode).toBeNull();
+      await projects();
+      expect(follower.restarted).toBe(0);
     }
 
-    /** How many calls failed, and whether the projector goes on, which it must show by projecting a change. */
+    /** How many calls failed, and whether the projector goes on, which it must show by projecting a change that a watcher is told. */
     async function failures(): Promise<number> {
       await projects();
       const { OK: _, ...errors } = load.outcomes();
@@ -96,7 +103,8 @@ describeOnEngines(
           { identifier: { case: 'id', value: id } },
           { headers: { 'coder-session-token': served.owner.token } },
         );
-        if (message.task?.favorite === (favorite === 0)) return;
+        const isTold = follower.tasks.get(id)?.favorite === (favorite === 0);
+        if (message.task?.favorite === (favorite === 0) && isTold) return;
         if (performance.now() - began > 10_000) throw new Error(`not projected in 10 s:\n${service.output().slice(-2000)}`);
         await sleep(20);
       }

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toJson } from '@bufbuild/protobuf';
-import { Code } from '@connectrpc/connect';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
@@ -11,7 +10,7 @@ import { insertUser } from '../support/people.ts';
 import { startRandomWriters } from '../support/random-writer.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { newId, now } from '../support/source-writer.ts';
-import { Watching, watchOverGrpcJs } from '../support/watching.ts';
+import { Follower } from '../support/watching.ts';
 
 /** How long is written and killed, in milliseconds. */
 const durationMs = Number(process.env['WATCH_CHAOS_MS'] ?? 12_000);
@@ -25,63 +24,6 @@ const queries = [
   'owner:* phase:active',
   '',
 ];
-
-/** A client that applies what it is told, and when its stream ends, goes on somewhere else. */
-class Follower {
-  readonly who: string;
-  readonly query: string;
-  readonly token: string;
-  readonly #services: () => readonly RunningService[];
-  #watching: Watching | undefined;
-  #stopped = false;
-  resumed = 0;
-  restarted = 0;
-
-  constructor(who: string, query: string, token: string, services: () => readonly RunningService[]) {
-    this.who = who;
-    this.query = query;
-    this.token = token;
-    this.#services = services;
-    void this.#run();
-  }
-
-  get tasks(): ReadonlyMap<string, Task> {
-    return this.#watching?.tasks ?? new Map();
-  }
-
-  /** Breaks its stream in the middle. */
-  breakOff(): void {
-    this.#watching?.stop();
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.breakOff();
-  }
-
-  async #run(): Promise<void> {
-    let resumeToken = '';
-    let known: ReadonlyMap<string, Task> = new Map();
-    for (let round = 0; !this.#stopped; round++) {
-      const services = this.#services();
-      const { grpc } = services[round % services.length] as RunningService;
-      const request = { query: this.query, resumeToken, includeInitial: true };
-      const watching = new Watching(watchOverGrpcJs(grpc), request, this.token, { known });
-      this.#watching = watching;
-      while (watching.ended === undefined) await sleep(5);
-      if (watching.ended !== 'OK' && watching.ended.code === Code.OutOfRange) {
-        resumeToken = '';
-        known = new Map();
-        this.restarted += 1;
-      } else {
-        resumeToken = watching.token === '' ? resumeToken : watching.token;
-        known = new Map(watching.tasks);
-        this.resumed += 1;
-      }
-      await sleep(50);
-    }
-  }
-}
 
 describeOnEngines('watching under random writes', (engine) => {
   let testDatabase: TestDatabase;
@@ -113,7 +55,7 @@ describeOnEngines('watching under random writes', (engine) => {
 
   test('what watchers have in the end is what the lists have', { timeout: durationMs + 60_000 }, async () => {
     const followers = people.flatMap(({ username, token }) =>
-      queries.map((query) => new Follower(username, query, token, () => services)),
+      queries.map((query) => new Follower({ who: username, query, token }, () => services.map(({ grpc }) => grpc))),
     );
     const writers = startRandomWriters(database, {
       writers: 4,
@@ -150,7 +92,10 @@ describeOnEngines('watching under random writes', (engine) => {
       let wrong = ['nothing was looked at'];
       for (const deadline = performance.now() + 30_000; wrong.length > 0 && performance.now() < deadline; await sleep(200)) {
         wrong = [];
-        for (const { who, query, token, tasks } of followers) {
+        for (const {
+          asked: { who, query, token },
+          tasks,
+        } of followers) {
           const expected = await listAll(client, query, token);
           const got = new Map(Array.from(tasks, ([id, task]) => [id, plain(task)]));
           const missing = [...expected.keys()].filter((id) => !got.has(id));
