@@ -12,13 +12,14 @@ export function StateMark({ task }: { readonly task: Task }): JSX.Element {
 /** The workspace's status, and how far the task has come, where that says more. */
 export function StatusMark({ task }: { readonly task: Task }): JSX.Element {
   const mark = markOfStatus(task.status);
+  const phase = wordOfPhase(task.phase);
   return (
     <>
       <span className={`status ${mark.tone}`}>
         <ToneIcon tone={mark.tone} />
         {mark.word}
       </span>
-      <span className="phase">{wordOfPhase(task.phase)}</span>
+      {phase !== mark.word && <span className="phase">{phase}</span>}
     </>
   );
 }

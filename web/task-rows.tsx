@@ -7,9 +7,9 @@ import { columns, TaskRow } from './task-row.tsx';
 import { useListKeys } from './use-list-keys.ts';
 import type { TaskListState } from './use-task-list.ts';
 
-/** Heights of a row, in pixels, as style.css has them: of one line, and on a phone. */
-const rowHeight = 76;
-const phoneRowHeight = 156;
+/** Heights of a row, in pixels, as style.css has them for the rows that are coming: on a wide screen, and on a phone. */
+const rowHeight = 88;
+const phoneRowHeight = 172;
 const phone = matchMedia('(max-width: 760px)');
 
 /** Scrolled down further than this, in pixels, one reads, and rows must not move. */
