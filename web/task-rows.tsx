@@ -12,6 +12,9 @@ const rowHeight = 88;
 const phoneRowHeight = 172;
 const phone = matchMedia('(max-width: 760px)');
 
+/** Whether the screen is touched rather than pointed at. */
+const touch = matchMedia('(hover: none)');
+
 /** Scrolled down further than this, in pixels, one reads, and rows must not move. */
 const readingFrom = 120;
 
@@ -68,17 +71,25 @@ export function TaskRows(props: {
     box,
   );
 
-  const isHovered = useRef(false);
+  const whole = useRef<HTMLDivElement>(null);
   const { heldBack, letIn } = list;
   const waits = heldBack.arrived.size + heldBack.left.size;
   const letInIfQuiet = (): void => {
-    if (waits > 0 && !isHovered.current && scrollY < readingFrom) letIn();
+    // A finger does not say where it is about to tap.
+    const isAttended = touch.matches || whole.current?.matches(':hover') === true;
+    if (waits > 0 && !isAttended && scrollY < readingFrom) letIn();
   };
   useEffect(letInIfQuiet);
   const fresh = useFresh(tasks);
 
   return (
-    <div className={list.isOutdated ? 'list outdated' : 'list'} aria-busy={list.isOutdated}>
+    <div
+      ref={whole}
+      className={list.isOutdated ? 'list outdated' : 'list'}
+      aria-busy={list.isOutdated}
+      // The browser knows only afterwards what the pointer is over then.
+      onPointerLeave={() => requestAnimationFrame(letInIfQuiet)}
+    >
       <div className="arrivals" role="status">
         {heldBack.arrived.size > 0 && (
           <button
@@ -93,18 +104,7 @@ export function TaskRows(props: {
           </button>
         )}
       </div>
-      <div
-        role="table"
-        aria-label="Tasks"
-        aria-rowcount={list.hasMore ? -1 : tasks.length + 1}
-        onPointerEnter={(event) => {
-          isHovered.current = event.pointerType !== 'touch';
-        }}
-        onPointerLeave={() => {
-          isHovered.current = false;
-          letInIfQuiet();
-        }}
-      >
+      <div role="table" aria-label="Tasks" aria-rowcount={list.hasMore ? -1 : tasks.length + 1}>
         <div role="rowgroup" className="head">
           <div role="row" aria-rowindex={1} className="row-grid">
             {columns.map((column) => (
