@@ -76,7 +76,7 @@ export async function findEngine({ cacheDir, log, folders = engineFolders() }: E
   );
 }
 
-const remedy = `install MariaDB ${oldestSeries} or newer (mariadb-server-core), or set DATABASE_URL, or start one by docker compose -f deploy/compose.yaml up -d`;
+const remedy = `install MariaDB ${oldestSeries} or newer (mariadb-server-core), or set DATABASE_URL, or start one by docker compose -f deploy/compose.yaml up -d database`;
 
 /** Compares two versions by their first two numbers; negative when the first is of an older series. */
 export function compareSeries(one: string, other: string): number {

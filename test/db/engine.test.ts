@@ -585,7 +585,7 @@ describe('finding a server', () => {
     process.env['PATH'] = join(home, 'empty');
     const error = await start({ cacheDir: join(home, 'cache'), programFolders: [] }).catch((reason: unknown) => reason as Error);
     expect(String(error)).toBe(
-      'EngineError: no database: install MariaDB 10.11 or newer (mariadb-server-core), or set DATABASE_URL, or start one by docker compose -f deploy/compose.yaml up -d (fetching MariaDB failed: this machine has no apt-get)',
+      'EngineError: no database: install MariaDB 10.11 or newer (mariadb-server-core), or set DATABASE_URL, or start one by docker compose -f deploy/compose.yaml up -d database (fetching MariaDB failed: this machine has no apt-get)',
     );
   });
 });

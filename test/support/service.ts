@@ -24,13 +24,14 @@ export function databaseUrl(address: DatabaseAddress): string {
   return `mysql://${login}@${host ?? 'localhost'}:${port ?? 3306}/${database}${socketPath === undefined ? '' : `?socket=${encodeURIComponent(socketPath)}`}`;
 }
 
-/** Runs `serve` on a database that is migrated, and waits until it answers. */
+/** Runs `serve` on a database that is migrated, and waits until it answers; the program is that of the sources unless said. */
 export async function startService(
   address: DatabaseAddress,
   env: Readonly<Record<string, string>> = {},
+  { folder = root, program = 'src/main.ts' } = {},
 ): Promise<RunningService> {
-  const child = spawn(process.execPath, ['src/main.ts', 'serve'], {
-    cwd: root,
+  const child = spawn(process.execPath, [program, 'serve'], {
+    cwd: folder,
     env: {
       PATH: process.env['PATH'] ?? '',
       DATABASE_URL: databaseUrl(address),
