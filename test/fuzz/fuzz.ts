@@ -58,6 +58,7 @@ export async function fuzz(
   const answers = new Map<string, number>();
   const until = performance.now() + milliseconds;
   let done = 0;
+  let memory = 0;
   let read = service.output().length;
   while (performance.now() < until && done < most) {
     const size = Math.min(batchSize, most - done);
@@ -69,6 +70,7 @@ export async function fuzz(
       checkOutput(output.slice(read));
       read = output.length;
       if (done % (8 * batchSize) === 0) await checkHealth(service, known);
+      if (done % (256 * batchSize) === 0) memory = await checkMemory(service, memory, done);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       const end = service.output().slice(-2000);
@@ -188,13 +190,29 @@ async function checkHealth(service: RunningService, { sessionToken }: Knowledge)
   if (status !== 200) throw new Error(`/healthz is ${status}`);
 }
 
+/** Cases until memory is as large as it gets: caches are full, and code is compiled. */
+const warmUp = 10_000;
+
+/** Memory does not grow for ever: it stays below twice the most that it had at first. Returns that. */
+async function checkMemory(service: RunningService, most: number, done: number): Promise<number> {
+  const bytes = await metric(service, 'process_resident_memory_bytes');
+  if (done <= warmUp) return Math.max(most, bytes);
+  if (bytes > 2 * most) throw new Error(`memory has grown from ${most} to ${bytes} bytes`);
+  return most;
+}
+
+/** The value of a metric without labels. */
+async function metric({ ops }: RunningService, name: string): Promise<number> {
+  const metrics = await (await fetch(`http://${ops}/metrics`)).text();
+  return Number(new RegExp(`^${name}(?:{[^}]*})? (\\S+)$`, 'm').exec(metrics)?.[1]);
+}
+
 /** When all is over, no call and no connection is left. */
 async function checkRest(service: RunningService): Promise<void> {
   const deadline = performance.now() + answerMs;
   for (;;) {
-    const metrics = await (await fetch(`http://${service.ops}/metrics`)).text();
-    const value = (name: string): number => Number(new RegExp(`^${name}(?:{[^}]*})? (\\S+)$`, 'm').exec(metrics)?.[1]);
-    const [calls, descriptors] = [value('tasks_calls_in_flight'), value('process_open_fds')];
+    const calls = await metric(service, 'tasks_calls_in_flight');
+    const descriptors = await metric(service, 'process_open_fds');
     // What a process has anyway, with its pool of connections.
     if (calls === 0 && !(descriptors > 80)) return;
     if (performance.now() > deadline) throw new Error(`${calls} calls and ${descriptors} descriptors are left`);

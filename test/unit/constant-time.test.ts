@@ -1,0 +1,59 @@
+import { randomBytes } from 'node:crypto';
+import { beforeEach, expect, test, vi } from 'vitest';
+import { type ApiKey, type ApiKeyRepository, hashSecret } from '../../src/db/api-key-repository.ts';
+import { createAuthenticate } from '../../src/server/authenticate.ts';
+import { createPageTokens } from '../../src/tasks/page-token.ts';
+
+const crypto = vi.hoisted(() => ({ timingSafeEqual: vi.fn<(a: Uint8Array, b: Uint8Array) => boolean>() }));
+vi.mock('node:crypto', async (original) => {
+  const real = await original<typeof import('node:crypto')>();
+  crypto.timingSafeEqual.mockImplementation(real.timingSafeEqual);
+  return { ...real, default: real, timingSafeEqual: crypto.timingSafeEqual };
+});
+beforeEach(() => {
+  crypto.timingSafeEqual.mockClear();
+});
+
+test.each([
+  ['right', 'a'.repeat(22), true],
+  ['wrong', 'b'.repeat(22), false],
+  ['right but for its end', `${'a'.repeat(21)}b`, false],
+])('a %s secret of a session is compared by its hash, in constant time, and by nothing else', async (_, secret, good) => {
+  const key: ApiKey = {
+    hashedSecret: hashSecret('a'.repeat(22)),
+    scopes: ['all'],
+    expired: false,
+    useIsDue: false,
+    expiresInMs: 60_000,
+    userId: randomBytes(16),
+    username: 'x',
+    userStatus: 'active',
+    roles: [],
+    customRoles: [],
+    memberships: [],
+    groupIds: [],
+  };
+  const keys = { find: () => Promise.resolve(key) } as unknown as ApiKeyRepository;
+  const authenticate = createAuthenticate(keys, 0);
+  const isTaken = () =>
+    authenticate((name) => (name === 'coder-session-token' ? `abcdefghij-${secret}` : undefined)).then(
+      () => true,
+      () => false,
+    );
+  expect(await isTaken()).toBe(good);
+  expect(crypto.timingSafeEqual).toHaveBeenCalledExactlyOnceWith(key.hashedSecret, hashSecret(secret));
+  // The answer is that of the comparison, whatever it says.
+  crypto.timingSafeEqual.mockReturnValueOnce(!good);
+  expect(await isTaken()).toBe(!good);
+});
+
+test('the end of a page token is compared in constant time, and by nothing else', () => {
+  const tokens = createPageTokens([randomBytes(32)]);
+  const scope = { callerId: randomBytes(16), query: 'a', orderBy: '' };
+  const token = tokens.encode(Buffer.from('position'), scope);
+  const other = { ...scope, query: 'b' };
+  expect(tokens.decode(token, other)).toBeUndefined();
+  expect(crypto.timingSafeEqual).toHaveBeenCalledOnce();
+  crypto.timingSafeEqual.mockReturnValueOnce(true);
+  expect(tokens.decode(token, other)).toEqual(Buffer.from('position'));
+});
