@@ -1,5 +1,8 @@
 // @ts-check
 
+/** A program without this migration can serve the database: it knows nothing of the table. */
+export const compatible = true;
+
 /**
  * One row, in which processes that read from a replica write the primary's time twice a second: what the replica shows of it is
  * how old the rest is that it shows.

@@ -3,7 +3,9 @@ import { createLog } from '../log.ts';
 import { createProjector } from '../projection/projector.ts';
 import { projectAll } from '../projection/rebuild.ts';
 import { describeDifference, verify } from '../projection/verify.ts';
+import { version } from '../server/process-metrics.ts';
 import { aborted, stopSignal } from '../stop-signal.ts';
+import { openTracing } from '../tracing.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
 import { withTables } from './with-database.ts';
@@ -13,11 +15,13 @@ export function followChanges(config: Config): Promise<void> {
   return withTables(config, async (_database, address) => {
     const stop = stopSignal();
     const log = createLog(config.LOG_LEVEL);
-    const projector = createProjector({ address, log });
+    const tracing = await openTracing(process.env, version);
+    const projector = createProjector({ address, log, ...(tracing === undefined ? {} : { onBatch: tracing.batch }) });
     projector.start();
     log.info('following the changes');
     await aborted(stop);
     await projector.stop();
+    await tracing?.close();
   });
 }
 

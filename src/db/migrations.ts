@@ -35,12 +35,18 @@ export interface MigrationStatus {
  * middle leaves nothing that blocks the next one, which starts again with the migration that was not finished: each statement of
  * a migration must therefore be one that can be repeated.
  *
- * @throws {MigrationError} when the database is ahead of this program, or refuses the triggers.
+ * There is nothing to do on a database that a newer program has migrated, if this one can serve it.
+ *
+ * @throws {MigrationError} when the database is too far ahead of this program, or refuses the triggers.
  */
 export async function migrateUp(database: Database, options: { readonly triggers: boolean }): Promise<string[]> {
   return whileLocked(database, async (connection) => {
-    await refuseNewerSchema(connection);
+    if ((await unknownMigrations(connection)).length > 0) {
+      await refuseIncompatibleSchema(connection);
+      return [];
+    }
     const [, names] = (await connection.migrate.latest()) as [number, string[]];
+    await noteCompatible(connection);
     const changed = options.triggers && (await ensureTriggers(connection));
     await noteOnce(connection, [...(await migrationNames()), ...(options.triggers ? triggerNames : [])], changed);
     return names;
@@ -57,7 +63,8 @@ export async function migrateUp(database: Database, options: { readonly triggers
  */
 export async function migrateDown(database: Database, { all = false } = {}): Promise<string[]> {
   return whileLocked(database, async (connection) => {
-    await refuseNewerSchema(connection);
+    const unknown = await unknownMigrations(connection);
+    if (unknown.length > 0) throw newerSchema(unknown);
     await dropTriggers(connection);
     const [, names] = (await (all ? connection.migrate.rollback(undefined, true) : connection.migrate.down())) as [
       number,
@@ -78,13 +85,14 @@ export async function migrationStatus(database: Database): Promise<MigrationStat
 }
 
 /**
- * Makes sure that the migrations of this program have been applied, all of them and no others. A process that runs already goes on
- * while the version after it migrates; one that starts must not guess what the newer tables mean.
+ * Makes sure that the migrations of this program have been applied, all of them, and no others but those that a newer program has
+ * noted as compatible. A process that runs already goes on while the version after it migrates; one that starts must not guess what
+ * the newer tables mean.
  *
  * @throws {MigrationError} that says how many have not, or which are unknown, and what to do.
  */
 export async function requireNewestSchema(database: Database): Promise<void> {
-  await refuseNewerSchema(database);
+  await refuseIncompatibleSchema(database);
   const pending = (await migrationStatus(database)).filter(({ appliedAt }) => appliedAt === undefined);
   if (pending.length === 0) return;
   throw new MigrationError(
@@ -133,11 +141,44 @@ async function noteOnce(connection: Knex, names: readonly string[], anyway: bool
   await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [notedFor, digest]);
 }
 
-async function refuseNewerSchema(connection: Knex): Promise<void> {
+/**
+ * The row of `service_settings` that lists, in JSON, the newest migrations that a program without them can serve: those that say so
+ * by `export const compatible = true`. Whoever migrates writes it, for programs that are older than the migrations.
+ */
+const compatibleWith = 'compatible_migrations';
+
+/** How many are listed. A program that lacks more is older than it should be, and the row has room for 1024 bytes. */
+const mostCompatible = 10;
+
+async function noteCompatible(connection: Knex): Promise<void> {
+  const compatible: string[] = [];
+  for (const name of await migrationNames()) {
+    const migration = (await migrationSource.getMigration(name)) as Knex.Migration & { readonly compatible?: boolean };
+    if (migration.compatible === true) compatible.push(name);
+  }
+  const value = JSON.stringify(compatible.slice(-mostCompatible));
+  await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [compatibleWith, value]);
+}
+
+/** The migrations of the database that this program does not know. */
+async function unknownMigrations(connection: Knex): Promise<string[]> {
   const known = new Set(await migrationNames());
-  const unknown = [...(await appliedMigrations(connection)).keys()].filter((name) => !known.has(name)).sort();
+  return [...(await appliedMigrations(connection)).keys()].filter((name) => !known.has(name)).sort();
+}
+
+async function refuseIncompatibleSchema(connection: Knex): Promise<void> {
+  const unknown = await unknownMigrations(connection);
   if (unknown.length === 0) return;
-  throw new MigrationError(
+  const [[setting]] = (await connection.raw('select `s`.`value` from `service_settings` as `s` where `s`.`name` = ?', [
+    compatibleWith,
+  ])) as [{ value: Buffer }[]];
+  const compatible = new Set(JSON.parse(setting?.value.toString() ?? '[]') as string[]);
+  const refused = unknown.filter((name) => !compatible.has(name));
+  if (refused.length > 0) throw newerSchema(refused);
+}
+
+function newerSchema(unknown: readonly string[]): MigrationError {
+  return new MigrationError(
     `the database's schema is newer than this program, which does not know ${unknown.join(', ')}: use the version that made it`,
   );
 }

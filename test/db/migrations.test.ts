@@ -8,7 +8,7 @@ import { afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { MigrationError } from '../../src/db/migration-error.ts';
-import { migrateDown, migrateUp, migrationStatus } from '../../src/db/migrations.ts';
+import { migrateDown, migrateUp, migrationStatus, requireNewestSchema } from '../../src/db/migrations.ts';
 import { dropTriggers, missingTriggers, triggerNames } from '../../src/db/triggers.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
@@ -109,6 +109,28 @@ describeOnEngines('migrations', (engine) => {
     }
     expect(await schemaOf(database)).toEqual(reference);
     expect((await migrationStatus(database)).map(({ name }) => name)).toEqual([...migrations, '20991231000000_from_the_future']);
+  });
+
+  test('one that is newer by compatible migrations is served, left alone, and not taken back', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    const [setting] = await database('service_settings').where('name', 'compatible_migrations').select('value');
+    expect(JSON.parse(String(setting?.value))).toContain('20261125000003_create_replication_heartbeat');
+    // As the program after this one leaves it.
+    const future = ['20991231000000_from_the_future', '20991231000001_and_another'];
+    for (const name of future) await database('knex_migrations').insert({ name, batch: 9, migration_time: '2099-12-31' });
+    await database('service_settings')
+      .where('name', 'compatible_migrations')
+      .update({ value: JSON.stringify(future) });
+    await requireNewestSchema(database);
+    expect(await migrateUp(database, { triggers: true })).toEqual([]);
+    await expect(migrateDown(database)).rejects.toThrow('newer than this program');
+    expect(await schemaOf(database)).toEqual(reference);
+    // One that is not among them is one too many.
+    await database('service_settings')
+      .where('name', 'compatible_migrations')
+      .update({ value: JSON.stringify(future.slice(1)) });
+    await expect(requireNewestSchema(database)).rejects.toThrow(/does not know 20991231000000_from_the_future: use/);
   });
 
   test('several processes at once: one works, the others find nothing to do', async () => {
