@@ -27,6 +27,8 @@ export interface TaskRow {
   readonly state_at: string | null;
   readonly state_message: string;
   readonly state_uri: string;
+  /** Of prompt, message and uri; 0 also where the projector has not counted them yet. */
+  readonly texts_bytes: number;
   readonly favorite: 0 | 1;
   readonly dormant_at: string | null;
   readonly created_at: string;

@@ -16,14 +16,22 @@ export function joinNames(query: Knex.QueryBuilder): Knex.QueryBuilder {
     .leftJoin({ a: 'workspace_agents' }, 'a.id', 't.agent_id');
 }
 
-/** The columns of a row, in the order of `TaskCells`. */
+/**
+ * Texts of a task that are longer together are read for the tasks of the page alone: a page may have room for three of a hundred
+ * prompts of 1 MiB. Few tasks have such texts.
+ */
+export const longTextBytes = 32 * 1024;
+
+/** The columns of a row, in the order of `TaskCells`; without long texts these are empty. */
 export function taskColumns(
   database: Database,
   agentInactiveSeconds: number,
-  sortKey: string | undefined,
+  { sortKey, longTexts = true }: { readonly sortKey?: string | undefined; readonly longTexts?: boolean } = {},
 ): (string | Knex.Raw)[] {
   // The driver puts a time together from its parts, which takes longer than all else of the row; a text it takes as it is.
   const time = (column: string) => database.raw('cast(?? as char) as ??', [column, column.slice(2)]);
+  const text = (column: string) =>
+    longTexts ? column : database.raw('if(?? > ?, null, ??) as ??', ['t.texts_bytes', longTextBytes, column, column.slice(2)]);
   return [
     't.id',
     't.owner_id',
@@ -36,13 +44,14 @@ export function taskColumns(
     't.app_id',
     't.name',
     't.display_name',
-    't.prompt',
+    text('t.prompt'),
     't.status',
     't.phase',
     't.state',
     time('t.state_at'),
-    't.state_message',
-    't.state_uri',
+    text('t.state_message'),
+    text('t.state_uri'),
+    't.texts_bytes',
     't.favorite',
     time('t.dormant_at'),
     time('t.created_at'),
@@ -72,13 +81,14 @@ export type TaskCells = readonly [
   app_id: Buffer | null,
   name: string,
   display_name: string,
-  prompt: string,
+  prompt: string | null,
   status: number,
   phase: number,
   state: number,
   state_at: string | null,
-  state_message: string,
-  state_uri: string,
+  state_message: string | null,
+  state_uri: string | null,
+  texts_bytes: number,
   favorite: 0 | 1,
   dormant_at: string | null,
   created_at: string,
@@ -111,25 +121,26 @@ export function taskRow(cells: TaskCells): TaskRow {
     app_id: cells[8],
     name: cells[9],
     display_name: cells[10],
-    prompt: cells[11],
+    prompt: cells[11] ?? '',
     status: cells[12],
     phase: cells[13],
     state: cells[14],
     state_at: cells[15],
-    state_message: cells[16],
-    state_uri: cells[17],
-    favorite: cells[18],
-    dormant_at: cells[19],
-    created_at: cells[20],
-    updated_at: cells[21],
-    owner_name: cells[22],
-    owner_avatar_url: cells[23],
-    organization_name: cells[24],
-    template_name: cells[25],
-    template_display_name: cells[26],
-    template_icon: cells[27],
-    last_used_at: cells[28],
-    agent_status: cells[29],
-    sort_key: cells[30],
+    state_message: cells[16] ?? '',
+    state_uri: cells[17] ?? '',
+    texts_bytes: cells[18],
+    favorite: cells[19],
+    dormant_at: cells[20],
+    created_at: cells[21],
+    updated_at: cells[22],
+    owner_name: cells[23],
+    owner_avatar_url: cells[24],
+    organization_name: cells[25],
+    template_name: cells[26],
+    template_display_name: cells[27],
+    template_icon: cells[28],
+    last_used_at: cells[29],
+    agent_status: cells[30],
+    sort_key: cells[31],
   };
 }

@@ -2,10 +2,11 @@ import type { Knex } from 'knex';
 import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import { foldCase } from './letter-case.ts';
+import { createFindRareTrigram } from './name-trigrams.ts';
 import { readRows } from './read-rows.ts';
 import { compileOnce, type Statement } from './statement-shapes.ts';
 import { aclKinds, type TaskRow, waitingOffset } from './tables.ts';
-import { joinNames, type TaskCells, taskColumns, taskRow } from './task-columns.ts';
+import { joinNames, longTextBytes, type TaskCells, taskColumns, taskRow } from './task-columns.ts';
 import { applyFilter, type TaskFilter } from './task-filter.ts';
 
 /**
@@ -24,9 +25,14 @@ export interface ListQuestion {
   readonly after?: Position;
   /** Most rows. */
   readonly limit: number;
+  /** Where the page ends, whatever the limit: with the first row that would make it longer. */
+  readonly maxBytes?: number;
 }
 
-/** Reads tasks from the read model. Each method is one statement, which ends when its signal is aborted. */
+/**
+ * Reads tasks from the read model. Each method is one statement, which ends when its signal is aborted; a list that has long texts
+ * reads these by one more.
+ */
 export interface TaskRepository {
   /** The tasks of a page within what the scope may read, in order. */
   list(scope: Scope, question: ListQuestion, signal?: AbortSignal): Promise<TaskRow[]>;
@@ -50,6 +56,9 @@ const orders = {
   'created_at desc': { columns: ['created_at', 'id'], direction: 'desc', index: 'ct', key: undefined },
 } as const;
 
+/** The WorkspaceStatus of what is deleted. */
+const deleted = 10;
+
 /** Only starting and running tasks can wait for input. */
 const canWait: ReadonlySet<number> = new Set([2, 3]);
 
@@ -68,22 +77,33 @@ const valueTexts = ['after', 'owner', 'name', 'prompt', 'createdAfter', 'created
  * @param agentInactiveSeconds how long an agent may be silent and still counts as connected.
  */
 export function createTaskRepository(database: Database, agentInactiveSeconds: number): TaskRepository {
-  const list = compileOnce(({ scope, question }: { scope: Scope; question: ListQuestion }) => {
-    const branches = branchesOf(scope, question.filter, question.order);
+  const findRareTrigram = createFindRareTrigram(database);
+  const rareTrigram = async ({ name, status, ids }: TaskFilter, signal?: AbortSignal): Promise<Buffer | undefined> =>
+    // A deleted task has none, and a few ids are found faster by themselves.
+    name === undefined || status === deleted || ids !== undefined ? undefined : findRareTrigram(name, signal);
+
+  const list = compileOnce(({ scope, question }: { scope: Scope; question: ListQuestion & Start }) => {
+    const { trigram, maxBytes } = question;
+    const branches =
+      trigram === undefined ? branchesOf(scope, question.filter, question.order) : namedBranches(scope, question.filter, trigram);
     const [only] = branches;
     if (only === undefined) return undefined;
     const query =
-      branches.length === 1
+      branches.length === 1 && only.trigram === undefined
         ? listBranch(database, only, question, agentInactiveSeconds)
         : branches.length > maxBranches
-          ? listScan(database, scope, question, agentInactiveSeconds)
+          ? listBranch(database, scanOf(scope, question.filter), question, agentInactiveSeconds)
           : listUnion(database, branches, question, agentInactiveSeconds);
-    return joinNames(query.select(taskColumns(database, agentInactiveSeconds, orders[question.order].key)));
+    return joinNames(
+      query.select(
+        taskColumns(database, agentInactiveSeconds, { sortKey: orders[question.order].key, longTexts: maxBytes === undefined }),
+      ),
+    );
   }, valueTexts);
 
   // <branch limit ?> [union <branch limit ?> …] limit ?
-  const someIds = ({ scope, filter, limit }: { scope: Scope; filter: TaskFilter; limit: number }) => {
-    const branches = branchesOf(scope, filter, 'created_at');
+  const someIds = ({ scope, filter, limit, trigram }: IdsQuestion) => {
+    const branches = trigram === undefined ? branchesOf(scope, filter, 'created_at') : namedBranches(scope, filter, trigram);
     if (branches.length === 0) return undefined;
     return database
       .union(
@@ -95,7 +115,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
   const ids = compileOnce(someIds, valueTexts);
 
   // select count(*) as `count` from (<someIds>) as `k`
-  const count = compileOnce((question: Parameters<typeof someIds>[0]) => {
+  const count = compileOnce((question: IdsQuestion) => {
     const counted = someIds(question);
     return counted && database.from(counted.as('k')).count({ count: '*' });
   }, valueTexts);
@@ -118,20 +138,47 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     valueTexts,
   );
 
+  // … where t.id in (…) and (<readable>)
+  const byIds = compileOnce(({ scope, ids }: { scope: Scope; ids: readonly Buffer[] }) =>
+    oneTask(database, agentInactiveSeconds, scope).whereIn('t.id', ids),
+  );
+
   const read = async (statement: Statement | undefined, signal: AbortSignal | undefined): Promise<TaskRow[]> =>
     statement === undefined ? [] : ((await readRows(database, statement, signal)) as unknown as TaskCells[]).map(taskRow);
 
+  /** The question with where to start from, if its name has a rare part. */
+  const started = async <Q extends { readonly filter: TaskFilter }>(question: Q, signal?: AbortSignal): Promise<Q & Start> => {
+    const trigram = await rareTrigram(question.filter, signal);
+    return trigram === undefined ? question : { ...question, trigram };
+  };
+
+  const readList: TaskRepository['list'] = async (scope, question, signal) => {
+    const { maxBytes } = question;
+    const found = await read(list({ scope, question: await started(question, signal) }), signal);
+    if (maxBytes === undefined) return found;
+    const rows = found.slice(0, rowsWithin(found, maxBytes) + 1);
+    const ids = rows.flatMap(({ id, texts_bytes }) => (texts_bytes > longTextBytes ? [id] : []));
+    if (ids.length === 0) return rows;
+    const long = new Map((await read(byIds({ scope, ids }), signal)).map((row) => [row.id.toString('hex'), row]));
+    if (long.size === ids.length) {
+      return rows.map((row) => ({ ...row, ...textsOf(long.get(row.id.toString('hex')) ?? row) }));
+    }
+    // One has gone meanwhile. That is rare enough to begin again, with all texts.
+    const { maxBytes: _, ...whole } = question;
+    return readList(scope, whole, signal);
+  };
+
   return {
-    list: (scope, question, signal) => read(list({ scope, question }), signal),
+    list: readList,
 
     async count(scope, filter, limit, signal) {
-      const statement = count({ scope, filter, limit });
+      const statement = count(await started({ scope, filter, limit }, signal));
       const [row] = statement === undefined ? [] : await readRows(database, statement, signal);
       return Number(row?.[0] ?? 0);
     },
 
     async ids(scope, filter, limit, signal) {
-      const statement = ids({ scope, filter, limit });
+      const statement = ids(await started({ scope, filter, limit }, signal));
       return statement === undefined ? [] : (await readRows(database, statement, signal)).map(([id]) => id as Buffer);
     },
 
@@ -144,10 +191,40 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
   };
 }
 
+/** A rare part of the name that is asked for, if it has one: the search starts from the tasks with it. */
+interface Start {
+  readonly trigram?: Buffer;
+}
+
+interface IdsQuestion extends Start {
+  readonly scope: Scope;
+  readonly filter: TaskFilter;
+  readonly limit: number;
+}
+
+function textsOf({ prompt, state_message, state_uri }: TaskRow): Pick<TaskRow, 'prompt' | 'state_message' | 'state_uri'> {
+  return { prompt, state_message, state_uri };
+}
+
 /** `select … from workspace_tasks as t left join … where (<readable>)` */
 function oneTask(database: Database, agentInactiveSeconds: number, scope: Scope): Knex.QueryBuilder {
-  const query = database.from({ t: 'workspace_tasks' }).modify(readable, database, scope);
-  return joinNames(query.select(taskColumns(database, agentInactiveSeconds, undefined)));
+  const query = database.from({ t: 'workspace_tasks' }).modify(whereInScope, database, scope);
+  return joinNames(query.select(taskColumns(database, agentInactiveSeconds)));
+}
+
+/** Bytes of a task beside its long texts: ids, names, times and icons, at their longest, with their tags. */
+const otherBytes = 4096;
+
+/** How many rows fit into a page of so many bytes: at least one, so that every list ends. */
+export function rowsWithin(rows: readonly TaskRow[], bytes: number): number {
+  let used = 0;
+  const fitting = rows.findIndex((row, index) => {
+    const { prompt, state_message: message, state_uri: uri, owner_avatar_url: avatar, texts_bytes: counted } = row;
+    const texts = counted === 0 ? Buffer.byteLength(prompt) + Buffer.byteLength(message) + Buffer.byteLength(uri) : counted;
+    used += otherBytes + texts + Buffer.byteLength(avatar ?? '');
+    return used > bytes && index > 0;
+  });
+  return fitting === -1 ? rows.length : fitting;
 }
 
 /** The position of a row in an order. */
@@ -165,8 +242,12 @@ interface Branch {
   readonly statuses?: readonly Readonly<Record<string, number>>[];
   /** What makes a task readable where the equalities do not say so. */
   readonly readable?: Readable;
+  /** All that makes a task readable, where no index says any of it. */
+  readonly scope?: Scope;
   /** Somebody whose shared tasks are walked, instead of an index of all tasks. */
   readonly subject?: Subject;
+  /** A rare part of the name, whose tasks are looked at one by one, instead of an index of all tasks. */
+  readonly trigram?: Buffer;
   readonly filter: TaskFilter;
 }
 
@@ -224,6 +305,24 @@ function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[]
   ];
 }
 
+/**
+ * Too many branches for a union: one walk, in an index of the optimizer's choice, and for each task the question whether it may
+ * be read.
+ *
+ *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
+ */
+function scanOf(scope: Scope, asked: TaskFilter): Branch {
+  const filter = withinToken(scope, asked);
+  const equal = filter.ownerId === undefined ? {} : { owner_id: filter.ownerId };
+  return { index: undefined, equal, statuses: statusesOf(filter), scope, filter };
+}
+
+/** The tasks with a rare part of a name, of one owner if the filter says so, as one branch: they are few, whatever the scope. */
+function namedBranches(scope: Scope, asked: TaskFilter, trigram: Buffer): Branch[] {
+  const branch = { ...scanOf(scope, asked), trigram };
+  return branch.statuses?.length === 0 ? [] : [branch];
+}
+
 /** Where tasks can be shared with a group: wherever the caller is a member, but with Everyone in its own organization alone. */
 function reachOf(group: Subject, { memberOf }: Scope): readonly Buffer[] {
   const everyone = memberOf.filter((id) => id.equals(group.id));
@@ -251,7 +350,7 @@ const live: readonly Readonly<Record<string, number>>[] = [{ live: 1 }];
 /** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …` */
 function branchRows(
   database: Database,
-  { index, equal, statuses, readable, subject, filter }: Branch,
+  { index, equal, statuses, readable, scope, subject, trigram, filter }: Branch,
   agentInactiveSeconds: number,
 ): Knex.QueryBuilder {
   const query = database.queryBuilder();
@@ -268,6 +367,17 @@ function branchRows(
         's.task_id',
       ])
       .where({ 's.kind': aclKinds[subject.kind], 's.subject_id': subject.id });
+  } else if (trigram !== undefined) {
+    query
+      .from(named(database, trigram, filter.ownerId).as('n'))
+      .joinRaw('straight_join ?? as ?? on ?? = ?? and ?? = ??', [
+        'workspace_tasks',
+        't',
+        't.owner_id',
+        'n.owner_id',
+        't.id',
+        'n.task_id',
+      ]);
   } else if (index === undefined) query.from({ t: 'workspace_tasks' });
   // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
   else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
@@ -282,8 +392,26 @@ function branchRows(
     });
   }
   if (readable !== undefined) query.where((any) => whereReadable(database, any, readable));
+  if (scope !== undefined) whereInScope(query, database, scope);
   applyFilter(database, query, filter, agentInactiveSeconds);
   return query;
+}
+
+/**
+ * The tasks whose names have a trigram, and those for which nobody has looked yet:
+ *
+ *     select s.owner_id, s.task_id from workspace_task_trigrams as s where s.trigram = ? and s.owner_id = ?
+ *     union select p.owner_id, p.id as task_id from workspace_tasks as p force index (name_pending) where p.name_pending = 1
+ */
+function named(database: Database, trigram: Buffer, ownerId: Buffer | undefined): Knex.QueryBuilder {
+  const indexed = database.from({ s: 'workspace_task_trigrams' }).where('s.trigram', trigram).select('s.owner_id', 's.task_id');
+  if (ownerId !== undefined) indexed.where('s.owner_id', ownerId);
+  const pending = database
+    .queryBuilder()
+    .fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 'p', 'name_pending']))
+    .where('p.name_pending', 1)
+    .select('p.owner_id', 'p.id as task_id');
+  return indexed.union(pending);
 }
 
 /**
@@ -373,21 +501,8 @@ function listUnion(
     .orderBy(sort('k.'));
 }
 
-/**
- * Too many branches for a union: one walk, in an index of the optimizer's choice, and for each task the question whether it may
- * be read.
- *
- *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
- */
-function listScan(database: Database, scope: Scope, question: ListQuestion, agentInactiveSeconds: number): Knex.QueryBuilder {
-  const filter = withinToken(scope, question.filter);
-  const walk: Branch = { index: undefined, equal: {}, statuses: statusesOf(filter), filter };
-  const query = listBranch(database, walk, question, agentInactiveSeconds);
-  return query.modify(readable, database, scope);
-}
-
 /** `and (<whereReadable> or (t.owner_id = ? and t.organization_id in (…)))`: for one row, or a walk, an OR is right. */
-function readable(query: Knex.QueryBuilder, database: Database, scope: Scope): void {
+function whereInScope(query: Knex.QueryBuilder, database: Database, scope: Scope): void {
   if (scope.onlyIds !== undefined) query.whereIn('t.id', scope.onlyIds);
   if (scope.everything) return;
   query.where((any) => {

@@ -23,6 +23,8 @@ export interface ProjectedRow {
   readonly display_name: string;
   readonly prompt: string;
   readonly prompt_fold: Buffer;
+  readonly texts_bytes: number;
+  readonly name_indexed: Buffer;
   readonly live: 0 | 1;
   readonly status: number;
   readonly list_status: number;
@@ -85,6 +87,7 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
   const state = currentState(facts, phase, agent?.lifecycle, app?.health);
   const prompt = cutPrompt(facts.prompt);
   const fold = Buffer.from(foldCase(facts.name));
+  const nameFold = cutBytes(fold, maxFoldBytes);
   const key = Buffer.concat([Buffer.of(isRunning(facts) ? 0 : 1), cutBytes(fold, maxKeyNameBytes), Buffer.of(0), facts.id]);
   const favorite = facts.favorite === 0 ? 0 : 1;
   const waiting = phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;
@@ -104,10 +107,12 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
       agent === undefined ? AgentLifecycle.UNSPECIFIED : (lifecycles.get(agent.lifecycle) ?? AgentLifecycle.UNSPECIFIED),
     app_id: app?.id ?? null,
     name: facts.name,
-    name_fold: cutBytes(fold, maxFoldBytes),
+    name_fold: nameFold,
     display_name: displayName(prompt),
     prompt,
     prompt_fold: promptFold(prompt),
+    texts_bytes: Buffer.byteLength(prompt) + Buffer.byteLength(state?.message ?? '') + Buffer.byteLength(state?.uri ?? ''),
+    name_indexed: deleted ? Buffer.alloc(0) : nameFold,
     live: deleted ? 0 : 1,
     status,
     list_status: waiting ? status + waitingOffset : status,

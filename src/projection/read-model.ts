@@ -1,4 +1,5 @@
 import type { Database } from '../db/connection.ts';
+import { trigramsOf } from '../db/name-trigrams.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
 import { readTaskFacts } from './task-facts.ts';
 
@@ -21,6 +22,8 @@ export const taskColumns = [
   'display_name',
   'prompt',
   'prompt_fold',
+  'texts_bytes',
+  'name_indexed',
   'live',
   'status',
   'list_status',
@@ -128,6 +131,7 @@ export async function applyDifferences(database: Database, differences: readonly
   await removeRows(database, 'workspace_tasks', 'id', gone);
   const rows = differences.flatMap(({ rowDiffers, expected: { row } }) => (rowDiffers && row !== undefined ? [row] : []));
   await upsertRows(database, rows);
+  await indexNames(database, differences);
   const shared = differences.filter(({ aclDiffers }) => aclDiffers);
   await removeRows(
     database,
@@ -160,6 +164,28 @@ export async function projectWorkspaces(database: Database, ids: readonly Buffer
     changes.push(...(await applyDifferences(database, differences)));
   }
   return changes;
+}
+
+/** Makes the trigrams those of the names that rows say are indexed. */
+async function indexNames(database: Database, differences: readonly TaskDifference[]): Promise<void> {
+  const renamed = differences.filter(
+    ({ stored: { row: a }, expected: { row: b } }) =>
+      !isSame(a?.name_indexed, b?.name_indexed) || !isSame(a?.owner_id, b?.owner_id),
+  );
+  await removeTrigrams(
+    database,
+    renamed.flatMap(({ stored: { row } }) => trigramRows(row)),
+  );
+  await insertTrigrams(
+    database,
+    renamed.flatMap(({ expected: { row } }) => trigramRows(row)),
+  );
+}
+
+type TrigramRow = readonly [trigram: Buffer, ownerId: Buffer, taskId: Buffer];
+
+function trigramRows(row: ProjectedRow | undefined): TrigramRow[] {
+  return row === undefined ? [] : trigramsOf(row.name_indexed).map((trigram) => [trigram, row.owner_id, row.id]);
 }
 
 /** A copy: the whole row would keep its prompt in memory. */
@@ -239,6 +265,37 @@ async function insertAcl(database: Database, rows: readonly ProjectedAcl[]): Pro
     await database.raw(
       `insert into \`workspace_task_acl\` (${aclColumns.map((column) => `\`${column}\``).join(', ')}) values ?`,
       [values as never],
+    );
+  }
+}
+
+/** Trigrams in one statement. A name has some twelve. */
+const trigramsPerStatement = 1000;
+
+/** `insert into workspace_task_trigrams (…) values (…), … on duplicate key update …`: another version may have left some behind. */
+async function insertTrigrams(database: Database, rows: readonly TrigramRow[]): Promise<void> {
+  for (let from = 0; from < rows.length; from += trigramsPerStatement) {
+    await database.raw(
+      'insert into `workspace_task_trigrams` (`trigram`, `owner_id`, `task_id`) values ? on duplicate key update `trigram` = values(`trigram`)',
+      [rows.slice(from, from + trigramsPerStatement) as never],
+    );
+  }
+}
+
+/**
+ * Deletes each by its key:
+ *
+ *   delete s from (select ? as trigram, ? as owner_id, ? as task_id union all …) as gone
+ *   straight_join workspace_task_trigrams as s on s.trigram = gone.trigram and …
+ */
+async function removeTrigrams(database: Database, rows: readonly TrigramRow[]): Promise<void> {
+  for (let from = 0; from < rows.length; from += trigramsPerStatement) {
+    const part = rows.slice(from, from + trigramsPerStatement);
+    const gone = `select ? as \`trigram\`, ? as \`owner_id\`, ? as \`task_id\`${' union all select ?, ?, ?'.repeat(part.length - 1)}`;
+    await database.raw(
+      `delete \`s\` from (${gone}) as \`gone\` straight_join \`workspace_task_trigrams\` as \`s\` ` +
+        'on `s`.`trigram` = `gone`.`trigram` and `s`.`owner_id` = `gone`.`owner_id` and `s`.`task_id` = `gone`.`task_id`',
+      part.flat(),
     );
   }
 }

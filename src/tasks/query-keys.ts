@@ -53,14 +53,21 @@ export interface TaskTerms {
 /** Terms while they are being read. */
 export type TermsDraft = { -readonly [K in keyof TaskTerms]: TaskTerms[K] };
 
+/** What is wrong with the values of a key, and with which of them. */
+export interface Misreading {
+  readonly description: string;
+  /** The index of the value. */
+  readonly value: number;
+}
+
 /** A key of the query: how its values are read into the terms. */
 export interface QueryKey {
   /** Whether it may be given several times, and each value may be a list with commas. */
   readonly many: boolean;
   /** Whether a value may have `:` outside quotations, as times do. */
   readonly hasColons: boolean;
-  /** Reads the values, at least one, none of them empty. Returns what is wrong with them, if anything is. */
-  read(values: readonly [string, ...string[]], terms: TermsDraft): string | undefined;
+  /** Reads the values, at least one. Returns what is wrong with them, if anything is. */
+  read(values: readonly [string, ...string[]], terms: TermsDraft): Misreading | undefined;
   /** What the key means without a value. Most mean nothing then. */
   readonly byDefault?: (terms: TermsDraft) => void;
 }
@@ -102,14 +109,14 @@ export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey
   ['organization', single((value, terms) => void (terms.organization = toIdOrName(value)))],
   [
     'id',
-    list((values, terms) => {
-      const ids = values.map(parseLooseUuid);
-      const wrong = values.filter((_, index) => ids[index] === undefined);
-      if (wrong.length > 0)
-        return `has invalid values: ${wrong
-          .slice(0, 3)
-          .map((value) => `"${echo(value)}"`)
-          .join(', ')}`;
+    list((words, terms) => {
+      const ids = words.map(({ text }) => parseLooseUuid(text)); // also of an empty one, which is none, as in Coder
+      const wrong = words.filter((_, index) => ids[index] === undefined);
+      const [first] = wrong;
+      if (first !== undefined) {
+        const shown = wrong.slice(0, 3).map(({ text }) => `"${echo(text)}"`);
+        return { description: `has invalid values: ${shown.join(', ')}`, value: first.value };
+      }
       terms.ids = ids.filter((id) => id !== undefined);
       return undefined;
     }),
@@ -118,7 +125,13 @@ export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey
   ['phase', oneOf(phaseWords, (phase, terms) => void (terms.phase = phase))],
   ['state', oneOf(stateWords, (state, terms) => void (terms.state = state))],
   ['waiting', boolean((waiting, terms) => void (terms.waiting = waiting))],
-  ['has-agent', list((words, terms) => void (terms.agentStatuses = [...(terms.agentStatuses ?? []), ...words]))],
+  [
+    'has-agent',
+    list((words, terms) => {
+      terms.agentStatuses = [...(terms.agentStatuses ?? []), ...present(words).map(({ text }) => text)];
+      return undefined;
+    }),
+  ],
   [
     'healthy',
     boolean((healthy, terms) => {
@@ -156,11 +169,13 @@ function readGroup(value: string, terms: TermsDraft): string | undefined {
 }
 
 /** Parameters: `name` for its presence, `name=value` for its value. */
-function readParameters(values: readonly string[], terms: TermsDraft): string | undefined {
-  for (const value of values) {
-    const [name = '', given, ...more] = value.split('=');
-    if (more.length > 0) return `"${echo(value)}" can only contain 1 '='`;
-    if (given === '') return `"${echo(value)}" has an empty value: omit the '=' to match just on the parameter name`;
+function readParameters(words: readonly Word[], terms: TermsDraft): Misreading | undefined {
+  for (const { text, value } of present(words)) {
+    const [name = '', given, ...more] = text.split('=');
+    if (more.length > 0) return { description: `"${echo(text)}" can only contain 1 '='`, value };
+    if (given === '') {
+      return { description: `"${echo(text)}" has an empty value: omit the '=' to match just on the parameter name`, value };
+    }
     if (given === undefined) terms.parameterNames = [...(terms.parameterNames ?? []), name];
     else terms.parameterValues = [...(terms.parameterValues ?? []), [name, given]];
   }
@@ -168,24 +183,38 @@ function readParameters(values: readonly string[], terms: TermsDraft): string | 
 }
 
 function single(read: (value: string, terms: TermsDraft) => string | undefined | void): QueryKey {
-  return { many: false, hasColons: false, read: ([value], terms) => read(value, terms) ?? undefined };
+  return {
+    many: false,
+    hasColons: false,
+    read([text], terms) {
+      const description = read(text, terms) ?? undefined;
+      return description === undefined ? undefined : { description, value: 0 };
+    },
+  };
 }
 
-function list(read: (values: readonly string[], terms: TermsDraft) => string | undefined | void): QueryKey {
+/** A word of a list with commas, and the index of the value it is of. */
+interface Word {
+  readonly text: string;
+  readonly value: number;
+}
+
+function list(read: (words: readonly Word[], terms: TermsDraft) => Misreading | undefined): QueryKey {
   return {
     many: true,
     hasColons: false,
     read(values, terms) {
-      const words = values.flatMap((value) => value.split(',')).map((word) => word.trim());
-      if (words.length > maxListSize) return `has ${words.length} values, more than ${maxListSize}`;
-      return (
-        read(
-          words.filter((word) => word !== ''),
-          terms,
-        ) ?? undefined
-      );
+      const words = values.flatMap((list, value) => list.split(',').map((word) => ({ text: word.trim(), value })));
+      const tooMany = words[maxListSize];
+      if (tooMany === undefined) return read(words, terms);
+      return { description: `has ${words.length} values, more than ${maxListSize}`, value: tooMany.value };
     },
   };
+}
+
+/** The words that are not empty. */
+function present(words: readonly Word[]): Word[] {
+  return words.filter(({ text }) => text !== '');
 }
 
 function oneOf<Value>(words: ReadonlyMap<string, Value>, set: (value: Value, terms: TermsDraft) => void): QueryKey {

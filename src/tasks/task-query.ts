@@ -1,7 +1,7 @@
 import { echo, invalidArgument, type Violation } from '../errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import { type ParsedQuery, parseQuery, type QueryValue } from './query-grammar.ts';
-import { type OwnerTerm, type QueryKey, queryKeys, type TaskTerms, type TermsDraft } from './query-keys.ts';
+import { type Misreading, type OwnerTerm, type QueryKey, queryKeys, type TaskTerms, type TermsDraft } from './query-keys.ts';
 
 /** A page without a size has this many tasks, and no page has more than the maximum. */
 export const defaultPageSize = 25;
@@ -46,10 +46,9 @@ export function readTaskQuery(
   for (const [name, given] of values) {
     const key = queryKeys.get(name);
     const problem = key === undefined ? undefined : readKey(name, key, given, terms);
-    const position = at(given[1] ?? given[0]);
     if (key === undefined)
-      unknown.push({ field: echo(name), description: `"${echo(name)}" is not a valid query key${position}` });
-    else if (problem !== undefined) ofQuery.push({ field: name, description: problem + position });
+      unknown.push({ field: echo(name), description: `"${echo(name)}" is not a valid query key${at(given[0])}` });
+    else if (problem !== undefined) ofQuery.push({ field: name, description: problem.description + at(given[problem.value]) });
   }
   ofQuery.push(...unknown);
 
@@ -120,13 +119,15 @@ function at(value: QueryValue | undefined): string {
   return ` (at position ${value?.position ?? 0})`;
 }
 
-function readKey(name: string, key: QueryKey, given: readonly QueryValue[], terms: TermsDraft): string | undefined {
+function readKey(name: string, key: QueryKey, given: readonly QueryValue[], terms: TermsDraft): Misreading | undefined {
   const [first, ...more] = given.map(({ value }) => value);
   // An empty first value switches the key off whatever follows, as in Coder.
   if (first === undefined || first === '') {
     key.byDefault?.(terms);
     return undefined;
   }
-  if (!key.many && more.length > 0) return `"${name}" provided more than once, found ${given.length} times`;
+  if (!key.many && more.length > 0) {
+    return { description: `"${name}" provided more than once, found ${given.length} times`, value: 1 };
+  }
   return key.read([first, ...more], terms);
 }

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import type { TaskRow } from '../db/tables.ts';
-import { type ListOrder, type Position, positionOf, type TaskRepository } from '../db/task-repository.ts';
+import { type ListOrder, type Position, positionOf, rowsWithin, type TaskRepository } from '../db/task-repository.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { echo, invalidArgument, taskNotFound, type Violation } from '../errors.ts';
 import {
@@ -74,7 +74,13 @@ export function createTasksService(parts: {
     if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
 
     // One row more than the page shows whether there is a next page, without an empty last one.
-    const question = { filter, order, limit: query.pageSize + 1, ...(after === undefined ? {} : { after }) };
+    const question = {
+      filter,
+      order,
+      limit: query.pageSize + 1,
+      maxBytes: maxPageBytes,
+      ...(after === undefined ? {} : { after }),
+    };
     const [found, total] = await Promise.all([
       tasks.list(scope, question, call.signal),
       request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1, call.signal) : undefined,
@@ -141,23 +147,4 @@ function checkName(given: TaskName): TaskName {
   const [first, ...more] = violations;
   if (first !== undefined) throw invalidArgument([first, ...more]);
   return given;
-}
-
-/** Bytes of a task beside its long texts: ids, names, times and icons, at their longest, with their tags. */
-const otherBytes = 4096;
-
-/** How many rows fit into a page of so many bytes: at least one, so that every list ends. */
-function rowsWithin(rows: readonly TaskRow[], bytes: number): number {
-  let used = 0;
-  const fitting = rows.findIndex((row, index) => {
-    const { prompt, state_message: message, state_uri: uri, owner_avatar_url: avatar } = row;
-    used +=
-      otherBytes +
-      Buffer.byteLength(prompt) +
-      Buffer.byteLength(message) +
-      Buffer.byteLength(uri) +
-      Buffer.byteLength(avatar ?? '');
-    return used > bytes && index > 0;
-  });
-  return fitting === -1 ? rows.length : fitting;
 }

@@ -55,6 +55,7 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
     display_name: '',
     prompt: init.prompt ?? 'Do it',
     prompt_fold: Buffer.from((init.prompt ?? 'Do it').slice(0, 1000).toLowerCase()),
+    texts_bytes: Buffer.byteLength(init.prompt ?? 'Do it') + Buffer.byteLength(init.message ?? ''),
     live: init.deleted === true ? 0 : 1,
     status,
     list_status: status + (init.waiting === true ? 16 : 0),

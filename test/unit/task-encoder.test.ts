@@ -50,6 +50,7 @@ const rows: fc.Arbitrary<TaskRow> = fc.record({
   state_at: orNull(times),
   state_message: texts,
   state_uri: texts,
+  texts_bytes: fc.constant(0),
   favorite: fc.constantFrom(0, 1),
   dormant_at: orNull(times),
   created_at: times,

@@ -27,6 +27,7 @@ const row: TaskRow = {
   state_at: '2025-08-22 10:03:27.837842',
   state_message: 'Reading the code',
   state_uri: 'https://example.com/pull/1',
+  texts_bytes: 100,
   favorite: 1,
   sort_key: null,
   dormant_at: '2025-08-23 00:00:00.000001',

@@ -113,6 +113,25 @@ describe('keys', () => {
     expect(read({ query: 'name:"" name:foo' }).name).toBeUndefined();
   });
 
+  const id = '9e9b9475-0fc0-47b2-9170-a5b7b9a075ee';
+  test.each([
+    [`id:${id} id:x`, 'id', 40],
+    [`id:x id:${id} id:y`, 'id', 0],
+    [`id:${id} id:${id} id:x,y`, 'id', 80],
+    [`name:a id:${id} id:""`, 'id', 47],
+    ['param:a=1 param:b=', 'param', 10],
+    [`has-agent:a has-agent:"${','.repeat(200)}"`, 'has-agent', 12],
+    ['name:a name:b', 'name', 7],
+    ['status:nope', 'status', 0],
+    ['foo:a foo:b', 'foo', 0],
+  ])('an error says where the term stands that is wrong: %s', (query, field, position) => {
+    expect(refused({ query }).fields).toEqual([[field, expect.stringContaining(`(at position ${position})`)]]);
+  });
+
+  test.each(['id:","', `id:"${id},"`, `id:" ,${id}"`])('an id that is empty is none: %s', (query) => {
+    expect(refused({ query })).toMatchObject({ reason: 'INVALID_QUERY', fields: [['id', expect.stringContaining('""')]] });
+  });
+
   test('values keep what would be a wildcard elsewhere', () => {
     expect(read({ query: 'name:100%_\\' }).name).toBe('100%_\\');
   });
