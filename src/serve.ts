@@ -158,7 +158,7 @@ export async function serve(config: Config): Promise<void> {
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
     rateLimitOf: rateLimits(config, engine !== undefined),
-    isOverloaded: () => [database, replica?.database].some((one) => one !== undefined && longestWaitMs(one) > maxWaitMs),
+    isOverloaded: () => longestWaitMs(database) > maxWaitMs || replica?.isOverloaded() === true,
     log,
     registry,
     trace: tracing?.call,

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { DatabaseAddress } from '../config.ts';
 import type { Logger } from '../log.ts';
-import { closeDatabase, type Database, openDatabase, type PoolOptions } from './connection.ts';
+import { closeDatabase, type Database, longestWaitMs, openDatabase, type PoolOptions } from './connection.ts';
 
 /** What a replica is opened with. */
 export interface ReplicaOptions {
@@ -32,6 +32,10 @@ export interface Replica {
   stalenessMs(): number | undefined;
   /** Why it is not in use, or undefined when it is. */
   whyNot(): string | undefined;
+  /** Whether it answers, as far as can be said at the moment. */
+  answers(): boolean;
+  /** Whether more reads wait for it than it can answer in time. One that does not answer is not overloaded: it is left soon. */
+  isOverloaded(): boolean;
 }
 
 /** How often it is looked at, in milliseconds. It is also the least that can be said of how old a replica is. */
@@ -39,6 +43,12 @@ export const lookEveryMs = 500;
 
 /** How long a server may take for that, in milliseconds. A replica that takes longer is no help. */
 const lookLimitMs = 1000;
+
+/** After so many milliseconds without an answer to a look, it does not seem to answer. */
+const slowLookMs = 250;
+
+/** So many milliseconds a read waits for a connection to a replica that answers, at most: longer than it takes to see that it does not. */
+const overloadedMs = lookEveryMs + slowLookMs;
 
 /** How many looks in a row must have been good before a replica is used: one that comes and goes is worse than none. */
 const goodLooks = 2;
@@ -70,11 +80,14 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
   let running: Promise<void> | undefined;
   let seen: { readonly milliseconds: number; readonly at: number } | undefined;
   let good = 0;
+  let lookingSince: number | undefined;
   let inUse: AbortController | undefined;
   let reason: string | undefined = 'nobody has looked at it yet';
 
   const stalenessMs = (): number | undefined =>
     seen === undefined ? undefined : Math.max(0, seen.milliseconds + performance.now() - seen.at);
+
+  const answers = (): boolean => lookingSince === undefined || performance.now() - lookingSince < slowLookMs;
 
   const leave = (why: string): void => {
     good = 0;
@@ -90,8 +103,10 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
 
   async function look(): Promise<void> {
     const at = performance.now();
+    lookingSince = at;
     const beat = inTime(writeBeat(primary)).catch(() => undefined);
     const [here, there] = await Promise.all([beat, inTime(readLook(looks))]);
+    lookingSince = undefined;
     if (here !== undefined) {
       if (here.identity === null || there.identity?.equals(here.identity) !== true) {
         seen = undefined;
@@ -138,6 +153,8 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
     leave,
     stalenessMs,
     whyNot: () => reason,
+    answers,
+    isOverloaded: () => inUse !== undefined && answers() && longestWaitMs(database) > overloadedMs,
   };
 }
 
@@ -160,7 +177,7 @@ export function preferReplica<T extends object>(primary: T, copy: T, replica: Re
         if (found !== undefined) return found;
       } catch (error) {
         const left = args.some((arg) => arg instanceof AbortSignal && arg.aborted);
-        if (left || (!use.aborted && isSameAnywhere(error))) throw error;
+        if (left || (!use.aborted && replica.answers() && isSameAnywhere(error))) throw error;
         if (!use.aborted) replica.leave(error instanceof Error ? error.message : String(error));
         fellBack();
       }
