@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readConfig, variables } from '../../src/config.ts';
 import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
@@ -46,7 +47,24 @@ describe('every key of the query, and every word of theirs, is', () => {
   });
 });
 
-test.each(['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'])('every link of %s within the project leads somewhere', (name) => {
-  const links = [...read(name).matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, target]) => target ?? '');
-  for (const target of links) expect(existsSync(new URL(`../../${target}`, import.meta.url)), target).toBe(true);
+const pages = [
+  ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'],
+  ...readdirSync(new URL('../../docs', import.meta.url), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
+
+test.each(pages)('every link of %s within the project leads somewhere', (name) => {
+  const anchors = (page: string): string[] =>
+    [...page.matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
+      title
+        .toLowerCase()
+        .replaceAll(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    );
+  for (const [, target = '', anchor] of read(name).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)) {
+    const file = target === '' ? name : path.posix.join(path.posix.dirname(name), target);
+    expect(existsSync(new URL(`../../${file}`, import.meta.url)), target).toBe(true);
+    if (anchor !== undefined) expect(anchors(read(file)), file).toContain(anchor);
+  }
 });
