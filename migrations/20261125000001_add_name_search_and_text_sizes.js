@@ -1,5 +1,8 @@
 // @ts-check
 
+/** The version before can start on it: what it writes is as if nobody had indexed it yet. */
+export const compatible = true;
+
 /**
  * What makes parts of names fast to find, and pages of long prompts cheap to cut.
  *
