@@ -1,4 +1,4 @@
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, hash, timingSafeEqual } from 'node:crypto';
 
 /** The version of the format below, the first byte of each token. No page token begins with it, and no token is taken for the other. */
 const version = 129;
@@ -29,8 +29,10 @@ export interface ResumeTokens {
 }
 
 /**
- * A token is base64url(version, sequence, generation, rights, position, HMAC-SHA-256 over all of it, cut to 16 bytes). Its key is
- * derived from caller and query once a watch, since every message carries a token.
+ * A token is base64url(version, sequence, generation, rights, position, MAC). Its key is derived from caller and query once a watch,
+ * since every message carries a token.
+ *
+ * The MAC is SHA-256 over key and bytes, cut in half, without which it could be continued: it takes a quarter of the time of an HMAC.
  *
  * @param keys the key that signs, and older ones that are still accepted.
  */
@@ -41,7 +43,7 @@ export function createResumeTokens(
   const derive = (key: Buffer): Buffer =>
     createHmac('sha256', key).update(Buffer.of(version)).update(watch.callerId).update(watch.query).digest();
   const [key, ...older] = keys.map(derive) as [Buffer, ...Buffer[]];
-  const mac = (by: Buffer, bytes: Buffer): Buffer => createHmac('sha256', by).update(bytes).digest().subarray(0, macBytes);
+  const mac = (by: Buffer, bytes: Buffer): Buffer => hash('sha256', Buffer.concat([by, bytes]), 'buffer').subarray(0, macBytes);
   return {
     encode({ seq, generation, rights, listedTo }) {
       const head = Buffer.alloc(9, version);

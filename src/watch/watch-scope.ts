@@ -1,3 +1,4 @@
+import type { TaskPlace } from '../db/feed-repository.ts';
 import type { WatchedRow } from '../db/tables.ts';
 import type { TaskFilter } from '../db/task-filter.ts';
 import { readsTask, type Scope } from '../tasks/scope.ts';
@@ -12,6 +13,8 @@ export interface WatchScope {
   /** Tells it from others: with the same digest, the same tasks are shown. */
   readonly digest: Buffer;
   shows(row: WatchedRow): boolean;
+  /** Whether it may have shown a task that was there: by what is known of the past, which is less than a row. */
+  mayHaveShown(id: Buffer, place: TaskPlace): boolean;
 }
 
 /** Makes one of a scope and a filter. */
@@ -22,6 +25,12 @@ export function createWatchScope(scope: Scope, filter: TaskFilter | undefined): 
     filter,
     digest: digestOf(scope, filter),
     shows: (row) => matches(row) && readsTask(scope, row.id, row.owner_id, row.organization_id, row.readers),
+    mayHaveShown: (id, { ownerId, organizationId, readers }) =>
+      filter !== undefined &&
+      (filter.ownerId?.equals(ownerId) ?? true) &&
+      (filter.organizationId?.equals(organizationId) ?? true) &&
+      (filter.ids?.some((one) => one.equals(id)) ?? true) &&
+      readsTask(scope, id, ownerId, organizationId, readers),
   };
 }
 

@@ -81,12 +81,13 @@ export class WatchStream {
     this.#watch = watch;
 
     if (isNew || point.listedTo !== undefined) yield* this.#initialState(watch, point.listedTo);
-    // What happened since, until the reader of the feed is where this watch is.
+    // What happened since, at least up to when this began, until the reader of the feed is where this watch is.
     for (;;) {
       const position = await feed.position();
       if (position.generation !== at.generation || position.floorSeq > watch.seq) throw expired();
-      if (position.seq > watch.seq) {
-        watch.offer(await readChanges(feedRepository, watch.seq, position.seq, watch.parameterNames));
+      const upTo = Math.max(position.seq, at.seq); // the reader may be a moment behind
+      if (upTo > watch.seq) {
+        watch.offer(await readChanges(feedRepository, watch.seq, upTo, watch.parameterNames));
         yield* this.#backlog(watch);
       } else if (feed.join(watch, { ...position, seq: watch.seq })) break;
     }

@@ -1,5 +1,4 @@
 import type { WatchedRow } from '../db/tables.ts';
-import { readsTask, type Scope } from '../tasks/scope.ts';
 import type { ChangedTask, Changes } from './changes.ts';
 import type { FeedListener } from './task-feed.ts';
 import { ToldTasks } from './told-tasks.ts';
@@ -25,8 +24,8 @@ export class Watch implements FeedListener {
   readonly parameterNames: readonly string[];
   readonly told: ToldTasks;
   #shown: WatchScope;
-  /** What the client could read a moment ago, when that was something else. */
-  #formerScope: Scope | undefined;
+  /** What it showed before, when that was something else. */
+  #former: WatchScope | undefined;
   #seq: number;
   #lost = false;
   readonly #backlog = new Map<string, { readonly change: ChangedTask; readonly removed: boolean }>();
@@ -103,7 +102,7 @@ export class Watch implements FeedListener {
 
   /** Shows something else from here on. What waits is judged anew; the rest is the business of who calls. */
   turnTo(shown: WatchScope): void {
-    this.#formerScope = this.#shown.scope;
+    this.#former = this.#shown;
     this.#shown = shown;
     const waiting = [...this.#backlog.values()];
     this.#backlog.clear();
@@ -119,7 +118,7 @@ export class Watch implements FeedListener {
   #judge(change: ChangedTask): void {
     const { key, row } = change;
     if (row !== undefined && this.shows(row)) this.#queue(change, false);
-    else if (this.told.has(key) ?? this.#couldRead(change)) this.#queue(change, true);
+    else if (this.told.has(key) ?? this.#mayHaveShown(change)) this.#queue(change, true);
   }
 
   #queue(change: ChangedTask, removed: boolean): void {
@@ -137,11 +136,8 @@ export class Watch implements FeedListener {
     if (!present.removed) this.#backlogLength -= present.change.length;
   }
 
-  /** Whether the client could read the task before it changed: nobody learns of the end of what was never theirs to see. */
-  #couldRead({ id, before }: ChangedTask): boolean {
-    const scopes = this.#formerScope === undefined ? [this.#shown.scope] : [this.#shown.scope, this.#formerScope];
-    return before.some((place) =>
-      scopes.some((scope) => readsTask(scope, id, place.ownerId, place.organizationId, place.readers)),
-    );
+  /** Whether the client may have the task: nobody learns of the end of what was never theirs to see. */
+  #mayHaveShown({ id, before }: ChangedTask): boolean {
+    return before.some((place) => this.#shown.mayHaveShown(id, place) || this.#former?.mayHaveShown(id, place) === true);
   }
 }
