@@ -56,7 +56,10 @@ const environment = z.object({
   PROJECTOR: flag.default(true),
   DATA_DIR: z.string().default('.data'),
   CACHE_DIR: z.string().default('.cache'),
-  HOST: z.string().optional(),
+  HOST: z
+    .string()
+    .refine(isHost, 'must be an address or a name of this machine, such as 127.0.0.1, or 0.0.0.0 for all')
+    .optional(),
   GRPC_PORT: integer(0, 65535).default(50051),
   WEB_PORT: integer(0, 65535).default(8080),
   OPS_PORT: integer(0, 65535).default(9090),
@@ -183,6 +186,11 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
     ...(ssl === 'true' ? { ssl: 'verify' as const } : ssl === 'no-verify' ? { ssl: 'no-verify' as const } : {}),
     ...(ca === undefined ? {} : { ca }),
   };
+}
+
+/** Whether a text is an IP address, or could be the name of a host. */
+function isHost(text: string): boolean {
+  return isIP(text) !== 0 || (/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/i.test(text) && !/^[\d.]+$/.test(text));
 }
 
 /** Whether a text is an origin the way browsers send it: scheme, host, and port if it is not the scheme's own. */

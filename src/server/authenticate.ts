@@ -1,17 +1,19 @@
 import { hash as digest, timingSafeEqual } from 'node:crypto';
+import type { ConnectError } from '@connectrpc/connect';
 import { LRUCache } from 'lru-cache';
 import { type ApiKeyRepository, hashSecret, parseSessionToken } from '../db/api-key-repository.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { unauthenticated } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Caller } from '../tasks/caller.ts';
+import { createTokenMisses, type TokenMisses } from './token-misses.ts';
 import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
 
 /** Reads a header of the call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
 export type HeaderReader = (name: string) => string | undefined;
 
 /** Finds out who calls. @throws {ConnectError} UNAUTHENTICATED, with one message for everything that can be wrong. */
-export type Authenticate = (header: HeaderReader) => Promise<Caller>;
+export type Authenticate = (header: HeaderReader, peer?: string) => Promise<Caller>;
 
 /** Verified callers remembered at once; the ones used longest ago are forgotten first. */
 const maxRemembered = 10_000;
@@ -38,6 +40,7 @@ export interface AuthenticateOptions {
   readonly log?: Logger;
   /** Checks JSON Web Tokens; without it they are no tokens. */
   readonly verifyJwt?: VerifyJwt | undefined;
+  readonly misses?: TokenMisses;
 }
 
 /**
@@ -54,19 +57,28 @@ export interface AuthenticateOptions {
 export function createAuthenticate(
   keys: ApiKeyRepository,
   rememberSeconds: number,
-  { log, verifyJwt }: AuthenticateOptions = {},
+  { log, verifyJwt, misses = createTokenMisses() }: AuthenticateOptions = {},
 ): Authenticate {
   // By the hash of the token, so that a dump of the memory holds no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
+  // Those that were good once are always looked up: whoever makes tokens up behind the same proxy does not lock them out.
+  const onceGood = new LRUCache<string, true>({ max: maxRemembered });
   const underWay = new Map<string, Promise<Caller>>();
 
   const remember = (hash: string, caller: Caller, expiresInMs: number): Caller => {
     const ttl = Math.min(rememberSeconds * 1000, expiresInMs);
     if (ttl > 0) remembered.set(hash, caller, { ttl });
+    onceGood.set(hash, true);
     return caller;
   };
 
-  const verify = async (token: Token, hash: string): Promise<Caller> => {
+  const missed = (hash: string, peer: string): ConnectError => {
+    misses.count(peer);
+    onceGood.delete(hash);
+    return unauthenticated();
+  };
+
+  const verify = async (token: Token, hash: string, peer: string): Promise<Caller> => {
     if (token.kind === 'jwt') {
       if (verifyJwt === undefined) throw unauthenticated();
       const { caller, expiresAt } = await verifyJwt(token.text);
@@ -74,11 +86,13 @@ export function createAuthenticate(
     }
     // The form is checked before the database is asked: most of what is no token costs nothing.
     const parts = parseSessionToken(token.text);
-    const key = parts === undefined ? undefined : await keys.find(parts.id);
-    if (parts === undefined || key === undefined) throw unauthenticated();
+    if (parts === undefined) throw unauthenticated();
+    if (!onceGood.has(hash)) misses.check(peer);
+    const key = await keys.find(parts.id);
+    if (key === undefined) throw missed(hash, peer);
     const secret = hashSecret(parts.secret);
     const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
-    if (!matches || key.expired || key.userStatus === 'suspended') throw unauthenticated();
+    if (!matches || key.expired || key.userStatus === 'suspended') throw missed(hash, peer);
     if (key.useIsDue) {
       keys
         .noteUse(parts.id)
@@ -98,7 +112,7 @@ export function createAuthenticate(
     return remember(hash, caller, key.expiresInMs);
   };
 
-  return (header) => {
+  return (header, peer = '') => {
     const token = tokenOf(header);
     if (token === undefined) return Promise.reject(unauthenticated());
     const hash = digest('sha256', token.text, 'base64');
@@ -106,7 +120,7 @@ export function createAuthenticate(
     if (known !== undefined) return Promise.resolve(known);
     const present = underWay.get(hash);
     if (present !== undefined) return present;
-    const verification = verify(token, hash).finally(() => underWay.delete(hash));
+    const verification = verify(token, hash, peer).finally(() => underWay.delete(hash));
     underWay.set(hash, verification);
     return verification;
   };

@@ -229,7 +229,7 @@ export class RunningCall implements Call {
   }
 
   async reauthenticate(): Promise<Caller> {
-    this.caller = await this.#chain.authenticate(this.#incoming.header);
+    this.caller = await this.#chain.authenticate(this.#incoming.header, this.#incoming.peer);
     return this.caller;
   }
 
@@ -349,7 +349,7 @@ export class RunningCall implements Call {
       this.#admitted = true;
       this.#chain.admitted += 1;
     }
-    this.caller = await this.#chain.authenticate(this.#incoming.header);
+    this.caller = await this.#chain.authenticate(this.#incoming.header, this.#incoming.peer);
     this.#goOn();
     const limit = this.#chain.rateLimitOf?.(this.#incoming.protocol);
     if (limit === undefined || liftsRateLimit(this.caller, this.#incoming.header)) return;

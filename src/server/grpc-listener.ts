@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { ServerHttp2Stream } from 'node:http2';
 import { createServer, type Socket } from 'node:net';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
 import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
@@ -9,46 +10,65 @@ import { canceled, deadlineExceeded, internal, requestTooLarge, unreadableReques
 import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
 import type { CallChain, Incoming, Route, RunningCall } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
-import { sessionLimits } from './http2-sessions.ts';
-import { maxRequestBytes, tcpKeepAlive } from './limits.ts';
+import { tellHttpVersion } from './http-version.ts';
+import { cutWhenStalled, type SessionLimits, sessionLimits } from './http2-sessions.ts';
+import { greetingMs, maxConnections, maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from './method.ts';
 
-const options: grpc.ServerOptions = {
+const optionsWith = (limits: SessionLimits): grpc.ServerOptions => ({
   'grpc.max_receive_message_length': maxRequestBytes,
   // Pages end before 3 MiB by themselves; a larger single task shall reach clients that allow it.
   'grpc.max_send_message_length': -1,
   // Watching streams stay open, and a mesh may carry those of many clients on one connection. Beyond, calls wait at the client.
   'grpc.max_concurrent_streams': 1000,
-  'grpc.max_connection_idle_ms': sessionLimits.idle,
-  'grpc.max_connection_age_ms': sessionLimits.age,
-  'grpc.max_connection_age_grace_ms': sessionLimits.ageGrace,
+  'grpc.max_connection_idle_ms': limits.idle,
+  'grpc.max_connection_age_ms': limits.age,
+  'grpc.max_connection_age_grace_ms': limits.ageGrace,
   // Its statistics would cost each call and nothing here serves them.
   'grpc.enable_channelz': 0,
-};
+});
 
 /** gRPC over HTTP/2, by grpc-js: over TLS when there are certificates, else in clear text. */
-export function createGrpcListener(methods: readonly Method[], chain: CallChain, certificates?: Certificates): Listener {
+export function createGrpcListener(
+  methods: readonly Method[],
+  chain: CallChain,
+  certificates?: Certificates,
+  limits: SessionLimits = sessionLimits,
+): Listener {
   // The library prints metadata it cannot parse, which may be a mistyped token.
   if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
 
   const routes = new Map(methods.map((method) => [pathOf(method), chain.route(method)]));
-  const server = new grpc.Server({ ...options, interceptors: [answerFaultsOf(routes)] });
+  const server = new grpc.Server({ ...optionsWith(limits), interceptors: [answerFaultsOf(routes, limits)] });
   allowCancellations(server);
   for (const [path, route] of routes) register(server, path, route);
 
   // The port is our own, so that a busy one is told like those of the other listeners, and TLS is the same on all.
   const connections = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
+  const unknown = new Set<Socket>();
   const accept = (socket: Socket): void => {
     socket.on('error', () => {}); // a client that hangs up; its calls learn it from the closed stream
-    connections.injectConnection(socket);
+    if (certificates !== undefined) {
+      connections.injectConnection(socket); // whoever is through the handshake is there
+      return;
+    }
+    // The library would wait for a silent one, and answer HTTP/1.1 with bytes that its client cannot read.
+    unknown.add(socket);
+    socket.once('close', () => unknown.delete(socket));
+    tellHttpVersion(socket, greetingMs, (version) => {
+      unknown.delete(socket);
+      if (version === 2) connections.injectConnection(socket);
+      else socket.destroy();
+    });
   };
   const tcp = { noDelay: true, ...tcpKeepAlive };
   const port =
     certificates === undefined
       ? createServer(tcp, accept)
-      : createTlsServer({ ...tcp, ...certificates.options, ALPNProtocols: ['h2'] }, accept);
+      : createTlsServer({ ...tcp, ...certificates.options, ALPNProtocols: ['h2'], handshakeTimeout: greetingMs }, accept);
+  port.maxConnections = maxConnections;
   if (port instanceof TlsServer) certificates?.follow(port);
   port.prependListener('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -62,6 +82,7 @@ export function createGrpcListener(methods: readonly Method[], chain: CallChain,
       const closed = once(port, 'close');
       port.close();
       server.tryShutdown(() => {});
+      for (const socket of unknown) socket.destroy();
       await closed;
     },
 
@@ -109,10 +130,13 @@ const entered = new WeakMap<grpc.Metadata, RunningCall>();
  * The library writes such a status from below all interceptors: only in the call's own method can it be changed. A status of the
  * chain always has metadata, and one of the library never.
  */
-function answerFaultsOf(routes: ReadonlyMap<string, Route>): grpc.ServerInterceptor {
+function answerFaultsOf(routes: ReadonlyMap<string, Route>, limits: SessionLimits): grpc.ServerInterceptor {
   return ({ path }, call) => {
     const route = routes.get(path);
     if (route === undefined) throw new Error(`${path} has no route`);
+    // The library has no limit for clients that stop in the middle.
+    const { stream } = call as unknown as { stream?: ServerHttp2Stream };
+    if (stream !== undefined) cutWhenStalled(stream, limits.stalled);
     const start = call.start.bind(call);
     const sendStatus = call.sendStatus.bind(call);
     let metadata = new grpc.Metadata();

@@ -10,7 +10,7 @@ export type HttpResponse = ServerResponse | Http2ServerResponse;
 export const httpLimits = {
   // Enough for the slowest network, too little to hold connections open by sending a byte now and then.
   headersTimeout: 10_000,
-  // A request with its body. The largest is 4 MiB.
+  // A request with its body, which is at most 64 KiB.
   requestTimeout: 30_000,
   // How late the two above may be noticed. Node's default, 30 s, would triple the first.
   connectionsCheckingInterval: 2000,

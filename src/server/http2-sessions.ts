@@ -1,4 +1,4 @@
-import type { Http2Server, ServerHttp2Session } from 'node:http2';
+import { constants, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 
 /** How long connections may last, in milliseconds. */
 export interface SessionLimits {
@@ -8,10 +8,23 @@ export interface SessionLimits {
   readonly age: number;
   /** Calls that run longer than that are cut so much later. */
   readonly ageGrace: number;
+  /** A call is cut when for so long its request did not get whole, or its answer was not taken. */
+  readonly stalled: number;
 }
 
 /** The same on the gRPC port and on the web port. */
-export const sessionLimits: SessionLimits = { idle: 15 * 60_000, age: 30 * 60_000, ageGrace: 60_000 };
+export const sessionLimits: SessionLimits = { idle: 15 * 60_000, age: 30 * 60_000, ageGrace: 60_000, stalled: 60_000 };
+
+/**
+ * Cuts a call whose client does not go on: one that sends its request too slowly, or does not take the answer, which waits in
+ * memory. A stream that has nothing to say at the moment is not touched.
+ */
+export function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
+  stream.setTimeout(milliseconds, () => {
+    if (stream.writableLength > 0 || !stream.headersSent) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    else stream.setTimeout(milliseconds);
+  });
+}
 
 /** Ends idle and old HTTP/2 connections of a server, which Node leaves to the program, and can ask all of them to leave. */
 export function keepHttp2Sessions(server: Http2Server, limits: SessionLimits = sessionLimits): { close(): void } {
@@ -23,6 +36,7 @@ export function keepHttp2Sessions(server: Http2Server, limits: SessionLimits = s
     }, limits.idle).unref();
     session.on('stream', (stream) => {
       calls += 1;
+      cutWhenStalled(stream, limits.stalled);
       stream.once('close', () => {
         calls -= 1;
         if (calls === 0) idle.refresh();

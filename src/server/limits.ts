@@ -1,5 +1,14 @@
-/** Largest request, before and after decompression: 4 MiB, gRPC's own default. The longest valid one is some kilobytes. */
-export const maxRequestBytes = 4 * 1024 * 1024;
+/**
+ * Largest request, before and after decompression. The longest valid one is some kilobytes. It is kept until it is whole, over gRPC
+ * also for those who have no token: 1000 at a time at gRPC's own limit of 4 MiB would be four gigabytes for one connection.
+ */
+export const maxRequestBytes = 64 * 1024;
+
+/** Connections that a port takes; more are closed at once. An idle one costs 45 to 65 kB: all of them fit into memory. */
+export const maxConnections = 2000;
+
+/** How long a client may take for the first bytes, or for the handshake of TLS, in milliseconds: the slowest network is faster. */
+export const greetingMs = 10_000;
 
 /**
  * Unary calls that are worked on at once; more are refused with OVERLOADED. At a thousand or more a second, which one process

@@ -110,6 +110,7 @@ export function createServer(parts: ServerParts): Server {
     origins: parts.webOrigins,
     coderJson,
     page,
+    log: parts.log,
     certificates: parts.certificates,
   });
   const ops = createOpsListener(readiness, registry);

@@ -7,6 +7,7 @@ import type { TLSSocket } from 'node:tls';
 import { createConnectRouter } from '@connectrpc/connect';
 import type { UniversalHandler } from '@connectrpc/connect/protocol';
 import { compressionGzip, universalResponseToNodeResponse } from '@connectrpc/connect-node';
+import type { Logger } from 'pino';
 import { type CoderJson, sendAnswer } from '../coder/coder-json.ts';
 import type { CallChain, Route } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
@@ -15,7 +16,7 @@ import { dropForeignCookies } from './foreign-cookies.ts';
 import { type HttpRequest, type HttpResponse, httpLimits, pathOf, protect, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
-import { maxRequestBytes, tcpKeepAlive } from './limits.ts';
+import { greetingMs, maxConnections, maxRequestBytes, tcpKeepAlive } from './limits.ts';
 import type { Listener } from './listener.ts';
 import type { Method } from './method.ts';
 import type { Page } from './page.ts';
@@ -23,8 +24,14 @@ import { sendWhole, toUniversal } from './universal-http.ts';
 import { WebCall } from './web-call.ts';
 
 const http2Limits: Http2Options = {
-  // As on the gRPC port.
-  settings: { maxConcurrentStreams: 1000 },
+  // As on the gRPC port, and as over HTTP/1.1.
+  settings: { maxConcurrentStreams: 1000, maxHeaderListSize: httpLimits.maxHeaderSize },
+  // Node's own, said here because they are relied on: more headers refuse the call, and a client that breaks the protocol so often,
+  // or opens so many calls over the limit, or sends so many settings in a frame, loses its connection.
+  maxHeaderListPairs: 128,
+  maxSessionInvalidFrames: 1000,
+  maxSessionRejectedStreams: 100,
+  maxSettings: 32,
   streamResetBurst: 10_000,
   streamResetRate: 1000,
   // Megabytes a connection may hold. Node's default of 10 is less than four of the largest pages.
@@ -42,6 +49,8 @@ export interface WebParts {
   readonly coderJson?: CoderJson;
   /** Answers the paths of the page. */
   readonly page?: Page | undefined;
+  /** Told of our own faults outside of calls. */
+  readonly log?: Logger;
   /** With what it speaks TLS. */
   readonly certificates?: Certificates | undefined;
 }
@@ -53,7 +62,7 @@ export interface WebParts {
 export function createWebListener(
   methods: readonly Method[],
   chain: CallChain,
-  { origins = [], coderJson = () => undefined, page = () => false, certificates }: WebParts = {},
+  { origins = [], coderJson = () => undefined, page = () => false, log, certificates }: WebParts = {},
 ): Listener {
   const routes = createRoutes(methods, chain);
   const answerCors = createCors(origins);
@@ -96,14 +105,22 @@ export function createWebListener(
   const onRequest = (request: HttpRequest, response: HttpResponse): void => {
     request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
     response.on('error', () => {});
-    serve(request, response).catch(() => response.destroy()); // it could not be written, and there is nobody to tell
+    serve(request, response).catch((error: unknown) => {
+      // An answer that its client did not wait for is no fault.
+      if (!response.destroyed && !response.closed) log?.error({ err: error }, 'a request on the web port could not be answered');
+      response.destroy();
+    });
   };
 
   const http = { ...httpLimits, ...tcpKeepAlive };
   const http1 =
     certificates === undefined
       ? createServer(http, onRequest)
-      : createHttpsServer({ ...http, ...certificates.options, ALPNProtocols: ['h2', 'http/1.1'] }, onRequest);
+      : createHttpsServer(
+          { ...http, ...certificates.options, ALPNProtocols: ['h2', 'http/1.1'], handshakeTimeout: greetingMs },
+          onRequest,
+        );
+  http1.maxConnections = maxConnections;
   const http2 = createHttp2Server(http2Limits, onRequest);
   const sessions = keepHttp2Sessions(http2);
   const sockets = new Set<Socket>();
@@ -135,7 +152,7 @@ export function createWebListener(
       unknown.add(socket);
       socket.on('error', () => {}); // reset before or after its first bytes: nobody is left to care
       socket.once('close', () => unknown.delete(socket));
-      tellHttpVersion(socket, httpLimits.headersTimeout, (version) => {
+      tellHttpVersion(socket, greetingMs, (version) => {
         unknown.delete(socket);
         serveHttp(socket, version);
       });

@@ -1,10 +1,13 @@
-import { Code } from '@connectrpc/connect';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/db/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
+import { reasonOf } from '../../src/errors.ts';
+import { RetryInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { createAuthenticate, type HeaderReader } from '../../src/server/authenticate.ts';
+import { createTokenMisses } from '../../src/server/token-misses.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
@@ -51,6 +54,35 @@ describeOnEngines('session tokens', (engine) => {
     const [row] = await database('api_keys').where('api_keys.id', id);
     expect(row).toMatchObject({ user_id: userId, scope: 'all', login_type: 'token', lifetime_seconds: 3600 });
     expect(JSON.stringify(row)).not.toContain(secret);
+  });
+
+  test('of tokens that are none so many are looked up, for each address and altogether, and good ones all the same', async () => {
+    const looked: string[] = [];
+    const counting = { ...keys, find: (id: string) => keys.find(looked.push(id) > 0 ? id : '') };
+    const misses = createTokenMisses({ perPeer: 5, altogether: 8 });
+    const check = createAuthenticate(counting, 0, { misses });
+    const other = await make('developer');
+    const reasonFor = async (one: string, peer: string): Promise<string | undefined> => {
+      try {
+        await check(bearing(one), peer);
+        return 'good';
+      } catch (error) {
+        if (!(error instanceof ConnectError)) throw error;
+        const retries = error.findDetails(RetryInfoSchema).length;
+        return reasonOf(error) + (retries > 0 ? ', may retry' : '');
+      }
+    };
+    const madeUp = (i: number): string => `${String(i).padStart(10, 'a')}-${'b'.repeat(22)}`;
+    expect(await reasonFor(token, '10.0.0.1:1000')).toBe('good');
+    for (let i = 0; i < 5; i++) expect(await reasonFor(madeUp(i), `10.0.0.1:${i}`)).toBe('UNAUTHENTICATED');
+    const before = looked.length;
+    for (let i = 5; i < 9; i++) expect(await reasonFor(madeUp(i), `10.0.0.1:${i}`)).toBe('RATE_LIMITED, may retry');
+    expect(await reasonFor(other, '10.0.0.1:9')).toBe('RATE_LIMITED, may retry'); // it was never seen to be good
+    expect(looked.length).toBe(before);
+    expect(await reasonFor(token, '10.0.0.1:10')).toBe('good');
+    expect(await reasonFor(other, '10.0.0.2:10')).toBe('good');
+    for (let i = 0; i < 3; i++) expect(await reasonFor(madeUp(i), '[::2]:1')).toBe('UNAUTHENTICATED');
+    expect(await reasonFor(madeUp(1), '10.0.0.3:1')).toBe('RATE_LIMITED, may retry');
   });
 
   test('tells who calls, with all roles and memberships', async () => {

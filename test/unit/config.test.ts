@@ -89,6 +89,14 @@ describe('ports and origins', () => {
     expect(readConfig({ GRPC_PORT: '0', WEB_PORT: '0', OPS_PORT: '0' }).OPS_PORT).toBe(0);
   });
 
+  test.each(['127.0.0.1', '0.0.0.0', '::', '::1', 'localhost', 'node-1.example.com'])('%s is a host', (host) => {
+    expect(readConfig({ HOST: host }).HOST).toBe(host);
+  });
+
+  test.each(['127.0.0', '256.1.1.1', '127.0.0.1:80', '[::1]', 'a b', 'http://a', '-a', 'a/b'])('%s is no host', (host) => {
+    expect(() => readConfig({ HOST: host })).toThrow('HOST: must be an address or a name of this machine');
+  });
+
   test('origins are as browsers send them', () => {
     const origins = 'https://app.example.com, http://localhost:5173';
     expect(readConfig({ WEB_ORIGINS: origins }).WEB_ORIGINS).toEqual(['https://app.example.com', 'http://localhost:5173']);

@@ -28,6 +28,7 @@ import {
   TasksService,
   WatchTasksRequestSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { maxRequestBytes } from '../../src/server/limits.ts';
 import { type ListClient, listClients, makeGrpcClient } from '../support/clients.ts';
 import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
 
@@ -372,9 +373,9 @@ describe('JSON that is no request', () => {
   });
 });
 
-describe('a body over 4 MiB', () => {
-  const over = Buffer.alloc(4 * 1024 * 1024 + 10, 0x61);
-  const message = Buffer.concat([Buffer.from([0x1a, 0x80, 0x80, 0x80, 0x02]), over.subarray(0, 4 * 1024 * 1024)]);
+describe('a body over 64 KiB', () => {
+  const over = Buffer.alloc(maxRequestBytes + 10, 0x61);
+  const message = Buffer.concat([Buffer.from([0x1a, 0x80, 0x80, 0x04]), over.subarray(0, maxRequestBytes)]);
 
   test.each([
     ['', message, {}],
@@ -407,8 +408,8 @@ describe('a body over 4 MiB', () => {
     expect(text).toContain('grpc-status-details-bin: ');
   });
 
-  test('of exactly 4 MiB is read', async () => {
-    const query = 'a'.repeat(4 * 1024 * 1024 - 12);
+  test('of exactly 64 KiB is read', async () => {
+    const query = 'a'.repeat(maxRequestBytes - 12);
     const response = await post('ListTasks', 'application/json', `{"query":"${query}"}`);
     expect(response.status).toBe(200);
   });

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { keepHttp2Sessions, type SessionLimits } from '../../src/server/http2-sessions.ts';
 
 const never = 60_000;
-const limits: SessionLimits = { idle: never, age: never, ageGrace: never };
+const limits: SessionLimits = { idle: never, age: never, ageGrace: never, stalled: never };
 
 let server: Http2Server;
 let sessions: ServerHttp2Session[];

@@ -7,12 +7,26 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { createClient, type Transport } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ListTasksRequestSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { createCallChain } from '../../src/server/call-chain.ts';
+import { createCallMetrics } from '../../src/server/call-metrics.ts';
 import { httpLimits } from '../../src/server/http.ts';
 import { tellHttpVersion } from '../../src/server/http-version.ts';
+import { listen } from '../../src/server/listener.ts';
+import { createWebListener } from '../../src/server/web-listener.ts';
 import { makeGrpcClient } from '../support/clients.ts';
-import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
+import {
+  authenticateForTests,
+  goodToken,
+  type LogLine,
+  signedIn,
+  startTestServer,
+  type TestServer,
+  until,
+} from '../support/test-server.ts';
 
 const allowed = 'https://tasks.example.com';
 let server: TestServer;
@@ -582,4 +596,17 @@ test('many calls that are canceled at once do not end the connection', async () 
     expect(problems).toEqual([]);
     session.destroy();
   }
+});
+
+test('a fault of ours outside of calls is logged, and its connection does not hang', async () => {
+  const lines: LogLine[] = [];
+  const log = pino({ base: null }, { write: (line) => void lines.push(JSON.parse(line) as LogLine) });
+  const chain = createCallChain({ authenticate: authenticateForTests, log, metrics: createCallMetrics(new Registry()) });
+  const broken = createWebListener([], chain, { log, coderJson: () => Promise.reject(new Error('a bug')) });
+  const address = await listen(broken.port, '127.0.0.1', 0, 'WEB_PORT');
+  await expect(fetch(`http://${address}/anything`)).rejects.toThrow('fetch failed');
+  expect(lines).toMatchObject([{ level: 50, err: { message: 'a bug' } }]);
+  const drained = broken.drain();
+  broken.destroy();
+  await drained;
 });

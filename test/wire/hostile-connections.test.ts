@@ -1,0 +1,259 @@
+import { once } from 'node:events';
+import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { create } from '@bufbuild/protobuf';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type ListTasksResponse, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { createCallChain } from '../../src/server/call-chain.ts';
+import { createCallMetrics } from '../../src/server/call-metrics.ts';
+import { createGrpcListener } from '../../src/server/grpc-listener.ts';
+import { sessionLimits } from '../../src/server/http2-sessions.ts';
+import { maxConnections } from '../../src/server/limits.ts';
+import { type Listener, listen } from '../../src/server/listener.ts';
+import { unary } from '../../src/server/method.ts';
+import { makeGrpcClient } from '../support/clients.ts';
+import { authenticateForTests, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
+
+const ports = ['grpc', 'web'] as const;
+type Port = (typeof ports)[number];
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await startTestServer();
+});
+afterAll(() => server.stop());
+
+/** A connection without a library, on which nothing is read until somebody listens. */
+async function open(port: Port): Promise<Socket> {
+  const [host = '', number] = server[port].split(':');
+  const socket = connect(Number(number), host);
+  socket.on('error', () => {}); // it is reset
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** Resolves when it is closed, whether or not with an error. */
+function closing(one: Socket | ClientHttp2Session): Promise<'closed'> {
+  return new Promise((resolve) => {
+    one.once('close', () => resolve('closed'));
+  });
+}
+
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+
+function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head[3] = type;
+  head[4] = flags;
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+const settings = frame(4, 0, 0, Buffer.alloc(0));
+
+/** Whether others are served meanwhile. */
+async function answers(port: Port): Promise<boolean> {
+  const client = makeGrpcClient(server[port]);
+  try {
+    const { message } = await client.unary(
+      TasksService.method.listTasks,
+      { pageSize: 7 },
+      { headers: signedIn, timeoutMs: 10_000 },
+    );
+    return message.count === 7;
+  } finally {
+    client.close();
+  }
+}
+
+function drained(socket: Socket): Promise<'drained'> {
+  return new Promise((resolve) => {
+    socket.once('drain', () => resolve('drained'));
+  });
+}
+
+/** Writes without end and without reading, until the other end has had enough. Returns how many megabytes that took. */
+async function flood(socket: Socket, chunk: Buffer, mostMegabytes = 64): Promise<number> {
+  const closed = closing(socket);
+  let written = 0;
+  while (!socket.destroyed && written < mostMegabytes * 2 ** 20) {
+    written += chunk.length;
+    if (socket.write(chunk)) continue;
+    const what = await Promise.race([drained(socket), closed, sleep(5000, 'stuck')]);
+    if (what === 'stuck') break; // the server does not read any more: it is the client that has to wait
+  }
+  return written / 2 ** 20;
+}
+
+describe.each(ports)('on the port %s', (port) => {
+  test('calls that are opened and canceled by the ten thousand cost their connection, and others nothing', async () => {
+    const session = connectHttp2(`http://${server[port]}`);
+    session.on('error', () => {});
+    const gone = closing(session);
+    let opened = 0;
+    while (!session.destroyed && !session.closed && opened < 60_000) {
+      for (let i = 0; i < 500 && !session.destroyed && !session.closed; i++, opened++) {
+        const stream = session.request({
+          ':method': 'POST',
+          ':path': '/tasks.v1.TasksService/ListTasks',
+          'content-type': 'application/grpc',
+        });
+        stream.on('error', () => {});
+        stream.close(constants.NGHTTP2_CANCEL);
+      }
+      await new Promise((resolve) => {
+        setImmediate(resolve);
+      });
+    }
+    await gone;
+    expect(opened).toBeGreaterThan(9000); // a mesh whose users give up all at once is no attack
+    expect(opened).toBeLessThan(60_000);
+    expect(await answers(port)).toBe(true);
+  });
+
+  test.each([
+    ['pings', frame(6, 0, 0, Buffer.alloc(8))],
+    ['settings', settings],
+  ])('%s without end, whose acknowledgements nobody reads, end the connection', async (_name, one) => {
+    const socket = await open(port);
+    socket.write(Buffer.concat([preface, settings]));
+    const megabytes = await flood(socket, Buffer.concat(Array.from({ length: 1000 }, () => one)));
+    expect(megabytes).toBeLessThan(64);
+    expect(await answers(port)).toBe(true);
+    socket.destroy();
+  });
+
+  test('headers without end are cut off', async () => {
+    const socket = await open(port);
+    socket.resume();
+    socket.write(Buffer.concat([preface, settings, frame(1, 0, 1, Buffer.alloc(0))])); // HEADERS that are not the last
+    const more = Buffer.from('\0\x04xxxx\x04yyyy'.repeat(100)); // literal headers
+    const megabytes = await flood(socket, frame(9, 0, 1, more));
+    expect(socket.destroyed || socket.closed).toBe(true);
+    expect(megabytes).toBeLessThan(32);
+    expect(await answers(port)).toBe(true);
+  });
+
+  test('more headers than are taken are refused, and the next call is served', async () => {
+    const session = connectHttp2(`http://${server[port]}`);
+    session.on('error', () => {});
+    const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`x-${i}`, 'y']));
+    const outcome = await new Promise<string>((resolve) => {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/tasks.v1.TasksService/ListTasks',
+        'content-type': 'application/grpc',
+        ...many,
+      });
+      stream.on('response', (headers) => resolve(`status ${headers[':status']}`));
+      stream.on('error', () => resolve('refused'));
+      stream.on('close', () => resolve('closed'));
+      stream.end();
+    });
+    expect(outcome).toMatch(/refused|closed/);
+    session.destroy();
+    expect(await answers(port)).toBe(true);
+  });
+
+  test('more connections than there may be are closed at once, and leave the others alone', async () => {
+    const sockets: Socket[] = [];
+    for (let i = 0; i < maxConnections + 50; i += 50) {
+      sockets.push(...(await Promise.all(Array.from({ length: 50 }, () => open(port)))));
+    }
+    await until(
+      'connection that is closed',
+      () => sockets.filter((socket) => socket.resume().destroyed || socket.closed).length >= 50,
+    );
+    const left = sockets.filter((socket) => !socket.destroyed && !socket.closed);
+    expect(left.length).toBeGreaterThan(maxConnections - 200);
+    for (const socket of sockets) socket.destroy();
+    await sleep(200);
+    expect(await answers(port)).toBe(true);
+  });
+});
+
+test('a client that says nothing, or a little at a time, is cut off after ten seconds', async () => {
+  const began = performance.now();
+  await Promise.all(
+    ports.map(async (port) => {
+      const silent = await open(port);
+      const slow = await open(port);
+      silent.resume();
+      slow.resume();
+      const greeting = preface.values();
+      const trickle = setInterval(() => slow.write(Buffer.of(greeting.next().value ?? 0)), 1000);
+      await Promise.all([closing(silent), closing(slow)]);
+      clearInterval(trickle);
+    }),
+  );
+  expect(performance.now() - began).toBeLessThan(20_000);
+});
+
+test('a header over 32 KiB over HTTP/1.1 is refused', async () => {
+  const response = await fetch(`http://${server.web}/tasks.v1.TasksService/ListTasks`, {
+    headers: { 'x-large': 'y'.repeat(33 * 1024) },
+  });
+  expect(response.status).toBe(431);
+});
+
+describe('a call that does not go on', () => {
+  const large: ListTasksResponse = create(ListTasksResponseSchema, { tasks: [{ initialPrompt: 'x'.repeat(2 * 2 ** 20) }] });
+  const limits = { ...sessionLimits, stalled: 500 };
+  let grpc: Listener;
+  let address = '';
+
+  beforeAll(async () => {
+    const chain = createCallChain({
+      authenticate: authenticateForTests,
+      log: pino({ level: 'silent' }),
+      metrics: createCallMetrics(new Registry()),
+    });
+    grpc = createGrpcListener([unary(TasksService.method.listTasks, () => Promise.resolve(large))], chain, undefined, limits);
+    address = await listen(grpc.port, '127.0.0.1', 0, 'GRPC_PORT');
+  });
+  afterAll(async () => {
+    const drained = grpc.drain();
+    grpc.destroy();
+    await drained;
+  });
+
+  function call(session: ClientHttp2Session, body: Buffer, ends: boolean): Promise<number> {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/tasks.v1.TasksService/ListTasks',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...signedIn,
+    });
+    stream.on('error', () => {});
+    if (ends) stream.end(body);
+    else stream.write(body);
+    return new Promise((resolve) => stream.once('close', () => resolve(stream.rstCode ?? 0)));
+  }
+
+  const whole = Buffer.from([0, 0, 0, 0, 0]);
+
+  test.each([
+    ['sends half of its request', { initialWindowSize: 65_535 }, Buffer.from([0, 0, 0, 1, 0, 8]), false],
+    ['takes nothing of its answer', { initialWindowSize: 0 }, whole, true],
+    ['stops taking its answer', { initialWindowSize: 100_000 }, whole, true],
+  ])('is cut when its client %s', async (_name, clientSettings, body, ends) => {
+    const session = connectHttp2(`http://${address}`, { settings: clientSettings });
+    session.on('error', () => {});
+    const began = performance.now();
+    expect(await call(session, body, ends)).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    expect(performance.now() - began).toBeGreaterThan(300);
+    session.destroy();
+  });
+
+  test('is not cut while it does', async () => {
+    const client = makeGrpcClient(address);
+    const { message } = await client.unary(TasksService.method.listTasks, {}, { headers: signedIn });
+    expect(message.tasks[0]?.initialPrompt).toHaveLength(2 * 2 ** 20);
+    client.close();
+  });
+});
