@@ -628,26 +628,6 @@ describe('a wrong content type', () => {
 });
 
 describe('a method that is not implemented', () => {
-  test.each(['grpc', 'web'] as const)('WatchTasks over gRPC on the port %s', async (port) => {
-    const client = makeGrpcClient(server[port]);
-    const watch = async () => {
-      for await (const _ of client.serverStream(TasksService.method.watchTasks, {}, { headers: signedIn }));
-    };
-    const error = await failureOf(watch());
-    client.close();
-    expect(Code[error.code]).toBe('Unimplemented');
-    expect(reasonOf(error)).toBe('INTERNAL');
-    expect(error.metadata.get('x-request-id')).toMatch(/^[A-Za-z0-9_-]{14,30}$/);
-  });
-
-  test('WatchTasks over Connect', async () => {
-    const response = await post('WatchTasks', 'application/connect+json', frame(Buffer.from('{}')));
-    const bytes = Buffer.from(await response.arrayBuffer());
-    const end = JSON.parse(bytes.subarray(5).toString()) as { error: JsonError };
-    expect(end.error.code).toBe('unimplemented');
-    expect(end.error.details[0].debug).toMatchObject({ reason: 'INTERNAL', domain: 'tasks.v1' });
-  });
-
   test('WatchTasks with bytes that are no protobuf', async () => {
     const response = await post('WatchTasks', 'application/connect+proto', frame(Buffer.from([8])));
     const end = JSON.parse(
