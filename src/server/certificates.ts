@@ -71,6 +71,10 @@ export function createCertificates(files: CertificateFiles, log: Logger, everyMs
     }),
   );
   let current = check(seen);
+  const warnIfExpired = (): void => {
+    if (current.expiresAt.getTime() < Date.now()) log.warn({ expiresAt: current.expiresAt }, 'the TLS certificate has expired');
+  };
+  warnIfExpired();
 
   const look = async (): Promise<void> => {
     const read = new Map(await Promise.all(paths.map(async ([kind, path]) => [kind, await readFile(path)] as const)));
@@ -79,6 +83,7 @@ export function createCertificates(files: CertificateFiles, log: Logger, everyMs
     current = check(read);
     for (const server of servers) server.setSecureContext(current.options);
     log.info({ expiresAt: current.expiresAt }, 'the new TLS certificate is in use');
+    warnIfExpired();
   };
   let looking = false;
   const timer = setInterval(() => {

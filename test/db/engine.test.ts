@@ -27,6 +27,7 @@ import { type EmbeddedEngine, type EngineOptions, startEngine } from '../../src/
 import { processStart } from '../../src/embedded/file-lock.ts';
 import { compareSeries, findEngine } from '../../src/embedded/find-engine.ts';
 import type { Account } from '../../src/embedded/server-process.ts';
+import { commandLineOf } from '../support/command-line.ts';
 import { cacheDir } from '../support/engines.ts';
 import { hasOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
 
@@ -158,6 +159,13 @@ describe('a first start', () => {
     const engine = await start();
     for (const folder of ['run', 'db', 'tmp', 'files']) expect(statSync(join(engine.dataDir, folder)).mode & 0o777).toBe(0o700);
     expect(readdirSync(join(engine.dataDir, 'files'))).toEqual([]);
+  });
+
+  test('has no password, and shows none in the list of processes', async () => {
+    const engine = await start();
+    expect(engine.address).not.toHaveProperty('password');
+    expect(commandLineOf(engine.pid)).toContain('--socket');
+    expect(commandLineOf(engine.pid)).not.toMatch(/pass|pwd/i);
   });
 
   test.each([20, 150, 250, 350, 450])('is redone when its process was killed after %i ms', async (delayMs) => {

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { connect as connectHttp2, type OutgoingHttpHeaders } from 'node:http2';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { text } from 'node:stream/consumers';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { commandLineOf } from '../support/command-line.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { databaseUrl, type RunningService, startService } from '../support/service.ts';
@@ -212,8 +213,7 @@ describe('a service that meets every kind of failure', () => {
   });
 
   test('shows none in the list of processes', () => {
-    const { stdout } = spawnSync('ps', ['-ww', '-o', 'args=', '-p', String(service.process.pid)], { encoding: 'utf8' });
-    const command = stdout || readFileSync(`/proc/${service.process.pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    const command = commandLineOf(service.process.pid);
     expect(command).toContain('serve');
     expectNoSecret(command, 'the list of processes');
   });

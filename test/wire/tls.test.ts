@@ -325,6 +325,34 @@ describe('with clients that show certificates', () => {
   });
 });
 
+test('a certificate that has expired is told, and served', () => {
+  const { certFile: cert, keyFile: key } = ours.issue('expired-server', { days: -1 });
+  const lines: LogLine[] = [];
+  const log = pino({}, { write: (line) => void lines.push(JSON.parse(line) as LogLine) });
+  createCertificates({ cert, key }, log).close();
+  expect(lines).toEqual([expect.objectContaining({ level: 40, msg: 'the TLS certificate has expired' })]);
+});
+
+test('a stop waits neither for connections that say nothing nor for those that are idle', async () => {
+  const server = await startTlsServer();
+  const closed: Promise<unknown>[] = [];
+  for (const port of ['grpc', 'web'] as const) {
+    const { hostname, port: number } = new URL(`http://${server[port]}`);
+    const mute = net.connect(Number(number), hostname);
+    mute.on('error', () => {});
+    await once(mute, 'connect');
+    const idle = await handshake(server[port]);
+    for (const socket of [mute, idle]) {
+      socket.resume();
+      closed.push(new Promise((resolve) => socket.once('close', resolve)));
+    }
+  }
+  const started = performance.now();
+  await server.stop();
+  await Promise.all(closed);
+  expect(performance.now() - started).toBeLessThan(5000); // a handshake alone has ten seconds
+});
+
 test.each([
   ['a file that is not there', { cert: '/nowhere' }, 'TLS_CERT_FILE: the file cannot be read'],
   ['a key of another certificate', { key: 'foreign' }, 'TLS_KEY_FILE: is not the key of the certificate'],
