@@ -18,16 +18,20 @@ const stampFile = join(built, '.sources');
 /** What the page is made from, as one word: it changes with its sources, the generated code and the packages. */
 function fingerprint() {
   const hash = createHash('sha256').update(readFileSync(join(root, 'package-lock.json')));
-  for (const folder of ['web', join('src', 'gen')]) {
-    const files = readdirSync(join(root, folder), { withFileTypes: true, recursive: true }).filter((entry) => entry.isFile());
-    // Node 18 calls the folder of an entry `path`, and later ones `parentPath`.
-    const paths = files.map((entry) =>
-      join(entry.parentPath ?? /** @type {{ path: string }} */ (/** @type {unknown} */ (entry)).path, entry.name),
-    );
-    for (const path of paths.toSorted?.() ?? paths.sort())
-      hash.update(`\0${path.slice(root.length)}\0`).update(readFileSync(path));
+  for (const file of [...filesIn('web'), ...filesIn(join('src', 'gen'))]) {
+    hash.update(`\0${file}\0`).update(readFileSync(join(root, file)));
   }
   return hash.digest('hex');
+}
+
+/** @param {string} folder @returns {string[]} The files under a folder, always in the same order. */
+function filesIn(folder) {
+  const entries = readdirSync(join(root, folder), { withFileTypes: true });
+  const files = entries.flatMap((entry) => {
+    const path = join(folder, entry.name);
+    return entry.isDirectory() ? filesIn(path) : [path];
+  });
+  return files.sort();
 }
 
 /** Whether the page is there, and made from what is in web/ now. It takes some milliseconds. */

@@ -1,11 +1,13 @@
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
+import { pino } from 'pino';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { databaseUnavailable, invalidArgument, taskNotFound } from '../../src/errors.ts';
@@ -19,7 +21,9 @@ import {
   TaskState,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { createCertificates } from '../../src/server/certificates.ts';
 import { pageFolder } from '../../src/server/page.ts';
+import { makeAuthority } from '../support/certificates.ts';
 import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
 import { axeViolations } from './axe.ts';
 import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
@@ -261,6 +265,29 @@ describeInBrowser('the page, whatever the service answers,', () => {
       expect(shown).toBe('word '.repeat(4000));
       await page.getByRole('button', { name: 'Show all 1,000,000 characters' }).waitFor();
     });
+  });
+
+  test('works over TLS, whose port the grpcurl line then calls without -plaintext', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'page-tls-'));
+    const { certFile, keyFile } = makeAuthority(folder, 'ours').issue('page');
+    const certificates = createCertificates({ cert: certFile, key: keyFile }, pino({ level: 'silent' }));
+    const secure = await startTestServer({
+      certificates,
+      page: { folder: pageFolder, imageOrigins: [], demoTokens: { developer: goodToken } },
+      handlers: { getTask: () => Promise.resolve(create(GetTaskResponseSchema, { task: task(1) })) },
+    });
+    const trusting = await openContext(browser, { ignoreHTTPSErrors: true });
+    const tab = await openPage(trusting);
+    await tab.page.goto(`https://${secure.web}/tasks/${task(1).id}`);
+    await tab.page.getByRole('button', { name: 'developer' }).click();
+    expect(await tab.page.getByLabel('Command', { exact: true }).textContent()).toContain(
+      'grpcurl -H "coder-session-token: $TOKEN"',
+    );
+    expect(tab.misdeeds.errors).toEqual([]);
+    await trusting.close();
+    await secure.stop();
+    certificates.close();
+    rmSync(folder, { recursive: true, force: true });
   });
 
   test('loads pictures of listed origins alone', async () => {

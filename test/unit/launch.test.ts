@@ -385,3 +385,61 @@ describe('a platform without a packaged Node', () => {
     },
   );
 });
+
+describe('the page', () => {
+  const page = () => readFileSync(join(root, 'dist-web/index.html'), 'utf8');
+
+  /** Puts the page beside the launcher, with a Vite that copies it, or fails. */
+  beforeEach(async () => {
+    await launch(['tools/tool.ts']); // installs
+    copyFileSync(join(launcher, '../build-page.mjs'), join(root, 'bin/build-page.mjs'));
+    for (const path of ['web/parts', 'src/gen', 'node_modules/vite/bin']) mkdirSync(join(root, path), { recursive: true });
+    writeFileSync(join(root, 'web/index.html'), 'first');
+    writeFileSync(
+      join(root, 'node_modules/vite/bin/vite.js'),
+      `import { appendFileSync, cpSync } from 'node:fs';
+       appendFileSync('vite.log', process.env.NODE_ENV + ' ' + process.argv.slice(2, 4).join(' ') + '\\n');
+       if (process.env.FAKE_VITE_FAILS) process.exit(1);
+       cpSync('web', process.argv[5], { recursive: true });`,
+    );
+  });
+  const builds = () => readFileSync(join(root, 'vite.log'), 'utf8').trim().split('\n');
+
+  test('is built before the service starts, once, for production', async () => {
+    const first = await launch(['serve'], { env: { NODE_ENV: 'test' } });
+    expect(first).toMatchObject({ code: 0, stderr: expect.stringContaining('building the page') });
+    expect(page()).toBe('first');
+    expect(await launch(['serve'])).toMatchObject({ code: 0, stderr: '' });
+    expect(builds()).toEqual(['production build web']);
+  });
+
+  test.each<[string, string]>([
+    ['its sources', 'web/index.html'],
+    ['a new file of theirs', 'web/parts/new.ts'],
+    ['the generated code', 'src/gen/tasks_pb.ts'],
+  ])('is built again when %s changed', async (_, file) => {
+    await launch(['serve']);
+    writeFileSync(join(root, file), 'second');
+    await launch(['serve']);
+    expect(builds()).toHaveLength(2);
+  });
+
+  test('of before is served when the new one cannot be built', async () => {
+    await launch(['serve']);
+    writeFileSync(join(root, 'web/index.html'), 'broken');
+    const { code, stdout, stderr } = await launch(['serve'], { env: { FAKE_VITE_FAILS: '1' } });
+    expect(stderr).toContain('going on with the page of before');
+    expect(JSON.parse(stdout)).toMatchObject({ args: ['serve'] });
+    expect(code).toBe(0);
+    expect(page()).toBe('first');
+    await launch(['serve']);
+    expect(page()).toBe('broken');
+  });
+
+  test('is not built for other commands, nor where its sources are not', async () => {
+    await launch(['migrate', 'status']);
+    rmSync(join(root, 'web'), { recursive: true });
+    await launch(['serve']);
+    expect(existsSync(join(root, 'vite.log'))).toBe(false);
+  });
+});
