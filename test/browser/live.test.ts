@@ -28,6 +28,7 @@ describeInBrowser('the page, without a reload,', () => {
   let token: string;
   const base = () => `http://${service.web}`;
 
+  const portOf = (address: string): string => new URL(`http://${address}`).port;
   const insertTask = (name: string): Promise<SourceTaskIds> =>
     insertRunningTask(db.database, { owner_id: owner, organization_id: organization, template_id: template, name });
   const report = async ({ workspace, agent, app }: SourceTaskIds, state: string, message: string): Promise<void> => {
@@ -165,12 +166,31 @@ describeInBrowser('the page, without a reload,', () => {
     await service.stop();
     await expect.poll(() => status().textContent(), { timeout: 10_000 }).toBe('Reconnecting');
     await report(task, 'failure', 'It broke meanwhile');
-    const portOf = (address: string): string => new URL(`http://${address}`).port;
     service = await startService(db.address, { AUTH_CACHE_SECONDS: '1', WEB_PORT: portOf(web), OPS_PORT: portOf(ops) });
     await whenLive();
     await row('patient').getByText('It broke meanwhile').waitFor({ timeout: patienceMs });
     await report(task, 'working', 'On it again');
     await row('patient').getByText('On it again').waitFor({ timeout: patienceMs });
+    misdeeds.clear(); // the browser logs that nobody answered
+  });
+
+  test('says that there is no network, and goes on when there is', async () => {
+    const task = await insertTask('patient');
+    await open();
+    await row('patient').waitFor();
+    await whenLive();
+    await context.setOffline(true);
+    await service.stop(); // what is offline only for the browser would keep its stream
+    await expect.poll(() => status().textContent(), { timeout: patienceMs }).toBe('Offline');
+    await report(task, 'idle', 'Anybody there?');
+    service = await startService(db.address, {
+      AUTH_CACHE_SECONDS: '1',
+      WEB_PORT: portOf(service.web),
+      OPS_PORT: portOf(service.ops),
+    });
+    await context.setOffline(false);
+    await whenLive();
+    await row('patient').getByText('Anybody there?').waitFor({ timeout: patienceMs });
     misdeeds.clear(); // the browser logs that nobody answered
   });
 

@@ -37,10 +37,12 @@ export async function findChromium(): Promise<Chromium> {
     await fetchPackages({ packages: ['chromium-headless-shell', 'fonts-dejavu-core'], into: root });
   }
   const { command, env } = fetchedProgram(root, 'usr/lib/chromium/chromium-headless-shell');
+  // PulseAudio has libraries in a folder of its own, and takes it for granted where it is.
+  const libraries = (env['LD_LIBRARY_PATH'] ?? '').split(delimiter).flatMap((folder) => [folder, join(folder, 'pulseaudio')]);
   const fonts = join(root, 'fonts.conf');
   const folders = [join(root, 'usr/share/fonts'), '/usr/share/fonts'].map((folder) => `<dir>${folder}</dir>`);
   await writeFile(fonts, `<fontconfig>${folders.join('')}<cachedir>${join(root, 'font-cache')}</cachedir></fontconfig>\n`);
-  return describe(command.at(-1) ?? '', { ...env, FONTCONFIG_FILE: fonts });
+  return describe(command.at(-1) ?? '', { LD_LIBRARY_PATH: libraries.join(delimiter), FONTCONFIG_FILE: fonts });
 }
 
 async function describe(path: string, env: Readonly<Record<string, string>>): Promise<Chromium> {
