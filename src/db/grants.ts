@@ -19,6 +19,7 @@ const readByLists = [
   'organization_members',
   'organizations',
   'projector_state',
+  'replication_heartbeat',
   'task_events',
   'templates',
   'users',
@@ -28,6 +29,7 @@ const readByLists = [
   'workspace_changes',
   'workspace_resources',
   'workspace_task_acl',
+  'workspace_task_trigrams',
   'workspace_tasks',
   'workspaces',
 ];
@@ -49,6 +51,7 @@ const readByProjector = [
   'workspace_changes_failed',
   'workspace_resources',
   'workspace_task_acl',
+  'workspace_task_trigrams',
   'workspace_tasks',
   'workspaces',
 ];
@@ -62,11 +65,14 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     // A session that is used lasts longer, and wakes its user, as in Coder.
     api_keys: ['select', 'update (`expires_at`, `last_used`, `updated_at`)'],
     users: ['select', 'update (`last_seen_at`, `status`)'],
+    // How old a replica is.
+    replication_heartbeat: ['select', 'update (`beat_at`)'],
   },
   project: {
     ...select(readByProjector),
     workspace_tasks: ['select', 'insert', 'update', 'delete'],
     workspace_task_acl: ['select', 'insert', 'delete'],
+    workspace_task_trigrams: ['select', 'insert', 'update', 'delete'],
     workspace_changes: ['select', 'insert', 'delete'],
     workspace_changes_failed: ['select', 'insert', 'update', 'delete'],
     projector_state: ['select', 'update'],

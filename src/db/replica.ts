@@ -57,8 +57,8 @@ const goodLooks = 2;
 interface Look {
   readonly now: string;
   readonly beat_at: string;
-  /** Random, made by the first migration: another database has another one. */
-  readonly identity: Buffer | null;
+  /** Of the feed: random, so another database has another one. A rebuild makes a new one, which a replica has a moment later. */
+  readonly generation: string | null;
   readonly newest: string | null;
 }
 
@@ -108,9 +108,9 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
     const [here, there] = await Promise.all([beat, inTime(readLook(looks))]);
     lookingSince = undefined;
     if (here !== undefined) {
-      if (here.identity === null || there.identity?.equals(here.identity) !== true) {
+      if (here.generation === null || there.generation !== here.generation) {
         seen = undefined;
-        throw new Error('it is no replica of the database of DATABASE_URL');
+        throw new Error('it is no replica of the database of DATABASE_URL, or has not followed a rebuild yet');
       }
       if (there.newest !== here.newest) throw new Error(`its newest migration is ${there.newest}, and should be ${here.newest}`);
       seen = { milliseconds: milliseconds(here.now) - milliseconds(there.beat_at), at };
@@ -230,7 +230,8 @@ function whileUsed<T>(use: AbortSignal, work: Promise<T>): Promise<T> {
 }
 
 const lookSql =
-  "select cast(utc_timestamp(6) as char) as `now`, `h`.`beat_at`, (select `s`.`value` from `service_settings` as `s` where `s`.`name` = 'page_token_key') as `identity`, " +
+  'select cast(utc_timestamp(6) as char) as `now`, `h`.`beat_at`, ' +
+  '(select `p`.`generation` from `projector_state` as `p` where `p`.`id` = 1) as `generation`, ' +
   '(select max(`m`.`name`) from `knex_migrations` as `m`) as `newest` from `replication_heartbeat` as `h` where `h`.`id` = 1';
 
 async function readLook(database: Database): Promise<Look> {

@@ -9,6 +9,7 @@ import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { type AccountKind, accounts, grantsFor } from '../../src/db/grants.ts';
 import { migrateDown, migrateUp } from '../../src/db/migrations.ts';
 import { createNameLookup } from '../../src/db/name-lookup.ts';
+import { openReplica } from '../../src/db/replica.ts';
 import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { missingTriggers, triggerNames } from '../../src/db/triggers.ts';
 import { prepareDemo } from '../../src/demo/prepare-demo.ts';
@@ -212,6 +213,19 @@ describeOnEngines('the rights that migrate grants prints', (engine) => {
         const identifier = { case: 'name', value: { owner: task.ownerName, name: task.name } } as const;
         await service.getTask(create(GetTaskRequestSchema, { identifier }), call);
       }
+    }
+  });
+
+  test('serve and replica find out how old a replica is', async () => {
+    const log = pino({ level: 'silent' });
+    const pool = { size: 1, statementTimeoutMs: 10_000 };
+    const replica = openReplica(addressOf('replica'), { primary: as('serve'), pool, maxStalenessSeconds: 10, log });
+    try {
+      await replica.start();
+      await expect.poll(() => replica.whyNot(), { timeout: 10_000 }).toBeUndefined();
+      expect(replica.stalenessMs()).toBeLessThan(10_000);
+    } finally {
+      await replica.close();
     }
   });
 

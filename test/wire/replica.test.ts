@@ -161,7 +161,10 @@ describeOnEngines('a primary with a replica', (engine) => {
       try {
         const { status, parts } = await (async () =>
           (await fetch(`http://${wrong.ops}/readyz`)).json() as ReturnType<typeof state>)();
-        expect([status, parts['replica']]).toEqual(['ready', 'not used: it is no replica of the database of DATABASE_URL']);
+        expect([status, parts['replica']]).toEqual([
+          'ready',
+          expect.stringMatching(/^not used: it is no replica of the database of DATABASE_URL/),
+        ]);
         const { tasks } = await createClient(TasksService, createGrpcTransport({ baseUrl: `http://${wrong.grpc}` })).listTasks(
           {},
           { headers: { 'coder-session-token': token } },
