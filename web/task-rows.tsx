@@ -10,7 +10,7 @@ import type { TaskListState } from './use-task-list.ts';
 /** Heights of a row, in pixels, as style.css has them for the rows that are coming: on a wide screen, and on a phone. */
 const rowHeight = 88;
 const phoneRowHeight = 172;
-const phone = matchMedia('(max-width: 760px)');
+const phone = matchMedia('(max-width: 860px)');
 
 /** Whether the screen is touched rather than pointed at. */
 const touch = matchMedia('(hover: none)');

@@ -420,6 +420,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
       for (const [colorScheme, width] of [
         ['light', 1280],
         ['dark', 1280],
+        ['dark', 900],
         ['dark', 360],
         ['light', 360],
       ] as const) {
