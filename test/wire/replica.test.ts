@@ -110,8 +110,8 @@ describeOnEngines('a primary with a replica', (engine) => {
       );
       expect(await names()).toEqual(['first']); // as old as it may be
       await untilListed('second');
-      // A change of the last moment before the replica stopped counts from its next beat on.
-      expect((performance.now() - written) / 1000).toBeLessThan(maxStalenessSeconds + 1.5);
+      // A beat and a list are between; on a busy machine they take their time.
+      expect((performance.now() - written) / 1000).toBeLessThan(maxStalenessSeconds + 3);
       const { status, parts } = await state();
       expect([status, parts['replica']]).toEqual(['ready', expect.stringMatching(/^not used: it (is|may be) \d+\.\d s behind$/)]);
       expect(await metric('tasks_replica_staleness_seconds')).toBeGreaterThan(maxStalenessSeconds);
@@ -143,7 +143,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       expect(lists.length).toBeGreaterThan(10);
       for (const list of lists) {
         expect(list.names.toSorted()).toEqual(['first', 'second']);
-        expect(list.seconds).toBeLessThan(5);
+        expect(list.seconds).toBeLessThan(9); // less than the statement limit
       }
       expect(await metric('tasks_replica_fallbacks_total')).toBeGreaterThan(0);
       await untilUsed(1); // over new connections
@@ -187,7 +187,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       database = openDatabase({ ...pair.replica.address, database: 'tasks' }, { size: 4, statementTimeoutMs: 30_000 });
       await addTask('third');
       await untilListed('third');
-      expect((performance.now() - began) / 1000).toBeLessThan(10);
+      expect((performance.now() - began) / 1000).toBeLessThan(15);
       await untilUsed(1);
       expect((await state()).status).toBe('ready');
     });
