@@ -2,7 +2,7 @@ import { type JSX, useState } from 'react';
 import { colorOf, initialsOf, pictureAddress } from './picture-address.ts';
 import { settings } from './settings.ts';
 
-/** How many colors style.css has for initials. */
+/** How many colors task-list.css has for initials. */
 const colors = 6;
 
 /** The picture of a user or a template, or its initials where there is none that may be loaded. It says nothing new to those who listen. */

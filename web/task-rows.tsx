@@ -7,7 +7,7 @@ import { columns, TaskRow } from './task-row.tsx';
 import { useListKeys } from './use-list-keys.ts';
 import type { TaskListState } from './use-task-list.ts';
 
-/** Heights of a row, in pixels, as style.css has them for the rows that are coming: on a wide screen, and on a phone. */
+/** Heights of a row, in pixels, as the style sheets have them for the rows that are coming: on a wide screen, and on a phone. */
 const rowHeight = 88;
 const phoneRowHeight = 172;
 const phone = matchMedia('(max-width: 860px)');

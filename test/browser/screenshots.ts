@@ -10,7 +10,7 @@ import { findChromium } from '../support/chromium.ts';
 //
 //   node bin/launch.mjs test/browser/screenshots.ts
 //
-// The fonts are those of this machine; Inter and JetBrains Mono are what style.css asks for first.
+// The fonts are those of this machine; Inter and JetBrains Mono are what base.css asks for first.
 
 const root = path.resolve(import.meta.dirname, '../..');
 const images = path.join(root, 'docs/images');
