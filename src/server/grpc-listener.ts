@@ -42,6 +42,7 @@ export function createGrpcListener(
   const routes = new Map(methods.map((method) => [pathOf(method), chain.route(method)]));
   const server = new grpc.Server({ ...optionsWith(limits), interceptors: [answerFaultsOf(routes, limits)] });
   allowCancellations(server);
+  ignoreEndedStreams(server);
   for (const [path, route] of routes) register(server, path, route);
 
   // The port is our own, so that a busy one is told like those of the other listeners, and TLS is the same on all.
@@ -99,6 +100,21 @@ export function createGrpcListener(
 function allowCancellations(server: grpc.Server): void {
   const { commonServerOptions } = server as unknown as { commonServerOptions?: object };
   if (commonServerOptions !== undefined) Object.assign(commonServerOptions, { streamResetBurst: 10_000, streamResetRate: 1000 });
+}
+
+/**
+ * A client can open a stream and reset it in one packet. It is handed over all the same, and what the library answers by itself, to
+ * a wrong content type or an unknown method, would be an error that nobody catches, which ends the process.
+ */
+function ignoreEndedStreams(server: grpc.Server): void {
+  type Handle = (interceptors: unknown, stream: ServerHttp2Stream, headers: unknown) => void;
+  const internals = server as unknown as { _streamHandler?: Handle };
+  const handle = internals._streamHandler?.bind(server);
+  if (handle === undefined) throw new Error('grpc-js has no _streamHandler any more: see whether this is still needed');
+  internals._streamHandler = (interceptors, stream, headers) => {
+    stream.on('error', () => {}); // the library listens once, and not to a stream that it is not given
+    if (!stream.destroyed && !stream.closed) handle(interceptors, stream, headers);
+  };
 }
 
 function pathOf({ desc }: Method): string {

@@ -106,8 +106,9 @@ export function createWebListener(
     request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
     response.on('error', () => {});
     serve(request, response).catch((error: unknown) => {
-      // An answer that its client did not wait for is no fault.
-      if (!response.destroyed && !response.closed) log?.error({ err: error }, 'a request on the web port could not be answered');
+      // An answer that its client did not wait for is no fault. Over HTTP/2 the stream knows first that the client is gone.
+      const gone = response.destroyed || response.closed || ('stream' in response && response.stream.destroyed);
+      if (!gone) log?.error({ err: error }, 'a request on the web port could not be answered');
       response.destroy();
     });
   };

@@ -31,6 +31,7 @@ const queries = [
   '',
   'owner:*',
   'owner:* status:running',
+  'owner:* name:task',
   'owner:* waiting:true',
   'owner:* has-agent:connected',
   'owner:* param:region',

@@ -279,10 +279,11 @@ function http1(random: Chance, known: Knowledge): RawCase {
   return { kind: 'raw', port, writes: random.oneIn(2) ? [bytes] : [bytes.subarray(0, cut), bytes.subarray(cut)] };
 }
 
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+/** How a client of HTTP/2 begins (RFC 9113, 3.4). */
+export const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 
 /** A frame of HTTP/2 (RFC 9113, 4.1). */
-function frame(type: number, flags: number, stream: number, payload: Buffer, length = payload.length): Buffer {
+export function frame(type: number, flags: number, stream: number, payload: Buffer, length = payload.length): Buffer {
   const head = Buffer.alloc(9);
   head.writeUIntBE(length & 0xffffff, 0, 3);
   head.writeUInt8(type & 0xff, 3);
@@ -292,7 +293,7 @@ function frame(type: number, flags: number, stream: number, payload: Buffer, len
 }
 
 /** Headers in HPACK, as literals that nobody remembers (RFC 7541, 6.2.2). */
-function hpack(headers: Readonly<Record<string, string>>): Buffer {
+export function hpack(headers: Readonly<Record<string, string>>): Buffer {
   const literal = (text: string): Buffer => {
     const bytes = Buffer.from(text.slice(0, 120), 'latin1');
     return Buffer.concat([Buffer.from([bytes.length]), bytes]);

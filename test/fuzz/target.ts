@@ -46,7 +46,7 @@ export async function startTarget(address: DatabaseAddress): Promise<Target> {
     known: { sessionToken, jwt, pageToken: message.nextPageToken, taskId: message.tasks[0]?.id ?? '' },
     async stop() {
       const code = await service.stop();
-      rmSync(folder, { recursive: true });
+      rmSync(folder, { recursive: true, force: true });
       return code;
     },
   };

@@ -1,7 +1,12 @@
+import { connect } from 'node:net';
 import { expect, test } from 'vitest';
+import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { frame, hpack, preface } from '../fuzz/cases.ts';
 import { fuzz } from '../fuzz/fuzz.ts';
 import { startTarget } from '../fuzz/target.ts';
+import { makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase } from '../support/database.ts';
+import { signedIn, startTestServer, until } from '../support/test-server.ts';
 
 /** How long it may take in a whole run, in milliseconds. `npm run fuzz` takes hours. */
 const milliseconds = 20_000;
@@ -19,8 +24,42 @@ test('bytes, frames, headers, messages and tokens of any kind get clean answers,
     expect([...answers.keys()]).toEqual(
       expect.arrayContaining(['gRPC OK', 'gRPC InvalidArgument', 'HTTP/2 200', 'HTTP/2 400', 'raw']),
     );
-  } finally {
     expect(await target.stop()).toBe(0);
+  } finally {
+    await target.stop(); // if it is not yet
     await testDatabase.drop();
   }
 });
+
+test.each(['grpc', 'web'] as const)(
+  'a stream that is opened and reset in one packet harms nobody on the %s port',
+  async (port) => {
+    const server = await startTestServer();
+    const { hostname, port: number } = new URL(`http://${server[port]}`);
+    for (const [path, type] of [
+      ['/tasks.v1.TasksService/ListTasks', 'text/plain'],
+      ['/tasks.v1.TasksService/ListTasks', 'application/grpc'],
+      ['/nowhere', 'application/grpc'],
+    ] as const) {
+      const headers = { ':method': 'POST', ':scheme': 'http', ':path': path, ':authority': 'x', 'content-type': type };
+      const socket = connect(Number(number), hostname);
+      socket.on('error', () => {});
+      const open = frame(1, 4, 1, hpack(headers));
+      const reset = frame(3, 0, 1, Buffer.from([0, 0, 0, 8]));
+      // The answer to the ping says that what came before it has been read.
+      socket.write(
+        Buffer.concat([preface, frame(4, 0, 0, Buffer.alloc(0)), open, reset, frame(6, 0, 0, Buffer.from('answerme'))]),
+      );
+      let got = '';
+      socket.on('data', (chunk: Buffer) => {
+        got += chunk.toString('latin1');
+      });
+      await until('answer to the ping', () => got.includes('answerme'));
+      socket.destroy();
+    }
+    const client = makeGrpcClient(server[port]);
+    await client.unary(TasksService.method.listTasks, {}, { headers: signedIn });
+    client.close();
+    await server.stop();
+  },
+);
