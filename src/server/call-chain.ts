@@ -150,6 +150,9 @@ const anyone: Caller = {
   mayRead: false,
 };
 
+/** One for all: an error with its stack costs more than the rest of a refusal, and would say the same each time. */
+const refusal = overloaded();
+
 /** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
 const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
@@ -344,7 +347,7 @@ export class RunningCall implements Call {
   async #admit(): Promise<void> {
     this.#goOn();
     if (this.#method.open) return;
-    if (this.#chain.admitted >= maxUnaryCalls || this.#chain.isOverloaded()) throw overloaded();
+    if (this.#chain.admitted >= maxUnaryCalls || this.#chain.isOverloaded()) throw refusal;
     if (this.kind === 'unary') {
       this.#admitted = true;
       this.#chain.admitted += 1;
@@ -416,6 +419,7 @@ export class RunningCall implements Call {
     const log = this.#chain.callLog;
     let level = levelOf(failure?.code);
     if (level === 'info' && this.#method.open) level = 'debug'; // probes come every few seconds
+    if (failure === refusal) level = 'debug'; // thousands a second, and the metrics count them
     if (!log.isLevelEnabled(level)) return;
     const line = {
       method: this.#method.name,

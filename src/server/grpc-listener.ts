@@ -320,14 +320,25 @@ function requestIdOf(running: RunningCall): grpc.Metadata {
 function statusOf(error: unknown, running: RunningCall): grpc.StatusObject {
   const failure = error instanceof ConnectError ? error : canceled(error);
   const metadata = requestIdOf(running);
-  if (failure.details.length > 0) {
-    const details = failure.details.map((detail) =>
-      'desc' in detail
-        ? anyPack(detail.desc, create(detail.desc, detail.value))
-        : { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value },
-    );
-    const status = create(StatusSchema, { code: failure.code, message: failure.rawMessage, details });
-    metadata.set('grpc-status-details-bin', Buffer.from(toBinary(StatusSchema, status)));
-  }
+  const details = detailsOf(failure);
+  if (details !== undefined) metadata.set('grpc-status-details-bin', details);
   return { code: failure.code as number, details: failure.rawMessage, metadata };
+}
+
+/** The details as they are sent, once for each error: a server that refuses calls refuses all with one. */
+const encodedDetails = new WeakMap<ConnectError, Buffer>();
+
+function detailsOf(failure: ConnectError): Buffer | undefined {
+  if (failure.details.length === 0) return undefined;
+  const known = encodedDetails.get(failure);
+  if (known !== undefined) return known;
+  const details = failure.details.map((detail) =>
+    'desc' in detail
+      ? anyPack(detail.desc, create(detail.desc, detail.value))
+      : { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value },
+  );
+  const status = create(StatusSchema, { code: failure.code, message: failure.rawMessage, details });
+  const bytes = Buffer.from(toBinary(StatusSchema, status));
+  encodedDetails.set(failure, bytes);
+  return bytes;
 }
