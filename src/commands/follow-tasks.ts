@@ -57,10 +57,8 @@ export async function* followTasks(
       if (code === Code.OutOfRange) {
         resumeToken = '';
         yield { event: 'restarted' };
-        continue;
-      }
-      if (!mayPass.has(code)) throw new CommandError(rawMessage);
-      yield { event: 'disconnected', reason: rawMessage };
+      } else if (mayPass.has(code)) yield { event: 'disconnected', reason: rawMessage };
+      else throw new CommandError(rawMessage);
     } finally {
       clearTimeout(timer);
     }

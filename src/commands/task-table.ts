@@ -55,8 +55,8 @@ function word<Value>(words: ReadonlyMap<string, Value>, value: Value): string {
   return 'unknown';
 }
 
-/** Without control characters, invisible ones and line breaks: names and messages are anybody's. */
-function printable(text: string): string {
+/** A text without control characters, invisible ones and line breaks, which could steer a terminal: names and messages are anybody's. */
+export function printable(text: string): string {
   return text.replace(/[\s\p{Zl}\p{Zp}]+/gu, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '');
 }
 

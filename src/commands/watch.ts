@@ -7,7 +7,7 @@ import { type Task, TaskSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts
 import { stopSignal } from '../stop-signal.ts';
 import { CommandError } from './command-error.ts';
 import { type Followed, followTasks } from './follow-tasks.ts';
-import { taskCells, taskTable } from './task-table.ts';
+import { printable, taskCells, taskTable } from './task-table.ts';
 import { readUntil } from './until-query.ts';
 
 /** What `watch` was told. */
@@ -31,7 +31,7 @@ const drawMs = 100;
  *
  * With `until`, it ends as soon as there are tasks and each of them is as wanted.
  *
- * @throws {CommandError} when that did not happen in time, or the service refuses.
+ * @throws {CommandError} when that did not happen in time, no task is left that could be, or the service refuses.
  */
 export async function watchTasks(options: WatchOptions, env: NodeJS.ProcessEnv): Promise<void> {
   const conditions = (options.until ?? []).map(readUntil);
@@ -52,12 +52,15 @@ export async function watchTasks(options: WatchOptions, env: NodeJS.ProcessEnv):
     for await (const followed of followTasks(client, { query: options.query, token }, stop)) {
       if (followed.event === 'upserted') tasks.set(followed.task.id, followed.task);
       else if (followed.event === 'removed') tasks.delete(followed.id);
-      else if (followed.event === 'restarted') {
-        tasks.clear();
-        isSynced = false;
-      } else isSynced ||= followed.event === 'synced';
+      else if (followed.event === 'restarted') tasks.clear();
+      // What comes from here to the next `synced` is older for some tasks than for others.
+      if (followed.event === 'restarted' || followed.event === 'disconnected') isSynced = false;
+      else isSynced ||= followed.event === 'synced';
       show(followed);
       if (isSynced && holds()) return;
+      if (isSynced && followed.event === 'removed' && conditions.length > 0 && tasks.size === 0) {
+        throw new CommandError('no task of the query is left');
+      }
     }
   } finally {
     sessionManager.abort(); // an idle connection would keep the program from ending
@@ -96,7 +99,7 @@ function printJson(followed: Followed): void {
 function printLine(followed: Followed): void {
   if (followed.event === 'upserted') console.log(taskCells(followed.task).join('\t'));
   else if (followed.event === 'removed') console.log(`removed\t${followed.id}`);
-  else if (followed.event === 'disconnected') console.error(`${followed.reason}: trying again`);
+  else if (followed.event === 'disconnected') console.error(`${printable(followed.reason)}: trying again`);
 }
 
 /** Draws the table when something has changed, all of it, from the top of the terminal. */
@@ -113,7 +116,7 @@ function drawTable(tasks: ReadonlyMap<string, Task>, address: string): (followed
   process.once('exit', () => timer === undefined || draw());
   return (followed) => {
     if (followed.event === 'synced') state = 'live';
-    else if (followed.event === 'disconnected') state = `reconnecting: ${followed.reason}`;
+    else if (followed.event === 'disconnected') state = `reconnecting: ${printable(followed.reason)}`;
     timer ??= setTimeout(draw, drawMs);
   };
 }

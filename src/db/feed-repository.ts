@@ -2,7 +2,7 @@ import type { Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import { equalsInAnyCase } from './letter-case.ts';
 import { aclKinds, type WatchedRow } from './tables.ts';
-import { joinNames, taskColumns } from './task-columns.ts';
+import { joinNames, longTextBytes, taskColumns } from './task-columns.ts';
 
 /** How far the feed of changes is. */
 export interface FeedState {
@@ -30,17 +30,24 @@ export interface FeedEvent {
   readonly before: (Omit<TaskPlace, 'readers'> & { readonly readers?: TaskPlace['readers'] }) | undefined;
 }
 
-/** Reads the feed of changes and the tasks that changed. Each method is one statement, or two where parameters are asked for. */
+/**
+ * Reads the feed of changes and the tasks that changed. Each method is one statement; parameters that are asked for, and long texts,
+ * take one more each.
+ */
 export interface FeedRepository {
   state(): Promise<FeedState>;
   /** The events after one, in order. */
   events(after: number, limit: number): Promise<FeedEvent[]>;
   /**
-   * Tasks as they are now, whoever may read them: that must be judged for each watcher.
+   * Tasks as they are now, whoever may read them: that must be judged for each watcher. It reads the first ones whose texts are not
+   * more together than `maxBytes`, one at least, and says how many of the ids that covers, with those that have no task.
    *
-   * @param parameterNames the names, lower-cased, of the parameters that somebody's query asks about.
+   * @param options `parameterNames` are the lower-cased names of the parameters that somebody's query asks about.
    */
-  tasks(ids: readonly Buffer[], parameterNames: readonly string[]): Promise<WatchedRow[]>;
+  tasks(
+    ids: readonly Buffer[],
+    options: { readonly parameterNames: readonly string[]; readonly maxBytes: number },
+  ): Promise<{ readonly rows: readonly WatchedRow[]; readonly covered: number }>;
 }
 
 /** Reads over Knex, always from the primary, whose order of commits is the feed's. */
@@ -72,25 +79,48 @@ export function createFeedRepository(database: Database, agentInactiveSeconds: n
       }));
     },
 
-    async tasks(ids, parameterNames) {
-      if (ids.length === 0) return [];
-      const rows = (await joinNames(
-        database
-          .from({ t: 'workspace_tasks' })
-          .leftJoin({ b: 'workspace_builds' }, 'b.id', 't.build_id')
-          .whereIn('t.id', ids)
-          .select(...taskColumns(database, agentInactiveSeconds, undefined), ...watchedColumns(database)),
-      )) as SelectedRow[];
+    async tasks(ids, { parameterNames, maxBytes }) {
+      const byId = new Map((await select(ids, false)).map((row) => [row.id.toString('hex'), row]));
+      let bytes = 0;
+      const end = ids.findIndex((id, index) => {
+        bytes += byId.get(id.toString('hex'))?.texts_bytes ?? 0;
+        return bytes > maxBytes && index > 0;
+      });
+      const covered = end === -1 ? ids.length : end;
+      const found = ids.slice(0, covered).flatMap((id) => byId.get(id.toString('hex')) ?? []);
+      const long = new Set(found.filter(({ texts_bytes }) => texts_bytes > longTextBytes));
+      const rows = [
+        ...found.filter((row) => !long.has(row)),
+        ...(await select(
+          Array.from(long, ({ id }) => id),
+          true,
+        )),
+      ];
       const parameters = await parametersOf(rows, parameterNames);
-      return rows.map(({ readers, user_acl_ids, group_acl_ids, ...row }) => ({
-        ...row,
-        readers: words(readers).map(toSubject),
-        userAclIds: words(user_acl_ids),
-        groupAclIds: words(group_acl_ids),
-        parameters: parameters.get(row.build_id.toString('hex')) ?? [],
-      }));
+      return {
+        covered,
+        rows: rows.map(({ readers, user_acl_ids, group_acl_ids, ...row }) => ({
+          ...row,
+          readers: words(readers).map(toSubject),
+          userAclIds: words(user_acl_ids),
+          groupAclIds: words(group_acl_ids),
+          parameters: parameters.get(row.build_id.toString('hex')) ?? [],
+        })),
+      };
     },
   };
+
+  /** `select … from workspace_tasks as t left join … where t.id in (…)` */
+  async function select(ids: readonly Buffer[], longTexts: boolean): Promise<SelectedRow[]> {
+    if (ids.length === 0) return [];
+    return (await joinNames(
+      database
+        .from({ t: 'workspace_tasks' })
+        .leftJoin({ b: 'workspace_builds' }, 'b.id', 't.build_id')
+        .whereIn('t.id', ids)
+        .select(...taskColumns(database, agentInactiveSeconds, { longTexts }), ...watchedColumns(database)),
+    )) as SelectedRow[];
+  }
 
   /** The parameters of these names of the tasks' latest builds. What is longer than a query cannot be asked for. */
   async function parametersOf(rows: readonly SelectedRow[], names: readonly string[]): Promise<Map<string, [string, string][]>> {

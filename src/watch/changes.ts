@@ -1,9 +1,11 @@
-import type { FeedRepository, TaskPlace } from '../db/feed-repository.ts';
+import { isDeepStrictEqual } from 'node:util';
+import type { FeedEvent, FeedRepository, TaskPlace } from '../db/feed-repository.ts';
 import type { WatchedRow } from '../db/tables.ts';
 import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
 import { toTask } from '../tasks/task-mapper.ts';
+import { maxPageBytes } from '../tasks/tasks-service.ts';
 
-/** Events that are read at once: their tasks are in memory together, with prompts of 1 MiB at most. */
+/** Events that are read at once. */
 const eventsAtOnce = 100;
 
 /** Tasks that changed one after the other, each once, as they are now. */
@@ -63,7 +65,8 @@ export function keyOf(id: Buffer): string {
 }
 
 /**
- * Reads what changed after one event, up to another one at most.
+ * Reads what changed after one event, up to another one at most: fewer events where their tasks' texts are long, and none behind a
+ * change of who could read one of the tasks, so that each of its events says of the tasks before it who could.
  *
  * @param parameterNames the parameters that somebody's query asks about.
  * @throws {LostEventsError} when events between the two are missing.
@@ -74,28 +77,40 @@ export async function readChanges(
   upTo: number,
   parameterNames: readonly string[],
 ): Promise<Changes> {
-  const events = (await feed.events(after, Math.min(eventsAtOnce, upTo - after))).filter(({ seq }) => seq <= upTo);
-  if (events.length === 0 || events.some(({ seq }, index) => seq !== after + 1 + index)) {
+  const found = (await feed.events(after, Math.min(eventsAtOnce, upTo - after))).filter(({ seq }) => seq <= upTo);
+  if (found.length === 0 || found.some(({ seq }, index) => seq !== after + 1 + index)) {
     throw new LostEventsError(`the feed has no event ${after + 1}, or one behind it is missing`);
   }
-  // A task moves to the place of its newest event.
-  const byTask = new Map<string, typeof events>();
-  for (const event of events) {
-    const key = keyOf(event.taskId);
-    const earlier = byTask.get(key) ?? [];
-    byTask.delete(key);
-    byTask.set(key, [...earlier, event]);
-  }
-  const ids = Array.from(byTask.values(), ([event]) => event?.taskId).filter((id) => id !== undefined);
-  const rows = new Map((await feed.tasks(ids, parameterNames)).map((row) => [keyOf(row.id), row]));
-  const tasks = Array.from(byTask, ([key, ofTask]) => {
-    const row = rows.get(key);
-    const last = ofTask.at(-1) as (typeof events)[number];
-    // Where an event does not say who the readers were, they are those of now.
-    const before = ofTask.flatMap(({ before: place }) =>
-      place === undefined ? [] : [{ readers: row?.readers ?? [], ...place }],
-    );
-    return new ChangedTask(last.taskId, last.seq, row, before);
-  });
+  const alike = found.slice(0, withOnePlaceEach(found));
+  const ids = new Map(alike.map(({ taskId }) => [keyOf(taskId), taskId]));
+  const { rows, covered } = await feed.tasks([...ids.values()], { parameterNames, maxBytes: maxPageBytes });
+  const read = new Set([...ids.keys()].slice(0, covered));
+  const end = alike.findIndex(({ taskId }) => !read.has(keyOf(taskId)));
+  const events = end === -1 ? alike : alike.slice(0, end);
+
+  const byId = new Map(rows.map((row) => [keyOf(row.id), row]));
+  const newest = new Map(events.map((event) => [keyOf(event.taskId), event]));
+  const tasks = [...newest.values()]
+    .toSorted((a, b) => a.seq - b.seq)
+    .map(({ taskId, seq }) => {
+      const row = byId.get(keyOf(taskId));
+      // Where an event does not say who the readers were, they are those of now.
+      const before = events.flatMap(({ taskId: of, before: place }) =>
+        place !== undefined && of.equals(taskId) ? [{ readers: row?.readers ?? [], ...place }] : [],
+      );
+      return new ChangedTask(taskId, seq, row, before);
+    });
   return { to: after + events.length, tasks };
+}
+
+/** How many of the events it takes until one says of its task that others could read it than an event before said. */
+function withOnePlaceEach(events: readonly FeedEvent[]): number {
+  const places = new Map<string, FeedEvent['before']>();
+  const end = events.findIndex(({ taskId, before }) => {
+    const key = keyOf(taskId);
+    const earlier = places.get(key);
+    places.set(key, before);
+    return earlier !== undefined && !isDeepStrictEqual(earlier, before);
+  });
+  return end === -1 ? events.length : end;
 }

@@ -57,9 +57,7 @@ export class TaskFeed {
     this.#listeners.add(listener);
     this.#chooseParameters();
     this.#at ??= at;
-    this.#reader ??= this.#read().finally(() => {
-      this.#reader = undefined;
-    });
+    this.#reader ??= this.#read();
     return true;
   }
 
@@ -103,6 +101,7 @@ export class TaskFeed {
       const rest = failures === 0 ? pollMs : Math.min(retryMs.first * failures, retryMs.most);
       await sleep(rest, undefined, { signal: this.#woken.signal }).catch(() => {});
     }
+    this.#reader = undefined; // in the same turn, or whoever joins now would have none
   }
 
   async #readOnce(from: FeedState): Promise<void> {
@@ -118,7 +117,17 @@ export class TaskFeed {
       if (parameterNames !== this.#parameterNames) continue; // somebody has joined who asks about more
       at = { ...state, seq: changes.to };
       this.#at = at;
-      for (const listener of this.#listeners) listener.offer(changes);
+      for (const listener of this.#listeners) this.#tell(listener, changes);
+    }
+  }
+
+  /** One that fails loses its own place, and nobody else's. */
+  #tell(listener: FeedListener, changes: Changes): void {
+    try {
+      listener.offer(changes);
+    } catch (error) {
+      this.#log.error({ err: error }, 'a watcher could not be told');
+      listener.lose();
     }
   }
 

@@ -1,9 +1,9 @@
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { FeedState } from '../db/feed-repository.ts';
-import { type Position, positionOf } from '../db/task-repository.ts';
+import { type Position, positionOf, rowsWithin } from '../db/task-repository.ts';
 import { formatUuid } from '../db/uuid.ts';
-import { invalidArgument, resumeTokenExpired, shuttingDown } from '../errors.ts';
+import { databaseUnavailable, invalidArgument, resumeTokenExpired, shuttingDown } from '../errors.ts';
 import {
   HeartbeatSchema,
   SyncedSchema,
@@ -18,6 +18,7 @@ import { decodePosition, encodePosition } from '../tasks/position.ts';
 import { scopeOf } from '../tasks/scope.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import { readWatchQuery } from '../tasks/task-query.ts';
+import { maxPageBytes } from '../tasks/tasks-service.ts';
 import { keyOf, readChanges } from './changes.ts';
 import { createResumeTokens, type ResumePoint, type ResumeTokens, shortDigest } from './resume-token.ts';
 import { Watch } from './watch.ts';
@@ -30,6 +31,9 @@ export const heartbeatMs = 15_000;
 /** How often to ask whether the caller still is who it was, in milliseconds. The answer is remembered for AUTH_CACHE_SECONDS. */
 const recheckMs = 1000;
 
+/** How long a watch goes on when its caller cannot be looked up, in milliseconds. */
+const maxUnknownMs = 30_000;
+
 /** Tasks in one statement of the initial state: their texts are in memory together. */
 const listedAtOnce = 100;
 
@@ -38,6 +42,9 @@ export const maxRealigned = 10_000;
 
 /** The initial state comes newest first: that order never changes, so it can be continued anywhere. */
 const initialOrder = 'created_at desc';
+
+/** The digest of what nobody may be shown. */
+const noRights = Buffer.alloc(8);
 
 type Responses = AsyncGenerator<WatchTasksResponse, void>;
 
@@ -59,6 +66,9 @@ export class WatchStream {
   #watch: Watch | undefined;
   /** The token of the moment, but for the sequence. */
   #point: ResumePoint | undefined;
+  /** When the caller was last looked up, and when that last succeeded. */
+  #checkedAt = performance.now();
+  #knownAt = this.#checkedAt;
 
   constructor(parts: WatchParts, request: WatchTasksRequest, call: Call) {
     this.#parts = parts;
@@ -70,9 +80,8 @@ export class WatchStream {
 
   async *run(): Responses {
     const shown = await this.#shownTo(this.#caller);
-    const { feed, feedRepository } = this.#parts;
     const { resumeToken, includeInitial } = this.#request;
-    const at = await feedRepository.state();
+    const at = await this.#parts.feedRepository.state();
     const beginning: ResumePoint = { seq: at.seq, generation: shortDigest(at.generation), rights: shown.digest };
     const point = resumeToken === '' ? beginning : this.#resumed(resumeToken, beginning, at);
     const isNew = resumeToken === '' && includeInitial;
@@ -81,17 +90,8 @@ export class WatchStream {
     this.#watch = watch;
 
     if (isNew || point.listedTo !== undefined) yield* this.#initialState(watch, point.listedTo);
-    // What happened since, at least up to when this began, until the reader of the feed is where this watch is.
-    for (;;) {
-      const position = await feed.position();
-      if (position.generation !== at.generation || position.floorSeq > watch.seq) throw expired();
-      const upTo = Math.max(position.seq, at.seq); // the reader may be a moment behind
-      if (upTo > watch.seq) {
-        watch.offer(await readChanges(feedRepository, watch.seq, upTo, watch.parameterNames));
-        yield* this.#backlog(watch);
-      } else if (feed.join(watch, { ...position, seq: watch.seq })) break;
-    }
-    yield this.#say({ case: 'synced', value: create(SyncedSchema) }, watch.seq);
+    yield* this.#catchUp(watch, at);
+    yield this.#say({ case: 'synced', value: create(SyncedSchema) }, watch.toldSeq);
     yield* this.#follow(watch);
   }
 
@@ -118,40 +118,62 @@ export class WatchStream {
     const { scope, filter } = watch.shown;
     if (filter === undefined) return;
     let after: Position | undefined = listedTo === undefined ? undefined : decodePosition(listedTo, initialOrder);
-    let checkedAt = performance.now();
     for (;;) {
-      const question = { filter, order: initialOrder, limit: listedAtOnce, ...(after === undefined ? {} : { after }) } as const;
-      const rows = await this.#parts.tasks.list(scope, question, this.#call.signal);
+      const question = {
+        filter,
+        order: initialOrder,
+        limit: listedAtOnce + 1, // one more shows whether there are more
+        maxBytes: maxPageBytes,
+        ...(after === undefined ? {} : { after }),
+      } as const;
+      const found = await this.#parts.tasks.list(scope, question, this.#call.signal);
+      const rows = found.slice(0, Math.min(listedAtOnce, rowsWithin(found, maxPageBytes)));
       for (const row of rows) {
         watch.told.set(keyOf(row.id), true);
         after = positionOf(row, initialOrder);
         const value = toTask(row, this.#caller.userId);
         yield this.#say({ case: 'upserted', value }, watch.seq, encodePosition(after));
-        if (this.#call.draining.aborted) throw shuttingDown();
+        await this.#goOnAs(watch);
       }
-      if (rows.length < listedAtOnce) return;
-      if (performance.now() - checkedAt < recheckMs) continue;
-      checkedAt = performance.now();
-      const next = await this.#recheck();
-      if (next !== undefined && !next.digest.equals(watch.shown.digest)) throw expired();
+      if (rows.length === found.length) return;
     }
+  }
+
+  /** What happened since, at least up to when the watch began, until the reader of the feed is where the watch is. */
+  async *#catchUp(watch: Watch, began: FeedState): Responses {
+    const { feed, feedRepository } = this.#parts;
+    for (;;) {
+      await this.#goOnAs(watch);
+      yield* this.#backlog(watch);
+      if (watch.waiting) continue;
+      const position = await feed.position();
+      if (position.generation !== began.generation || position.floorSeq > watch.seq) throw expired();
+      const upTo = Math.max(position.seq, began.seq); // the reader may be a moment behind
+      if (upTo > watch.seq) watch.judge(await readChanges(feedRepository, watch.seq, upTo, watch.parameterNames));
+      else if (feed.join(watch, { ...position, seq: watch.seq })) return;
+    }
+  }
+
+  /** Makes sure, while a watch begins, that it may go on as it began. */
+  async #goOnAs(watch: Watch): Promise<void> {
+    this.#call.signal.throwIfAborted();
+    if (this.#call.draining.aborted) throw shuttingDown();
+    const next = await this.#recheck();
+    if (next !== undefined && !next.digest.equals(watch.shown.digest)) throw expired();
   }
 
   async *#follow(watch: Watch): Responses {
     let saidAt = performance.now();
-    let checkedAt = saidAt;
     for (;;) {
+      this.#call.signal.throwIfAborted();
       if (this.#call.draining.aborted) {
         yield this.#heartbeat(watch);
         throw shuttingDown();
       }
-      const now = performance.now();
-      if (now - checkedAt >= recheckMs) {
-        checkedAt = now;
-        const next = await this.#recheck();
-        if (next !== undefined && !next.digest.equals(watch.shown.digest)) yield* this.#realign(watch, next);
-      }
+      const next = await this.#recheck();
+      if (next !== undefined && !next.digest.equals(watch.shown.digest)) yield* this.#realign(watch, next);
       if (watch.lost) throw expired();
+      const now = performance.now();
       if (watch.waiting) {
         yield* this.#backlog(watch);
         saidAt = performance.now();
@@ -159,17 +181,15 @@ export class WatchStream {
         yield this.#heartbeat(watch);
         saidAt = now;
       } else {
-        const restMs = Math.min(checkedAt + recheckMs, saidAt + heartbeatMs) - now;
+        const restMs = Math.min(this.#checkedAt + recheckMs, saidAt + heartbeatMs) - now;
         await watch.wait(Math.max(0, restMs), this.#call.signal, this.#call.draining);
-        this.#call.signal.throwIfAborted();
       }
     }
   }
 
-  /** What waits for the client, unless there is so much that a look at the caller's rights is due. */
+  /** What waits for the client, until a look at the caller's rights is due. */
   async *#backlog(watch: Watch): Responses {
-    const until = performance.now() + recheckMs;
-    while (performance.now() < until) {
+    while (performance.now() - this.#checkedAt < recheckMs) {
       const news = watch.take();
       if (news === undefined) return;
       const { change, removed, seq } = news;
@@ -182,24 +202,31 @@ export class WatchStream {
   /** Tells the client what it may read no longer, and what it may read now. */
   async *#realign(watch: Watch, next: WatchScope): Responses {
     const former = watch.shown;
+    // Of a watch that breaks off in the middle of this nobody knows what it has: no rights have this digest.
+    this.#point = { ...(this.#point as ResumePoint), rights: noRights };
     watch.turnTo(next);
     const [had, has] = await Promise.all([this.#idsOf(former), this.#idsOf(next)]);
+    // Behind this event nothing is of the former rights any more.
+    watch.forgetFormerAfter((await this.#parts.feedRepository.state()).seq);
     for (const [key, id] of had) {
       if (has.has(key)) continue;
       watch.told.set(key, false);
-      yield this.#removed(id, watch.seq);
+      yield this.#removed(id, watch.toldSeq);
     }
-    const added = Array.from(has).flatMap(([key, id]) => (had.has(key) ? [] : [id]));
-    for (let from = 0; from < added.length; from += listedAtOnce) {
-      const ids = added.slice(from, from + listedAtOnce);
-      for (const row of await this.#parts.feedRepository.tasks(ids, watch.parameterNames)) {
+    let added = Array.from(has).flatMap(([key, id]) => (had.has(key) ? [] : [id]));
+    while (added.length > 0) {
+      const { rows, covered } = await this.#parts.feedRepository.tasks(added.slice(0, listedAtOnce), {
+        parameterNames: watch.parameterNames,
+        maxBytes: maxPageBytes,
+      });
+      added = added.slice(covered);
+      for (const row of rows) {
         if (!watch.shows(row)) continue; // changed meanwhile, which the feed tells
         watch.told.set(keyOf(row.id), true);
-        yield this.#say({ case: 'upserted', value: toTask(row, this.#caller.userId) }, watch.seq);
+        yield this.#say({ case: 'upserted', value: toTask(row, this.#caller.userId) }, watch.toldSeq);
       }
     }
-    // Until here tokens were of the former rights, since with the new ones this would not be told again.
-    this.#point = { ...(this.#point as ResumePoint), rights: next.digest };
+    this.#point = { ...this.#point, rights: next.digest };
   }
 
   async #idsOf({ scope, filter }: WatchScope): Promise<Map<string, Buffer>> {
@@ -209,16 +236,24 @@ export class WatchStream {
     return new Map(ids.map((id) => [keyOf(id), id]));
   }
 
-  /** What to show from now on, if the caller was looked up again. @throws {ConnectError} UNAUTHENTICATED. */
+  /**
+   * What to show from now on, if a second has passed and the caller was looked up again.
+   *
+   * @throws {ConnectError} UNAUTHENTICATED; or UNAVAILABLE when the caller could not be looked up for too long.
+   */
   async #recheck(): Promise<WatchScope | undefined> {
+    const now = performance.now();
+    if (now - this.#checkedAt < recheckMs) return undefined;
+    this.#checkedAt = now;
     try {
       const caller = await this.#call.reauthenticate();
-      if (caller === this.#caller) return undefined;
-      const shown = await this.#shownTo(caller);
+      const shown = caller === this.#caller ? undefined : await this.#shownTo(caller);
       this.#caller = caller;
+      this.#knownAt = now;
       return shown;
     } catch (error) {
       if (error instanceof ConnectError && error.code === Code.Unauthenticated) throw error;
+      if (now - this.#knownAt > maxUnknownMs) throw databaseUnavailable(error);
       this.#call.log.debug({ err: error }, 'the rights of a watch could not be looked up'); // again in a second
       return undefined;
     }
@@ -237,7 +272,7 @@ export class WatchStream {
   }
 
   #heartbeat(watch: Watch): WatchTasksResponse {
-    return this.#say({ case: 'heartbeat', value: create(HeartbeatSchema) }, watch.seq);
+    return this.#say({ case: 'heartbeat', value: create(HeartbeatSchema) }, watch.toldSeq);
   }
 
   #removed(id: Buffer, seq: number): WatchTasksResponse {

@@ -26,6 +26,8 @@ export class Watch implements FeedListener {
   #shown: WatchScope;
   /** What it showed before, when that was something else. */
   #former: WatchScope | undefined;
+  /** The last event from before then. */
+  #formerUntil = 0;
   #seq: number;
   #lost = false;
   readonly #backlog = new Map<string, { readonly change: ChangedTask; readonly removed: boolean }>();
@@ -45,6 +47,12 @@ export class Watch implements FeedListener {
     return this.#seq;
   }
 
+  /** Everything up to this event has been told. */
+  get toldSeq(): number {
+    const [next] = this.#backlog.values();
+    return next === undefined ? this.#seq : next.change.seq - 1;
+  }
+
   /** What it shows. */
   get shown(): WatchScope {
     return this.#shown;
@@ -61,11 +69,16 @@ export class Watch implements FeedListener {
   }
 
   offer(changes: Changes): void {
-    if (this.#lost || changes.to <= this.#seq) return;
-    for (const change of changes.tasks) if (change.seq > this.#seq) this.#judge(change);
-    this.#seq = changes.to;
+    if (this.#lost) return;
+    this.judge(changes);
     if (this.#backlog.size > maxBacklogTasks || this.#backlogLength > maxBacklogLength) this.lose();
     else if (this.#backlog.size > 0) this.#wake?.();
+  }
+
+  /** Takes changes, however far behind the client is. */
+  judge(changes: Changes): void {
+    for (const change of changes.tasks) if (change.seq > this.#seq) this.#judge(change);
+    this.#seq = Math.max(this.#seq, changes.to);
   }
 
   lose(): void {
@@ -80,15 +93,14 @@ export class Watch implements FeedListener {
     if (first === undefined) return undefined;
     const [key, { change, removed }] = first;
     this.#drop(key);
-    const [next] = this.#backlog.values();
-    return { change, removed, seq: next === undefined ? this.#seq : next.change.seq - 1 };
+    return { change, removed, seq: this.toldSeq };
   }
 
   /** Resolves when there is something to take, or after so many milliseconds, or when a signal is aborted. */
   async wait(milliseconds: number, ...signals: readonly AbortSignal[]): Promise<void> {
     if (this.#lost || this.#backlog.size > 0 || signals.some(({ aborted }) => aborted)) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
+      const timer = setTimeout(() => done(), milliseconds);
       const done = (): void => {
         clearTimeout(timer);
         for (const signal of signals) signal.removeEventListener('abort', done);
@@ -103,11 +115,18 @@ export class Watch implements FeedListener {
   /** Shows something else from here on. What waits is judged anew; the rest is the business of who calls. */
   turnTo(shown: WatchScope): void {
     this.#former = this.#shown;
+    this.#formerUntil = Number.POSITIVE_INFINITY;
     this.#shown = shown;
     const waiting = [...this.#backlog.values()];
     this.#backlog.clear();
     this.#backlogLength = 0;
-    for (const { change } of waiting) this.#judge(change);
+    // What waited to be told has been noted as told: whatever is not shown now must be taken away.
+    for (const { change } of waiting) this.#queue(change, change.row === undefined || !this.shows(change.row));
+  }
+
+  /** Says from which event on nothing can have been shown by what it showed before. */
+  forgetFormerAfter(seq: number): void {
+    this.#formerUntil = seq;
   }
 
   /** Whether the client is to have a task. */
@@ -137,7 +156,8 @@ export class Watch implements FeedListener {
   }
 
   /** Whether the client may have the task: nobody learns of the end of what was never theirs to see. */
-  #mayHaveShown({ id, before }: ChangedTask): boolean {
-    return before.some((place) => this.#shown.mayHaveShown(id, place) || this.#former?.mayHaveShown(id, place) === true);
+  #mayHaveShown({ id, before, seq }: ChangedTask): boolean {
+    const former = seq <= this.#formerUntil ? this.#former : undefined;
+    return before.some((place) => this.#shown.mayHaveShown(id, place) || former?.mayHaveShown(id, place) === true);
   }
 }

@@ -141,9 +141,9 @@ async function compareWatch(database: Database, caller: Caller, query: string, e
   const { filter } = await createResolveQuery(createNameLookup(database, 0))(read, query, { caller });
   const { parameterNames = [], parameterValues = [] } = filter ?? {};
   const ids = (await database.from('workspace_tasks').select('workspace_tasks.id')) as { id: Buffer }[];
-  const rows = await createFeedRepository(database, inactiveSeconds).tasks(
+  const { rows } = await createFeedRepository(database, inactiveSeconds).tasks(
     ids.map(({ id }) => id),
-    [...parameterNames, ...parameterValues.map(([name]) => name)],
+    { parameterNames: [...parameterNames, ...parameterValues.map(([name]) => name)], maxBytes: Number.POSITIVE_INFINITY },
   );
   const scope = scopeOf(caller);
   const { shows } = createWatchScope(scope, filter);

@@ -96,6 +96,14 @@ describe('watch', () => {
     expect(watching.out.replaceAll(/[\t\n]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
   });
 
+  test('--until ends with 1 when no task is left', async () => {
+    const ids = await task('to-be-deleted');
+    const waiting = run(['--query', 'name:to-be-deleted', '--until', 'state:idle', '--json'], env);
+    await until('the task', () => waiting.out.includes('"synced"'));
+    await testDatabase.database('workspaces').where('id', ids.workspace).update({ deleted: 1 });
+    expect([await waiting.ended, waiting.err]).toEqual([1, 'no task of the query is left\n']);
+  });
+
   test('it ends quietly when nobody reads on', async () => {
     await task('for-head');
     const shell = spawn('sh', ['-c', `"${process.execPath}" src/main.ts watch --query name:for-head | head -n 1`], {

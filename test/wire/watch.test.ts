@@ -216,6 +216,22 @@ describeOnEngines('watching', (engine) => {
     expect(watching.ended).toBeUndefined();
   });
 
+  test('who lost the rights is told of nothing that came later', async () => {
+    await task('known');
+    await projected(database);
+    const watching = await watch('admin', { query: 'owner:*', includeInitial: false }).synced();
+    await database('users').where('id', people.admin).update({ rbac_roles: '[]' });
+    await until('the end of what was known', () => watching.told.some((one) => one.startsWith('- ')));
+    const before = watching.told.length;
+    const secret = await task('secret');
+    await projected(database);
+    await change(secret.workspace, { name: 'still-secret' });
+    await projected(database);
+    await database('users').where('id', people.admin).update({ rbac_roles: '["owner"]' });
+    await watching.has('known', 'still-secret');
+    expect(watching.told.slice(before).filter((one) => one.startsWith('-'))).toEqual([]);
+  });
+
   test('a resumed watch is told everything since, once, and what it lost meanwhile', async () => {
     const [kept, shared, gone, foreign] = await Promise.all([
       task('kept'),
