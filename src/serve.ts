@@ -6,29 +6,27 @@ import { closeDatabase, type Database, longestWaitMs, openDatabase, requireDatab
 import { createFeedRepository } from './db/feed-repository.ts';
 import { migrateUp, requireNewestSchema } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
-import { projectionStallMs } from './db/outbox.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
-import { addReplicaMetrics, openReplica, preferReplica, type Replica } from './db/replica.ts';
+import { addReplicaMetrics, openReplica, preferReplica } from './db/replica.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { measureStatements, withStatements } from './db/statements.ts';
 import { createTaskRepository } from './db/task-repository.ts';
-import { missingTriggers } from './db/triggers.ts';
 import { createFindUser } from './db/user-lookup.ts';
 import { createFindUserRights, type FindUserRights } from './db/user-rights.ts';
 import { keepDemoAgentsConnected } from './demo/demo.ts';
-import { removeDemoFile, writeDemoFile } from './demo/demo-file.ts';
+import { keepDemoFile } from './demo/demo-file.ts';
 import { prepareDemo } from './demo/prepare-demo.ts';
 import { startEngine } from './embedded/engine.ts';
 import { createLog, type Logger } from './log.ts';
 import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
+import { readinessChecks } from './readiness-checks.ts';
 import { createAuthenticate } from './server/authenticate.ts';
 import type { RateLimitOf } from './server/call-chain.ts';
 import { type Certificates, createCertificates } from './server/certificates.ts';
 import { pageFolder } from './server/page.ts';
 import { version } from './server/process-metrics.ts';
 import { createRateLimit } from './server/rate-limit.ts';
-import type { ReadinessCheck } from './server/readiness.ts';
 import { createServer } from './server/server.ts';
 import { createVerifyJwt, type VerifyJwt } from './server/verify-jwt.ts';
 import { aborted, stopSignal } from './stop-signal.ts';
@@ -167,37 +165,22 @@ export async function serve(config: Config): Promise<void> {
   parts.defer(() => server.stop());
 
   if (engine !== undefined) {
-    const write = (): string =>
-      writeDemoFile(dataDir, {
-        pid: process.pid,
-        grpc: addresses.grpc,
-        web: `${certificates === undefined ? 'http' : 'https'}://${addresses.web}`,
-        ops: `http://${addresses.ops}`,
-        socket: address.socketPath ?? '',
-        user: address.user,
-        database: address.database,
-        engine: { pid: engine.pid, dataDir: engine.dataDir },
-        tokens,
-      });
-    const demoFile = path.relative('', write());
-    let written = engine.pid;
-    const watch = setInterval(() => {
-      if (engine.pid === written) return; // it died and was started again
-      try {
-        write();
-        written = engine.pid;
-      } catch (error) {
-        log.warn({ err: error }, `${demoFile} cannot be written, and names an engine that is gone`);
-      }
-    }, 1000).unref();
-    parts.defer(() => clearInterval(watch));
-    parts.defer(() => removeDemoFile(dataDir));
+    const demoFile = keepDemoFile(dataDir, engine, log, {
+      grpc: addresses.grpc,
+      web: `${certificates === undefined ? 'http' : 'https'}://${addresses.web}`,
+      ops: `http://${addresses.ops}`,
+      socket: address.socketPath ?? '',
+      user: address.user,
+      database: address.database,
+      tokens,
+    });
+    parts.defer(() => demoFile.remove());
     console.log(
       welcome({
         addresses,
         tls: certificates !== undefined,
         tokens,
-        demoFile,
+        demoFile: demoFile.path,
         engine: engine.version,
         milliseconds: Math.round(performance.now() - started),
       }),
@@ -249,49 +232,4 @@ function rateLimits({ RATE_LIMIT_PER_MINUTE: set }: Config, isDemo: boolean): Ra
   const perMinute = set ?? (isDemo ? 0 : coderCallsPerMinute);
   const limit = perMinute === 0 ? undefined : createRateLimit(perMinute);
   return (protocol) => (set !== undefined || protocol === 'coder-json' ? limit : undefined);
-}
-
-/**
- * When changes wait and nothing was projected for so long, in milliseconds, what is answered is too old to be served. While the
- * projector works, however much waits, it is not: `migrate up` notes every workspace, and that is no outage.
- */
-const maxStallMs = 30_000;
-
-/** Triggers go missing by a hand, not by themselves: how long it is remembered that all are there, in milliseconds. */
-const triggersRememberedMs = 60_000;
-
-/** What must hold for the service to answer well, by part. */
-function readinessChecks(
-  database: Database,
-  withTriggers: boolean,
-  replica: Replica | undefined,
-): Record<string, ReadinessCheck> {
-  let triggersSeenAt = Number.NEGATIVE_INFINITY;
-  return {
-    async database() {
-      await database.raw('select 1');
-    },
-    async projection() {
-      const stallMs = await projectionStallMs(database);
-      if (stallMs > maxStallMs) throw new Error(`changes wait, and none was projected for ${Math.round(stallMs / 1000)} s`);
-    },
-    ...(withTriggers
-      ? {
-          async triggers() {
-            if (performance.now() - triggersSeenAt < triggersRememberedMs) return;
-            const missing = await missingTriggers(database);
-            if (missing.length > 0) throw new Error(`missing: ${missing.join(', ')}; run "migrate up"`);
-            triggersSeenAt = performance.now();
-          },
-        }
-      : {}),
-    ...(replica === undefined
-      ? {}
-      : {
-          async replica() {
-            const why = replica.whyNot();
-            return why === undefined ? undefined : `not used: ${why}`; // the primary answers instead
-          },
-        }),
-  };
 }

@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { DatabaseAddress } from '../config.ts';
+import type { Logger } from '../log.ts';
 
 /** What `demo.json` in the data folder tells scripts while the service runs on its private database. */
 export interface DemoFile {
@@ -20,8 +21,40 @@ export interface DemoFile {
   readonly tokens: Readonly<Record<string, string>>;
 }
 
+/** How often to look whether the engine is another process, in milliseconds. */
+const engineCheckMs = 1000;
+
+/** Writes the file, and again when the engine died and was started again, until it is removed. */
+export function keepDemoFile(
+  dataDir: string,
+  engine: { readonly pid: number; readonly dataDir: string },
+  log: Logger,
+  content: Omit<DemoFile, 'pid' | 'engine'>,
+): { readonly path: string; remove(): void } {
+  const write = (): string =>
+    writeDemoFile(dataDir, { ...content, pid: process.pid, engine: { pid: engine.pid, dataDir: engine.dataDir } });
+  const file = path.relative('', write());
+  let written = engine.pid;
+  const check = setInterval(() => {
+    if (engine.pid === written) return;
+    try {
+      write();
+      written = engine.pid;
+    } catch (error) {
+      log.warn({ err: error }, `${file} cannot be written, and names an engine that is gone`);
+    }
+  }, engineCheckMs).unref();
+  return {
+    path: file,
+    remove() {
+      clearInterval(check);
+      removeDemoFile(dataDir);
+    },
+  };
+}
+
 /** Writes the file so that only its owner can read it, since it holds tokens, and returns its path. */
-export function writeDemoFile(dataDir: string, content: DemoFile): string {
+function writeDemoFile(dataDir: string, content: DemoFile): string {
   removeDemoFile(dataDir);
   const file = fileIn(dataDir);
   writeFileSync(file, `${JSON.stringify(content, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' });
@@ -29,7 +62,7 @@ export function writeDemoFile(dataDir: string, content: DemoFile): string {
 }
 
 /** Removes the file; it is no error if there is none. */
-export function removeDemoFile(dataDir: string): void {
+function removeDemoFile(dataDir: string): void {
   rmSync(fileIn(dataDir), { force: true });
 }
 

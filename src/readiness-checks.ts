@@ -1,0 +1,50 @@
+import type { Database } from './db/connection.ts';
+import { projectionStallMs } from './db/outbox.ts';
+import type { Replica } from './db/replica.ts';
+import { missingTriggers } from './db/triggers.ts';
+import type { ReadinessCheck } from './server/readiness.ts';
+
+/**
+ * When changes wait and nothing was projected for so long, in milliseconds, what is answered is too old to be served. While the
+ * projector works, however much waits, it is not: `migrate up` notes every workspace, and that is no outage.
+ */
+const maxStallMs = 30_000;
+
+/** Triggers go missing by a hand, not by themselves: how long it is remembered that all are there, in milliseconds. */
+const triggersRememberedMs = 60_000;
+
+/** What must hold for the service to answer well, by part. */
+export function readinessChecks(
+  database: Database,
+  withTriggers: boolean,
+  replica: Replica | undefined,
+): Record<string, ReadinessCheck> {
+  let triggersSeenAt = Number.NEGATIVE_INFINITY;
+  return {
+    async database() {
+      await database.raw('select 1');
+    },
+    async projection() {
+      const stallMs = await projectionStallMs(database);
+      if (stallMs > maxStallMs) throw new Error(`changes wait, and none was projected for ${Math.round(stallMs / 1000)} s`);
+    },
+    ...(withTriggers
+      ? {
+          async triggers() {
+            if (performance.now() - triggersSeenAt < triggersRememberedMs) return;
+            const missing = await missingTriggers(database);
+            if (missing.length > 0) throw new Error(`missing: ${missing.join(', ')}; run "migrate up"`);
+            triggersSeenAt = performance.now();
+          },
+        }
+      : {}),
+    ...(replica === undefined
+      ? {}
+      : {
+          async replica() {
+            const why = replica.whyNot();
+            return why === undefined ? undefined : `not used: ${why}`; // the primary answers instead
+          },
+        }),
+  };
+}
