@@ -1,6 +1,7 @@
 import {
   create,
   type DescMessage,
+  type DescMethod,
   type DescMethodUnary,
   fromBinary,
   type MessageInitShape,
@@ -14,6 +15,8 @@ import {
   type ListTasksResponse,
   type Task,
   TasksService,
+  type WatchTasksRequestSchema,
+  type WatchTasksResponse,
 } from '../src/gen/tasks/v1/tasks_pb.ts';
 
 /** A client of one server, for one person, that looks at what it gets. */
@@ -22,12 +25,20 @@ export interface TasksClient {
   listTasks(request: MessageInitShape<typeof ListTasksRequestSchema>): Promise<ListTasksResponse>;
   /** The size of an answer as it is framed on the wire. */
   answerBytes<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<number>;
+  /** Watches, and passes each message on. Resolves when the first state is complete; the stream ends with the client. */
+  watchTasks(
+    request: MessageInitShape<typeof WatchTasksRequestSchema>,
+    onMessage: (message: WatchTasksResponse) => void,
+  ): Promise<void>;
   close(): void;
 }
 
 /** Opens a client on one connection. */
 export function openClient(host: string, token = ''): TasksClient {
-  const client = new grpc.Client(host, grpc.credentials.createInsecure(), { 'grpc.max_receive_message_length': 8 * 1024 * 1024 });
+  const client = new grpc.Client(host, grpc.credentials.createInsecure(), {
+    'grpc.max_receive_message_length': 8 * 1024 * 1024,
+    'grpc.use_local_subchannel_pool': 1, // a connection of its own, even to a server that another client is connected to
+  });
   const metadata = new grpc.Metadata();
   if (token !== '') metadata.set('coder-session-token', token);
   const callBytes = <I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<Buffer> =>
@@ -50,6 +61,23 @@ export function openClient(host: string, token = ''): TasksClient {
     getTask: async (request) => (await call(TasksService.method.getTask, request)).task,
     listTasks: (request) => call(TasksService.method.listTasks, request),
     answerBytes: async (method, request) => (await callBytes(method, request)).length + frameBytes,
+    watchTasks: (request, onMessage) =>
+      new Promise((resolve, reject) => {
+        const { watchTasks } = TasksService.method;
+        const stream = client.makeServerStreamRequest(
+          pathOf(watchTasks),
+          (bytes: Buffer) => bytes,
+          (bytes: Buffer) => bytes,
+          Buffer.from(toBinary(watchTasks.input, create(watchTasks.input, request))),
+          metadata,
+        );
+        stream.on('data', (bytes: Buffer) => {
+          const message = fromBinary(watchTasks.output, bytes);
+          if (message.event.case === 'synced') resolve();
+          else onMessage(message);
+        });
+        stream.on('error', reject); // of no effect once it has begun: the end of a run cuts all streams
+      }),
     close: () => client.close(),
   };
 }
@@ -57,7 +85,7 @@ export function openClient(host: string, token = ''): TasksClient {
 const frameBytes = 5;
 
 /** The path of a method, the same for every protocol. */
-export function pathOf(method: DescMethodUnary): string {
+export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 

@@ -118,7 +118,7 @@ export async function listsBySize(bench: Bench): Promise<readonly Table[]> {
           what: `${name}: p50 at ${largest} tasks to ${bench.sizes[0] ?? 0}`,
           value: ratio,
           most: flatRatio,
-          quickSlack: 0.65,
+          quickSlack: 0.5,
         });
       }
       if (unlucky)
@@ -210,6 +210,6 @@ async function deepPages(bench: Bench, client: TasksClient): Promise<Table> {
   return {
     title: `Pages of everyone's tasks, ${(bench.sizes.at(-1) ?? 0).toLocaleString('en')} tasks`,
     rows: [row('1', first), row(page.toLocaleString('en'), deep)],
-    checks: [{ what: `page ${page} to page 1, p50`, value: ratio, most: 1.3, quickSlack: 0.65 }],
+    checks: [{ what: `page ${page} to page 1, p50`, value: ratio, most: 1.3, quickSlack: 0.5 }],
   };
 }
