@@ -58,6 +58,7 @@ try {
   console.log(`Node ${process.version}, npm ${npmVersion()}, ${systemName()}`);
   if (filters.length === 0) await runSteps();
   if (!stopped) await runTests();
+  if (filters.length === 0) await step('Quick benchmark', () => run(process.execPath, 'bench/run.ts', '--quick'));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
