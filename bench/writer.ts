@@ -89,6 +89,6 @@ export async function visibleAfter(client: TasksClient, { taskId, message, commi
   for (;;) {
     const task = await client.getTask({ identifier: { case: 'id', value: taskId } });
     if (task?.currentState?.message === message) return performance.now() - committedAt;
-    await sleep(1);
+    await sleep(5);
   }
 }

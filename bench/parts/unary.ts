@@ -80,9 +80,9 @@ async function compare(bench: Bench, data: DataSet): Promise<Table> {
       });
     }
     // The floor is held to no size; the textbook to one, so that it cannot be beaten by tables that are too large for it.
-    checks.push({ what: `${name} at ${data.tasks} tasks, of the floor`, value: toFloor, least: 0.8, quickSlack: 0.75 });
+    checks.push({ what: `${name} at ${data.tasks} tasks, of the floor`, value: toFloor, least: 0.8, quickSlack: 0.25 });
     if (bench.quick || data.tasks === comparedSize) {
-      checks.push({ what: `${name} at ${data.tasks} tasks, times textbook`, value: toTextbook, least: 3, quickSlack: 0.6 });
+      checks.push({ what: `${name} at ${data.tasks} tasks, times textbook`, value: toTextbook, least: 3, quickSlack: 0.35 });
     }
   }
   const title = `gRPC, ${data.tasks} tasks, ${clientConnections} connections of ${streams} calls, ${connections} connections to the database`;

@@ -6,9 +6,6 @@ import { createWriter, visibleAfter, writeSteadily } from '../writer.ts';
 /** The rate of the target. */
 const perSecond = 200;
 
-/** Every so many reports one is watched until a client sees it. */
-const watchedShare = 10;
-
 /** Writers without a pause, for the most that the projector takes. */
 const writers = 4;
 
@@ -21,13 +18,16 @@ export async function writes(bench: Bench): Promise<readonly Table[]> {
   const client = openClient(program.ports.grpc, data.tokens.siteOwner);
   const writer = await createWriter(data);
   try {
-    const seen: Promise<number>[] = [];
-    let reports = 0;
-    await writeSteadily(writer, perSecond, bench.quick ? 4 : 15, (report) => {
-      reports += 1;
-      if (reports % watchedShare === 0) seen.push(visibleAfter(client, report));
+    const lags: number[] = [];
+    // One report at a time is watched until the client sees it: asking for many at once would be a load of its own.
+    let watching: Promise<void> | undefined;
+    await writeSteadily(writer, perSecond, bench.quick ? 4 : 20, (report) => {
+      watching ??= visibleAfter(client, report).then((lag) => {
+        lags.push(lag);
+        watching = undefined;
+      });
     });
-    const lags = await Promise.all(seen);
+    await watching;
 
     const began = performance.now();
     const until = began + (bench.quick ? 2000 : 6000);
