@@ -16,7 +16,7 @@ import { toConnectError } from '../support/clients.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, insertSource, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
+import { insertRunningTask, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
 import { until } from '../support/test-server.ts';
 import { Watching, watchOverGrpcJs } from '../support/watching.ts';
 
@@ -89,6 +89,23 @@ function unread(
   };
 }
 
+/** Has each of the tasks report something, in one statement. */
+async function report(tasks: readonly SourceTaskIds[], message: string, state = 'idle'): Promise<void> {
+  await testDatabase.database.batchInsert(
+    'workspace_app_statuses',
+    tasks.map(({ workspace, agent, app }) => ({
+      id: newId(),
+      workspace_id: workspace,
+      agent_id: agent,
+      app_id: app,
+      state,
+      message,
+      uri: '',
+      created_at: now(),
+    })),
+  );
+}
+
 test('clients that do not read cost little memory, slow nobody down, and are up to date when they read again', async () => {
   const { database } = testDatabase;
   const message = 'x'.repeat(20_000);
@@ -106,19 +123,7 @@ test('clients that do not read cost little memory, slow nobody down, and are up 
   const before = memory();
   // 30 tasks of 20 kB, changed again and again: 15 MB that each of them has to be told, but for what is coalesced.
   for (let round = 0; round < 25; round++) {
-    await database.batchInsert(
-      'workspace_app_statuses',
-      tasks.map((ids) => ({
-        id: newId(),
-        workspace_id: ids.workspace,
-        agent_id: ids.agent,
-        app_id: ids.app,
-        state: round % 2 === 0 ? 'working' : 'idle',
-        message: `${round} ${message}`,
-        uri: '',
-        created_at: now(),
-      })),
-    );
+    await report(tasks, `${round} ${message}`, round % 2 === 0 ? 'working' : 'idle');
     await sleep(20);
   }
   const last = await insertRunningTask(database, { name: 'last', owner_id: owner, organization_id: organization });
@@ -147,14 +152,7 @@ test('a client that falls too far behind is told so', async () => {
   const message = 'y'.repeat(60_000);
   for (let i = 0; i < 110; i++) {
     const ids = await insertRunningTask(database, { name: `big-${i}`, owner_id: owner, organization_id: organization });
-    await insertSource(database, 'workspace_app_statuses', {
-      workspace_id: ids.workspace,
-      agent_id: ids.agent,
-      app_id: ids.app,
-      state: 'idle',
-      message,
-      created_at: now(),
-    });
+    await report([ids], message);
   }
   await projected();
   let end: WatchTasksResponse | grpc.ServiceError | undefined;
@@ -180,19 +178,7 @@ describe('nothing is lost to a client that reads slowly', () => {
     const before = await new Watching(watchOverGrpcJs(service.grpc), { query, includeInitial: true }, token).synced();
     before.stop();
     const write = async (): Promise<void> => {
-      await database.batchInsert(
-        'workspace_app_statuses',
-        tasks.map((ids) => ({
-          id: newId(),
-          workspace_id: ids.workspace,
-          agent_id: ids.agent,
-          app_id: ids.app,
-          state: 'idle',
-          message: 'z'.repeat(60_000),
-          uri: '',
-          created_at: now(),
-        })),
-      );
+      await report(tasks, 'z'.repeat(60_000));
       await projected();
     };
     return { token: before.token, query, write };
