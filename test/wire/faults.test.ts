@@ -198,6 +198,28 @@ describeOnEngines(
       });
       expect(await failures()).toBe(0);
     });
+
+    test('ends one of two transactions that wait for each other, the projector among them', async () => {
+      await under(async () => {
+        for (let round = 0; round < 3; round++) {
+          const other = await served.database.transaction();
+          // It has what the projector wants next, and then wants what the projector has.
+          await other.raw('update workspace_tasks set favorite = favorite');
+          await served.database.raw('update workspaces set favorite = 1 - favorite');
+          await sleep(300);
+          await other.raw('select * from projector_state for update').catch((error: { errno?: number }) => {
+            expect(error.errno).toBe(1213); // the other one was chosen
+          });
+          await other.rollback();
+          await projects();
+        }
+        const [[{ deadlocks }]] = (await served.database.raw(
+          "select count as deadlocks from information_schema.innodb_metrics where name = 'lock_deadlocks'",
+        )) as [[{ deadlocks: number }]];
+        expect(Number(deadlocks)).toBeGreaterThan(0);
+      });
+      expect(await failures()).toBe(0);
+    });
   },
   twoEngines,
 );
