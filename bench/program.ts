@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { databaseUrl } from '../test/support/service.ts';
-import type { DataSet } from './data.ts';
+import type { DataSet, Person } from './data.ts';
 import type { FloorOptions } from './floor.ts';
+import { ourStatements } from './our-statements.ts';
 import type { TextbookOptions } from './textbook.ts';
 
 /** A server under test, as a process of its own. Its log goes to a file, as it would in production, and never through us. */
@@ -47,21 +48,27 @@ export function startOurs({ address }: DataSet, env: Readonly<Record<string, str
   });
 }
 
-/** Starts the floor; the sizes of its answers are those of ours. */
-export function startFloor(data: DataSet, owner: Buffer, getBytes: number, listBytes: number): Promise<Program> {
-  const options: FloorOptions = { ...common(data, owner), getBytes, listBytes };
+/** Starts the floor for somebody; its statements, and the sizes of its answers, are those of ours. */
+export async function startFloor(
+  data: DataSet,
+  person: Person,
+  taskId: string,
+  sizes: Pick<FloorOptions, 'getBytes' | 'listBytes'>,
+): Promise<Program> {
+  const statements = await ourStatements(data, person, taskId);
+  const options: FloorOptions = { ...common(data), ...statements, taskId: taskId.replaceAll('-', ''), ...sizes };
   return startProgram(['bench/floor.ts'], { FLOOR: JSON.stringify(options) });
 }
 
 /** Starts the textbook. */
 export function startTextbook(data: DataSet, owner: Buffer): Promise<Program> {
-  const options: TextbookOptions = common(data, owner);
+  const options: TextbookOptions = { ...common(data), owner: owner.toString('hex') };
   return startProgram(['bench/textbook.ts'], { TEXTBOOK: JSON.stringify(options) });
 }
 
-function common({ address }: DataSet, owner: Buffer) {
+function common({ address }: DataSet) {
   const { socketPath = '', user, database } = address;
-  return { socketPath, user, database, connections, owner: owner.toString('hex') };
+  return { socketPath, user, database, connections };
 }
 
 /** Runs a program of the repository until it says where it listens. */

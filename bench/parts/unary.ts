@@ -32,7 +32,7 @@ async function compare(bench: Bench, data: DataSet): Promise<Table> {
   const { getTask, listTasks } = TasksService.method;
   const get = { identifier: { case: 'id' as const, value: ids[0] ?? '' } };
   const bytes = { get: await client.answerBytes(getTask, get), list: await client.answerBytes(listTasks, {}) };
-  const floor = await startFloor(data, owner, bytes.get, bytes.list);
+  const floor = await startFloor(data, 'ordinary', ids[0] ?? '', { getBytes: bytes.get, listBytes: bytes.list });
   programs.defer(() => floor.stop());
   const textbook = await startTextbook(data, owner);
   programs.defer(() => textbook.stop());

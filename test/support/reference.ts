@@ -440,7 +440,7 @@ function readQuery(query: string): { terms: Map<string, string[]>; refused: Set<
       if (key === 'outdated') terms.set(key, ['true']);
     } else {
       const list = rule.many === true ? values.flatMap((value) => value.split(',').map((one) => one.trim())) : values;
-      const wanted = list.filter((value) => value !== '');
+      const wanted = key === 'id' ? list : list.filter((value) => value !== ''); // an empty id is a wrong one
       if (!wanted.every(rule.good) || list.length > (rule.many === true ? 200 : 1)) refused.add(key);
       else terms.set(key, wanted);
     }

@@ -1,0 +1,60 @@
+import { create } from '@bufbuild/protobuf';
+import { createApiKeyRepository } from '../src/db/api-key-repository.ts';
+import { closeDatabase, openDatabase } from '../src/db/connection.ts';
+import { createNameLookup } from '../src/db/name-lookup.ts';
+import { createTaskRepository } from '../src/db/task-repository.ts';
+import { GetTaskRequestSchema, ListTasksRequestSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { createLog } from '../src/log.ts';
+import { createAuthenticate } from '../src/server/authenticate.ts';
+import type { Call } from '../src/server/call.ts';
+import { createPageTokens } from '../src/tasks/page-token.ts';
+import { createResolveQuery } from '../src/tasks/resolve-query.ts';
+import { createTasksService } from '../src/tasks/tasks-service.ts';
+import type { DataSet, Person } from './data.ts';
+
+/** A statement with its values. Bytes are written in hexadecimal, in an array, so that they can be told from texts. */
+export interface SentStatement {
+  readonly sql: string;
+  readonly values: readonly (string | number | readonly [hex: string])[];
+}
+
+/** The statements that the service sends for a warm GetTask of one task and for a warm ListTasks of somebody. */
+export async function ourStatements(
+  { address, tokens }: DataSet,
+  person: Person,
+  taskId: string,
+): Promise<{ readonly get: SentStatement; readonly list: SentStatement }> {
+  const database = openDatabase(address, { size: 1, statementTimeoutMs: 10_000 });
+  try {
+    const sent: SentStatement[] = [];
+    const authenticate = createAuthenticate(createApiKeyRepository(database), 60);
+    const caller = await authenticate((name) => (name === 'coder-session-token' ? tokens[person] : undefined));
+    const { signal } = new AbortController();
+    const call: Call = {
+      requestId: 'bench',
+      caller,
+      signal,
+      draining: signal,
+      reauthenticate: () => Promise.resolve(caller),
+      log: createLog('silent'),
+    };
+    const service = createTasksService({
+      tasks: createTaskRepository(database, 30),
+      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
+      pageTokens: createPageTokens([Buffer.alloc(32)]),
+    });
+    database.on('query', ({ sql, bindings }: { sql: string; bindings: readonly unknown[] }) => {
+      const values = bindings.map((value) =>
+        Buffer.isBuffer(value) ? ([value.toString('hex')] as const) : (value as string | number),
+      );
+      sent.push({ sql, values });
+    });
+    await service.getTask(create(GetTaskRequestSchema, { identifier: { case: 'id', value: taskId } }), call);
+    await service.listTasks(create(ListTasksRequestSchema), call);
+    const [get, list, ...more] = sent;
+    if (get === undefined || list === undefined || more.length > 0) throw new Error(`${sent.length} statements for two calls`);
+    return { get, list };
+  } finally {
+    await closeDatabase(database);
+  }
+}
