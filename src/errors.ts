@@ -206,7 +206,7 @@ export function toConnectError(error: unknown, call: { readonly requestId: strin
   }
   const { code, errno, name, fatal } = Object(error) as { code?: unknown; errno?: unknown; name?: unknown; fatal?: unknown };
   if (errno === 1969 || errno === 3024) return queryTooExpensive(error);
-  if (name === 'KnexTimeoutError') return overloaded(error); // no connection of the pool came free in time
+  if (name === 'ConnectionWaitError') return overloaded(error); // no connection of the pool came free in time
   // mysql2 marks what ended its connection as fatal; some of that has no code.
   if (fatal === true || unavailableCodes.has(code) || unavailableCodes.has(errno)) return databaseUnavailable(error);
   return internal(call.requestId, error);

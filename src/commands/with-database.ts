@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
-import { type Database, openDatabase, requireDatabase } from '../db/connection.ts';
+import { closeDatabase, type Database, openDatabase, requireDatabase } from '../db/connection.ts';
 import { requireNewestSchema } from '../db/migrations.ts';
 import { demoDatabase } from '../demo/demo-file.ts';
 import { startEngine } from '../embedded/engine.ts';
@@ -49,6 +49,6 @@ async function onDatabase<Result>(
     await requireDatabase(database);
     return await work(database, address);
   } finally {
-    await database.destroy();
+    await closeDatabase(database);
   }
 }

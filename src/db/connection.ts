@@ -1,8 +1,8 @@
-import { once } from 'node:events';
-import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
+import { type ConnectionOptions, createConnection } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
+import { ConnectionPool, type RawConnection } from './connection-pool.ts';
 
 /** A pool of connections to one database. */
 export type Database = Knex;
@@ -14,7 +14,7 @@ export type Database = Knex;
 const silenceMs = 3000;
 
 /** Statements that a connection keeps prepared. A server has room for 16,382 of all its connections together, unless told otherwise. */
-const maxPreparedStatements = 100;
+export const maxPreparedStatements = 100;
 
 /** How a pool behaves. */
 export interface PoolOptions {
@@ -26,6 +26,9 @@ export interface PoolOptions {
   readonly acquireTimeoutMs?: number;
   /** Session variables that each connection gets besides, such as `wait_timeout`. */
   readonly session?: Readonly<Record<string, number>>;
+  /** What else makes a new connection ready. */
+  prepare?(connection: RawConnection): Promise<void>;
+  readonly migrations?: Knex.MigratorConfig;
 }
 
 /**
@@ -36,60 +39,53 @@ export interface PoolOptions {
  * statement limit, whose name differs between MariaDB and MySQL.
  */
 export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Database {
-  const minded = new Sockets(pool.statementTimeoutMs === 0 ? 0 : pool.statementTimeoutMs + silenceMs);
   const server =
     address.socketPath === undefined
       ? { host: address.host ?? '127.0.0.1', port: address.port ?? 3306 }
       : { socketPath: address.socketPath };
+  const settings: ConnectionOptions = {
+    ...server,
+    user: address.user,
+    password: address.password ?? '',
+    database: address.database,
+    ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl, address.ca) }),
+    charset: 'utf8mb4_bin',
+    timezone: 'Z',
+    dateStrings: true,
+    supportBigNumbers: true,
+    connectTimeout: 2000,
+    // More than we keep, so that it is we who close the ones that nobody needs: the driver does not see which are used.
+    maxPreparedStatements: maxPreparedStatements + 20,
+  };
+  const connections = new ConnectionPool({
+    size: pool.size,
+    waitMs: pool.acquireTimeoutMs ?? 2000,
+    silenceMs: pool.statementTimeoutMs === 0 ? 0 : pool.statementTimeoutMs + silenceMs,
+    connect: () => connect(settings),
+    async prepare(connection) {
+      await prepare(connection, pool);
+      await pool.prepare?.(connection);
+    },
+  });
   const database = knex({
     client: 'mysql2',
     version: '8.4', // saves knex a query of its own
-    connection: {
-      ...server,
-      user: address.user,
-      password: address.password ?? '',
-      database: address.database,
-      ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl, address.ca) }),
-      charset: 'utf8mb4_bin',
-      timezone: 'Z',
-      dateStrings: true,
-      supportBigNumbers: true,
-      connectTimeout: 2000,
-      maxPreparedStatements,
-    },
-    pool: {
-      min: 0,
-      max: pool.size,
-      idleTimeoutMillis: 60_000,
-      afterCreate(connection: RawConnection, done: (error: unknown, connection: RawConnection) => void) {
-        minded.add(connection.stream);
-        prepare(connection, pool).then(
-          () => {
-            minded.rest(connection.stream);
-            done(undefined, connection);
-          },
-          (error: unknown) => {
-            connection.destroy(); // the pool forgets it without closing it
-            done(error, connection);
-          },
-        );
-      },
-    },
-    acquireConnectionTimeout: pool.acquireTimeoutMs ?? 2000,
+    connectionPool: connections,
     compileSqlOnError: false, // an error's text keeps its `?`: values never reach a log
     log: { warn: quiet, error: quiet, debug: quiet, deprecate: quiet },
+    ...(pool.migrations === undefined ? {} : { migrations: pool.migrations }),
   });
-  const waiting = new Map<number, number>();
-  opened.set(database, { address, sockets: minded, waiting });
-  const connections = (database.client as { pool: PoolOfConnections }).pool;
-  connections.on('acquireRequest', (id) => waiting.set(id, performance.now()));
-  connections.on('acquireSuccess', (id, { stream }) => {
-    waiting.delete(id);
-    minded.use(stream);
-  });
-  connections.on('acquireFail', (id) => waiting.delete(id));
-  connections.on('release', ({ stream }) => minded.rest(stream));
+  Object.assign(database.client as object, { _ownsPool: true }); // so that destroy() of Knex closes it
+  opened.set(database, { address, connections });
   return database;
+}
+
+function connect(settings: ConnectionOptions): Promise<RawConnection> {
+  return new Promise((resolve, reject) => {
+    const connection = createConnection(settings);
+    connection.on('error', quiet); // a connection that fails while nobody uses it
+    connection.connect((error) => (error ? reject(error) : resolve(connection as unknown as RawConnection)));
+  });
 }
 
 /**
@@ -98,30 +94,38 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
  */
 export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
   const open = opened.get(database);
+  if (open !== undefined) open.isClosed = true;
   const enough = new AbortController();
-  // Knex says goodbye to the server, and does not wait for the server to hang up.
-  const closed = database.destroy().then(() => open?.sockets.closed());
-  await Promise.race([closed, sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
+  await Promise.race([database.destroy(), sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
   enough.abort();
-  open?.sockets.destroy();
+  open?.connections.cut();
   if (open?.killer !== undefined) await closeDatabase(open.killer, milliseconds);
 }
 
 /** What is kept of a pool that is open. */
 interface OpenDatabase {
   readonly address: DatabaseAddress;
-  readonly sockets: Sockets;
-  /** Since when who waits for a connection: in the order in which they came, which is the one in which they are served. */
-  readonly waiting: ReadonlyMap<number, number>;
+  readonly connections: ConnectionPool;
   /** The pool that ends its statements. */
   killer?: Database;
+  isClosed?: true;
 }
 const opened = new WeakMap<Database, OpenDatabase>();
 
-/** How long the first who waits for a connection of the pool has been waiting, in milliseconds; 0 when nobody waits. */
-export function longestWaitMs(database: Database): number {
-  for (const since of opened.get(database)?.waiting.values() ?? []) return performance.now() - since;
-  return 0;
+function openedAs(database: Database): OpenDatabase {
+  const open = opened.get(database);
+  if (open === undefined) throw new Error('the database was not opened by openDatabase');
+  return open;
+}
+
+/** Where a database is. */
+export function addressOf(database: Database): DatabaseAddress {
+  return openedAs(database).address;
+}
+
+/** The connections of a database. */
+export function connectionsOf(database: Database): ConnectionPool {
+  return openedAs(database).connections;
 }
 
 /** How the server knows a connection: which server it is, and the connection's number there. */
@@ -147,8 +151,9 @@ export async function withConnection<T>(
   work: (connection: RawConnection) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const client = database.client as ClientOfConnections;
-  const connection = await client.acquireConnection();
+  const { connections } = openedAs(database);
+  const lent = connections.take();
+  const connection = lent instanceof Promise ? await lent : lent;
   let ending: Promise<void> | undefined;
   const end = (): void => {
     ending = endStatement(database, connection);
@@ -159,70 +164,36 @@ export async function withConnection<T>(
     return await work(connection);
   } finally {
     signal?.removeEventListener('abort', end);
-    await ending;
-    await client.releaseConnection(connection);
+    if (ending !== undefined) await ending;
+    connections.release(connection);
   }
 }
+
+/** When a statement has not ended for so long, in milliseconds, the order is given again; and then after twice as long each time. */
+const againAfterMs = 20;
+
+const isTrue = (): boolean => true;
 
 /** Ends the statement that runs on a connection, if one does. Never rejects: the statement limit stands behind it. */
 async function endStatement(database: Database, connection: RawConnection): Promise<void> {
   const open = opened.get(database);
   const victim = identities.get(connection);
-  if (open === undefined || victim === undefined) return;
+  if (open === undefined || open.isClosed === true || victim === undefined) return;
   open.killer ??= openDatabase(open.address, { size: 1, statementTimeoutMs: killTimeoutMs, acquireTimeoutMs: killTimeoutMs });
+  const { killer } = open;
   try {
-    await withConnection(open.killer, undefined, async (killer) => {
-      // Behind a balancer, or after a failover, the same number is the connection of somebody else.
-      if (identities.get(killer)?.server !== victim.server || connection.stream.destroyed) return;
-      await run(killer, `kill query ${victim.id}`);
-    });
-    // Where the statement ended just before, an engine may keep the order for the next one: this is the next one.
-    await run(connection, 'do 0');
+    for (let waitMs = againAfterMs; ; waitMs *= 2) {
+      await withConnection(killer, undefined, async (connected) => {
+        // Behind a balancer, or after a failover, the same number is the connection of somebody else.
+        if (identities.get(connected)?.server !== victim.server || connection.stream.destroyed) return;
+        await run(connected, `kill query ${victim.id}`);
+      });
+      // Where the statement ended just before, an engine may keep the order for the next one: this is the next one.
+      const ended = run(connection, 'do 0').then(isTrue, isTrue);
+      // MySQL forgets an order that comes while it takes the statement in.
+      if (await Promise.race([ended, sleep(waitMs, false, { ref: false })])) return;
+    }
   } catch {}
-}
-
-/** The sockets of a pool: those in use end when nothing comes for too long, and take the idle ones with them. */
-class Sockets {
-  readonly #limitMs: number;
-  readonly #all = new Set<Socket>();
-  readonly #idle = new Set<Socket>();
-
-  /** @param limitMs how long one in use may be silent, in milliseconds; 0 means for ever. */
-  constructor(limitMs: number) {
-    this.#limitMs = limitMs;
-  }
-
-  use(socket: Socket): void {
-    this.#idle.delete(socket);
-    socket.setTimeout(this.#limitMs);
-  }
-
-  rest(socket: Socket): void {
-    this.#idle.add(socket);
-    socket.setTimeout(0);
-  }
-
-  add(socket: Socket): void {
-    this.#all.add(socket);
-    socket.once('close', () => {
-      this.#all.delete(socket);
-      this.#idle.delete(socket);
-    });
-    socket.on('timeout', () => {
-      socket.destroy(Object.assign(new Error('the database has gone silent'), { code: 'ETIMEDOUT' }));
-      for (const idle of this.#idle) idle.destroy(); // they are as old, and lead to the same host
-    });
-    this.use(socket);
-  }
-
-  /** Resolves when none is open. */
-  async closed(): Promise<void> {
-    await Promise.all(Array.from(this.#all, (socket) => once(socket, 'close')));
-  }
-
-  destroy(): void {
-    for (const socket of this.#all) socket.destroy();
-  }
 }
 
 /** The database cannot be used, for a reason that whoever started the program can do something about. */
@@ -243,39 +214,12 @@ export async function requireDatabase(database: Database): Promise<void> {
   }
 }
 
-/** The part of a mysql2 connection that is used on it directly. */
-export interface RawConnection {
-  query(sql: string, callback: (error: unknown, rows: unknown) => void): void;
-  destroy(): void;
-  on(event: 'error', listener: () => void): this;
-  removeAllListeners(): this;
-  readonly stream: Socket;
-}
-
-/** The part of knex's client that is used on it directly. */
-interface ClientOfConnections {
-  acquireConnection(): Promise<RawConnection>;
-  releaseConnection(connection: RawConnection): Promise<void>;
-}
-
-/** The part of knex's pool that is used on it directly. */
-interface PoolOfConnections {
-  on(event: 'acquireRequest' | 'acquireFail', listener: (id: number) => void): void;
-  on(event: 'acquireSuccess', listener: (id: number, connection: RawConnection) => void): void;
-  on(event: 'release', listener: (connection: RawConnection) => void): void;
-}
-
 /** mysql2 checks whose certificate it is when it is told to, and else takes any that a known authority signed. */
 function tlsOptions(ssl: 'verify' | 'no-verify', ca: string | undefined): object {
   return { rejectUnauthorized: ssl === 'verify', verifyIdentity: ssl === 'verify', ...(ca === undefined ? {} : { ca }) };
 }
 
 async function prepare(connection: RawConnection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {
-  // Knex takes all listeners off a connection that it ends. A write that fails after that would be an error nobody listens to,
-  // which ends the process.
-  const { removeAllListeners } = connection;
-  connection.removeAllListeners = () => removeAllListeners.call(connection).on('error', quiet);
-
   const [row] = (await run(
     connection,
     "select version() as version, connection_id() as id, concat_ws(' ', @@hostname, @@port, @@server_id) as server",

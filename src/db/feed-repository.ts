@@ -1,7 +1,7 @@
 import type { Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import { equalsInAnyCase } from './letter-case.ts';
-import { aclKinds, type WatchedRow } from './tables.ts';
+import { aclKinds, namedOnlyOffset, type WatchedRow } from './tables.ts';
 import { joinNames, longTextBytes, taskColumns } from './task-columns.ts';
 
 /** How far the feed of changes is. */
@@ -160,11 +160,13 @@ function watchedColumns(database: Database): (string | ReturnType<Database['raw'
     database.raw('(?? <> ??) as ??', ['m.active_version_id', 't.build_template_version_id', 'outdated']),
     database.raw('json_keys(??) as ??', ['w.user_acl', 'user_acl_ids']),
     database.raw('json_keys(??) as ??', ['w.group_acl', 'group_acl_ids']),
-    // (select json_arrayagg(concat(s.kind, hex(s.subject_id))) from workspace_task_acl as s where s.task_id = t.id) as readers
+    // (select json_arrayagg(concat(s.kind, hex(s.subject_id))) from workspace_task_acl as s
+    // where s.task_id = t.id and s.kind < 10) as readers
     database.raw('(?) as ??', [
       database
         .from({ s: 'workspace_task_acl' })
         .whereRaw('?? = ??', ['s.task_id', 't.id'])
+        .where('s.kind', '<', namedOnlyOffset)
         .select(database.raw('json_arrayagg(concat(??, hex(??)))', ['s.kind', 's.subject_id'])),
       'readers',
     ]),

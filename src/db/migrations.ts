@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
-import knex, { type Knex } from 'knex';
-import type { Database, RawConnection } from './connection.ts';
+import type { Knex } from 'knex';
+import { addressOf, closeDatabase, type Database, openDatabase } from './connection.ts';
+import type { RawConnection } from './connection-pool.ts';
 import { MigrationError } from './migration-error.ts';
 import { noteEveryWorkspace } from './outbox.ts';
 import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
@@ -207,41 +208,21 @@ const ledger = [
  * lock frees it.
  */
 async function whileLocked<T>(database: Database, work: (connection: Knex) => Promise<T>): Promise<T> {
-  const { config } = database.client as { config: Knex.Config };
-  const { afterCreate: prepare } = config.pool as { afterCreate(raw: RawConnection, done: Prepared): void };
-  const connection = knex({
-    ...config,
-    acquireConnectionTimeout: (lockWaitSeconds + 60) * 1000,
+  const connection = openDatabase(addressOf(database), {
+    size: 1,
+    statementTimeoutMs: 0,
+    acquireTimeoutMs: (lockWaitSeconds + 60) * 1000,
+    prepare: takeLock,
     migrations: { migrationSource, disableTransactions: true }, // a schema change commits by itself
-    pool: {
-      ...config.pool,
-      min: 0,
-      max: 1,
-      createTimeoutMillis: (lockWaitSeconds + 60) * 1000,
-      afterCreate(raw: RawConnection, done: Prepared) {
-        prepare(raw, (error) => {
-          if (error) return done(error, raw);
-          takeLock(raw).then(
-            () => done(undefined, raw),
-            (problem: unknown) => {
-              raw.destroy(); // the pool forgets it without closing it
-              done(problem, raw);
-            },
-          );
-        });
-      },
-    },
   });
   try {
     for (const statement of ledger) await connection.raw(statement);
     await connection.migrate.forceFreeMigrationsLock();
     return await work(connection);
   } finally {
-    await connection.destroy();
+    await closeDatabase(connection);
   }
 }
-
-type Prepared = (error: unknown, raw: RawConnection) => void;
 
 async function takeLock(connection: RawConnection): Promise<void> {
   const run = (sql: string) =>

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { DatabaseAddress } from '../config.ts';
 import type { Logger } from '../log.ts';
-import { closeDatabase, type Database, longestWaitMs, openDatabase, type PoolOptions } from './connection.ts';
+import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions } from './connection.ts';
 
 /** What a replica is opened with. */
 export interface ReplicaOptions {
@@ -154,7 +154,7 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
     stalenessMs,
     whyNot: () => reason,
     answers,
-    isOverloaded: () => inUse !== undefined && answers() && longestWaitMs(database) > overloadedMs,
+    isOverloaded: () => inUse !== undefined && answers() && connectionsOf(database).longestWaitMs > overloadedMs,
   };
 }
 
@@ -217,7 +217,7 @@ export function addReplicaMetrics(registry: Registry, replica: Replica): () => v
 /** `1969` and `3024` are the statement limit of MariaDB and MySQL. */
 function isSameAnywhere(error: unknown): boolean {
   const { errno, name } = Object(error) as { errno?: unknown; name?: unknown };
-  return errno === 1969 || errno === 3024 || name === 'KnexTimeoutError';
+  return errno === 1969 || errno === 3024 || name === 'ConnectionWaitError';
 }
 
 /** The work's result, unless the time of use ends before. */

@@ -79,3 +79,9 @@ export const waitingOffset = 16;
 
 /** `workspace_task_acl.kind`: who a task is shared with. An organization is the group of all its members. */
 export const aclKinds = { user: 1, group: 2 } as const;
+
+/**
+ * Added to `workspace_task_acl.kind` where the ACL names somebody without giving the right to read: `shared_with_user` and
+ * `shared_with_group` mean these, too. The watches of programs from before that take such a row for a user who does not exist.
+ */
+export const namedOnlyOffset = 10;

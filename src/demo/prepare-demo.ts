@@ -1,6 +1,6 @@
 import type { DatabaseAddress } from '../config.ts';
 import { createApiKeyRepository } from '../db/api-key-repository.ts';
-import { openDatabase } from '../db/connection.ts';
+import { closeDatabase, openDatabase } from '../db/connection.ts';
 import { projectAll } from '../projection/rebuild.ts';
 import { loadDemo } from './demo.ts';
 
@@ -29,6 +29,6 @@ export async function prepareDemo(address: DatabaseAddress): Promise<Record<stri
     }
     return tokens;
   } finally {
-    await database.destroy();
+    await closeDatabase(database);
   }
 }

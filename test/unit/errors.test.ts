@@ -27,7 +27,7 @@ describe('what is thrown below is seen outside as', () => {
     [null, 'Internal', 'INTERNAL'],
     [Object.assign(new Error('x'), { code: 'ER_BAD_FIELD_ERROR', errno: 1054 }), 'Internal', 'INTERNAL'],
     [Object.assign(new Error('x'), { code: 'ECONNREFUSED' }), 'Unavailable', 'DATABASE_UNAVAILABLE'],
-    [Object.assign(new Error('x'), { name: 'KnexTimeoutError' }), 'Unavailable', 'OVERLOADED'],
+    [Object.assign(new Error('x'), { name: 'ConnectionWaitError' }), 'Unavailable', 'OVERLOADED'],
     [Object.assign(new Error('x'), { errno: 1927 }), 'Unavailable', 'DATABASE_UNAVAILABLE'],
     [Object.assign(new Error('x'), { errno: 1969 }), 'ResourceExhausted', 'QUERY_TOO_EXPENSIVE'],
     [Object.assign(new Error('x'), { errno: 3024 }), 'ResourceExhausted', 'QUERY_TOO_EXPENSIVE'],

@@ -190,9 +190,9 @@ describe('the log', () => {
     client.close();
     const lines = server.log.slice(seen);
     expect(lines).toMatchObject([
-      { level: 30, method: 'tasks.v1.TasksService/ListTasks', code: 'OK', caller: '9e9b9475-0fc0-47b2-9170-a5b7b9a075ee' },
-      { level: 30, code: 'NOT_FOUND', reason: 'TASK_NOT_FOUND' },
-      { level: 40, code: 'UNAVAILABLE', reason: 'DATABASE_UNAVAILABLE', cause: { message: 'connection refused' } },
+      { level: 'info', method: 'tasks.v1.TasksService/ListTasks', code: 'OK', caller: '9e9b9475-0fc0-47b2-9170-a5b7b9a075ee' },
+      { level: 'info', code: 'NOT_FOUND', reason: 'TASK_NOT_FOUND' },
+      { level: 'warn', code: 'UNAVAILABLE', reason: 'DATABASE_UNAVAILABLE', cause: { message: 'connection refused' } },
     ]);
     for (const line of lines) {
       expect(line['peer']).toMatch(/^127\.0\.0\.1:\d+$/);
@@ -209,7 +209,7 @@ describe('the log', () => {
     await client.unary(TasksService.method.listTasks, { query: 'talk' }, { headers: { ...signedIn, 'x-request-id': 'talking' } });
     client.close();
     expect(server.log.slice(seen)).toMatchObject([
-      { level: 40, requestId: 'talking', msg: 'the handler talks' },
+      { level: 'warn', requestId: 'talking', msg: 'the handler talks' },
       { code: 'OK', requestId: 'talking' },
     ]);
   });
