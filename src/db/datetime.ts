@@ -4,8 +4,6 @@ export interface Instant {
   readonly nanos: number;
 }
 
-const shape = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?$/;
-
 /**
  * Reads a DATETIME(6) in UTC as the driver returns it, `2025-08-22 09:21:39.697094`, without losing a microsecond.
  *
@@ -17,29 +15,51 @@ export function parseDatetime(text: string): Instant {
 
 /** The seconds of a DATETIME(6) since 1970. @throws {TypeError} for any other text. */
 export function secondsOf(text: string): number {
-  const year = digits(text, 0) * 100 + digits(text, 2);
+  const year = 100 * digits(text, 0) + digits(text, 2);
   const month = digits(text, 5);
   const day = digits(text, 8);
-  const [hours, minutes, seconds] = [digits(text, 11), digits(text, 14), digits(text, 17)];
-  if (!shape.test(text) || month < 1 || month > 12 || day < 1 || day > 31 || hours > 23 || minutes > 59 || seconds > 59) {
-    throw new TypeError('not a DATETIME(6)');
-  }
-  // Date.UTC takes the years up to 99 for those of the last century: 400 years later the calendar is the same.
-  return Date.UTC(year + 400, month - 1, day, hours, minutes, seconds) / 1000 - secondsOf400Years;
+  const hours = digits(text, 11);
+  const minutes = digits(text, 14);
+  const seconds = digits(text, 17);
+  // NaN is in no range.
+  const isDate =
+    year >= 0 && month >= 1 && month <= 12 && day >= 1 && day <= 31 && separates(text, 4, '-') && separates(text, 7, '-');
+  const isTime = hours <= 23 && minutes <= 59 && seconds <= 59 && separates(text, 13, ':') && separates(text, 16, ':');
+  if (!isDate || !isTime || !separates(text, 10, ' ')) throw new TypeError('not a DATETIME(6)');
+  return daysOf(year, month, day) * 86_400 + hours * 3600 + minutes * 60 + seconds;
 }
 
-/** The part of a DATETIME(6) below its seconds, in nanoseconds. */
+/**
+ * The part of a DATETIME(6) below its seconds, in nanoseconds.
+ *
+ * @throws {TypeError} for any other text.
+ */
 export function nanosOf(text: string): number {
-  return text.length === 26
-    ? (digits(text, 20) * 10_000 + digits(text, 22) * 100 + digits(text, 24)) * 1000
-    : Number(text.slice(20).padEnd(6, '0')) * 1000;
+  if (text.length === 19) return 0;
+  const whole = text.length === 26 ? text : text.padEnd(26, '0');
+  const micros = digits(whole, 20) * 10_000 + digits(whole, 22) * 100 + digits(whole, 24);
+  if (!(micros >= 0 && separates(text, 19, '.')) || text.length === 20 || text.length > 26)
+    throw new TypeError('not a DATETIME(6)');
+  return micros * 1000;
 }
 
-const secondsOf400Years = 146_097 * 86_400;
+/** The days from 1970 to a date of the Gregorian calendar. Years begin in March here, so that a leap day is the last of its year. */
+function daysOf(year: number, month: number, day: number): number {
+  const years = month > 2 ? year : year - 1;
+  const months = month > 2 ? month - 3 : month + 9;
+  const leapDays = Math.floor(years / 4) - Math.floor(years / 100) + Math.floor(years / 400);
+  return 365 * years + leapDays + Math.trunc((153 * months + 2) / 5) + day - 719_469;
+}
 
-/** The number that two digits are. */
+/** The number that two digits are, or NaN. */
 function digits(text: string, at: number): number {
-  return (text.charCodeAt(at) - 48) * 10 + text.charCodeAt(at + 1) - 48;
+  const tens = text.charCodeAt(at) - 48;
+  const ones = text.charCodeAt(at + 1) - 48;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? 10 * tens + ones : Number.NaN;
+}
+
+function separates(text: string, at: number, separator: string): boolean {
+  return text.charCodeAt(at) === separator.charCodeAt(0);
 }
 
 /** Writes a time the way DATETIME(6) takes it, in UTC; nanoseconds below a microsecond are cut off. */

@@ -23,6 +23,8 @@ const maxShapes = 500;
  * For a new shape the query is built from two sets of made-up values. Where the two statements differ, a value is bound, and
  * nowhere else. Where what differs is no value of the input but was made from one, no statement is kept, and each input of the
  * shape is built for itself. So a value of one caller cannot stay in the statement of another.
+ *
+ * The object under `scope`, if there is one, must not change: it is read once for all inputs that have it.
  */
 export function compileOnce<I extends object>(
   build: (input: I) => Knex.QueryBuilder | undefined,
@@ -30,9 +32,19 @@ export function compileOnce<I extends object>(
 ): (input: I) => Statement | undefined {
   const shapes = new LRUCache<string, Shape>({ max: maxShapes });
   const valueTexts = new Set(texts);
-  return (input) => {
+  const scopes = new WeakMap<object, { readonly shape: string; readonly reading: Reading }>();
+  const begin = (scope: object) => {
     const reading = new Reading(valueTexts);
-    const key = reading.shapeOf(input);
+    const begun = { shape: reading.shapeOf(scope), reading };
+    scopes.set(scope, begun);
+    return begun;
+  };
+  return (input) => {
+    const { scope } = input as { readonly scope?: object };
+    const begun = scope && (scopes.get(scope) ?? begin(scope));
+    const reading = new Reading(valueTexts, begun?.reading);
+    let key = `${begun?.shape}`;
+    for (const name in input) if (name !== 'scope') key += `${name}:${reading.shapeOf(input[name], valueTexts.has(name))},`;
     let shape = shapes.get(key);
     if (shape === undefined) {
       const values = reading.values;
@@ -53,12 +65,16 @@ type Shape = { readonly sql: string; readonly bound: readonly (number | string)[
 
 /** What is met while an input is read: each value once, in its order. */
 class Reading {
-  readonly values: Value[] = [];
+  readonly values: Value[];
   readonly #places = new Map<string, number>();
   readonly #texts: ReadonlySet<string>;
+  readonly #before: Reading | undefined;
 
-  constructor(texts: ReadonlySet<string>) {
+  /** @param before what has been read already; it stays as it is. */
+  constructor(texts: ReadonlySet<string>, before?: Reading) {
     this.#texts = texts;
+    this.#before = before;
+    this.values = before === undefined ? [] : [...before.values];
   }
 
   /** A text that two inputs have in common when they differ in their values alone. */
@@ -86,8 +102,12 @@ class Reading {
     return Object.fromEntries(Object.entries(input).map(([name, one]) => [name, this.with(values, one, this.#texts.has(name))]));
   }
 
+  placeOf(key: string): number | undefined {
+    return this.#places.get(key);
+  }
+
   #place(key: string, value: Value): number {
-    let place = this.#places.get(key);
+    let place = this.#before?.placeOf(key) ?? this.placeOf(key);
     if (place === undefined) {
       place = this.values.push(value) - 1;
       this.#places.set(key, place);

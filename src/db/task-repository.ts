@@ -2,10 +2,11 @@ import type { Knex } from 'knex';
 import type { Scope, Subject } from '../tasks/scope.ts';
 import type { Database } from './connection.ts';
 import { foldCase } from './letter-case.ts';
-import { createFindRareTrigram } from './name-trigrams.ts';
+import { createFindRareParts, tasksWith } from './name-trigrams.ts';
 import { readRows } from './read-rows.ts';
+import { type ReadByIds, readTogether } from './read-together.ts';
 import { compileOnce, type Statement } from './statement-shapes.ts';
-import { aclKinds, type TaskRow, waitingOffset } from './tables.ts';
+import { aclKinds, namedOnlyOffset, type TaskRow, waitingOffset } from './tables.ts';
 import { joinNames, longTextBytes, type TaskCells, taskColumns, taskRow } from './task-columns.ts';
 import { applyFilter, type TaskFilter } from './task-filter.ts';
 
@@ -77,19 +78,19 @@ const valueTexts = ['after', 'owner', 'name', 'prompt', 'createdAfter', 'created
  * @param agentInactiveSeconds how long an agent may be silent and still counts as connected.
  */
 export function createTaskRepository(database: Database, agentInactiveSeconds: number): TaskRepository {
-  const findRareTrigram = createFindRareTrigram(database);
-  const rareTrigram = async ({ name, status, ids }: TaskFilter, signal?: AbortSignal): Promise<Buffer | undefined> =>
+  const findRareParts = createFindRareParts(database);
+  const rareParts = async ({ name, status, ids }: TaskFilter, signal?: AbortSignal): Promise<readonly Buffer[] | undefined> =>
     // A deleted task has none, and a few ids are found faster by themselves.
-    name === undefined || status === deleted || ids !== undefined ? undefined : findRareTrigram(name, signal);
+    name === undefined || status === deleted || ids !== undefined ? undefined : findRareParts(name, signal);
 
   const list = compileOnce(({ scope, question }: { scope: Scope; question: ListQuestion & Start }) => {
-    const { trigram, maxBytes } = question;
+    const { parts, maxBytes } = question;
     const branches =
-      trigram === undefined ? branchesOf(scope, question.filter, question.order) : namedBranches(scope, question.filter, trigram);
+      parts === undefined ? branchesOf(scope, question.filter, question.order) : namedBranches(scope, question.filter, parts);
     const [only] = branches;
     if (only === undefined) return undefined;
     const query =
-      branches.length === 1 && only.trigram === undefined
+      branches.length === 1 && only.parts === undefined && only.subject === undefined
         ? listBranch(database, only, question, agentInactiveSeconds)
         : branches.length > maxBranches
           ? listBranch(database, scanOf(scope, question.filter), question, agentInactiveSeconds)
@@ -102,12 +103,16 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
   }, valueTexts);
 
   // <branch limit ?> [union <branch limit ?> …] limit ?
-  const someIds = ({ scope, filter, limit, trigram }: IdsQuestion) => {
-    const branches = trigram === undefined ? branchesOf(scope, filter, 'created_at') : namedBranches(scope, filter, trigram);
+  const someIds = ({ scope, filter, limit, parts }: IdsQuestion) => {
+    const branches = parts === undefined ? branchesOf(scope, filter, 'created_at') : namedBranches(scope, filter, parts);
     if (branches.length === 0) return undefined;
     return database
       .union(
-        branches.map((branch) => branchRows(database, branch, agentInactiveSeconds).select('t.id').limit(limit)),
+        branches.map((branch) =>
+          branchRows(database, branch, agentInactiveSeconds)
+            .select(keysOf(branch, ['id']))
+            .limit(limit),
+        ),
         true,
       )
       .limit(limit);
@@ -138,18 +143,25 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     valueTexts,
   );
 
-  // … where t.id in (…) and (<readable>)
+  // select … from workspace_tasks as t force index (uq_id) left join … where t.id in (…) and (<readable>)
   const byIds = compileOnce(({ scope, ids }: { scope: Scope; ids: readonly Buffer[] }) =>
-    oneTask(database, agentInactiveSeconds, scope).whereIn('t.id', ids),
+    oneTask(database, agentInactiveSeconds, scope)
+      .fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', 'uq_id']))
+      .whereIn('t.id', ids),
   );
 
   const read = async (statement: Statement | undefined, signal: AbortSignal | undefined): Promise<TaskRow[]> =>
     statement === undefined ? [] : ((await readRows(database, statement, signal)) as unknown as TaskCells[]).map(taskRow);
 
-  /** The question with where to start from, if its name has a rare part. */
+  const readByIds: ReadByIds = (scope, ids, signal) => {
+    const [id] = ids;
+    return read(ids.length === 1 && id !== undefined ? byId({ scope, id }) : byIds({ scope, ids: filledUp(ids) }), signal);
+  };
+
+  /** The question with where to start from, if few names have the parts of its own. */
   const started = async <Q extends { readonly filter: TaskFilter }>(question: Q, signal?: AbortSignal): Promise<Q & Start> => {
-    const trigram = await rareTrigram(question.filter, signal);
-    return trigram === undefined ? question : { ...question, trigram };
+    const parts = await rareParts(question.filter, signal);
+    return parts === undefined ? question : { ...question, parts };
   };
 
   const readList: TaskRepository['list'] = async (scope, question, signal) => {
@@ -159,7 +171,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     const rows = found.slice(0, rowsWithin(found, maxBytes) + 1);
     const ids = rows.flatMap(({ id, texts_bytes }) => (texts_bytes > longTextBytes ? [id] : []));
     if (ids.length === 0) return rows;
-    const long = new Map((await read(byIds({ scope, ids }), signal)).map((row) => [row.id.toString('hex'), row]));
+    const long = new Map((await readByIds(scope, ids, signal)).map((row) => [row.id.toString('hex'), row]));
     if (long.size === ids.length) {
       return rows.map((row) => ({ ...row, ...textsOf(long.get(row.id.toString('hex')) ?? row) }));
     }
@@ -182,7 +194,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       return statement === undefined ? [] : (await readRows(database, statement, signal)).map(([id]) => id as Buffer);
     },
 
-    getById: async (scope, id, signal) => (await read(byId({ scope, id }), signal))[0],
+    getById: readTogether(readByIds),
 
     async getByName(scope, owner, name, signal) {
       const folded = { owner: Buffer.isBuffer(owner) ? owner : foldCase(owner), name: Buffer.from(foldCase(name)) };
@@ -191,9 +203,16 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
   };
 }
 
-/** A rare part of the name that is asked for, if it has one: the search starts from the tasks with it. */
+/** As many ids as a power of two, with ids that no task has: else each number of them would be a statement to write and to prepare. */
+function filledUp(ids: readonly Buffer[]): readonly Buffer[] {
+  const size = 2 ** Math.ceil(Math.log2(ids.length));
+  return [...ids, ...noTasks.slice(ids.length, size)];
+}
+const noTasks = Array.from({ length: 256 }, (_, number) => Buffer.concat([Buffer.alloc(15), Buffer.of(number)]));
+
+/** Parts of the name that is asked for, if few tasks have them together: the search starts from these. */
 interface Start {
-  readonly trigram?: Buffer;
+  readonly parts?: readonly Buffer[];
 }
 
 interface IdsQuestion extends Start {
@@ -245,10 +264,15 @@ interface Branch {
   /** All that makes a task readable, where no index says any of it. */
   readonly scope?: Scope;
   /** Somebody whose shared tasks are walked, instead of an index of all tasks. */
-  readonly subject?: Subject;
-  /** A rare part of the name, whose tasks are looked at one by one, instead of an index of all tasks. */
-  readonly trigram?: Buffer;
+  readonly subject?: SharedWith;
+  /** Parts of the name, whose few tasks are looked at one by one, instead of an index of all tasks. */
+  readonly parts?: readonly Buffer[];
   readonly filter: TaskFilter;
+}
+
+/** Somebody whom tasks are shared with, for reading or, with `namedOnly`, without. */
+interface SharedWith extends Subject {
+  readonly namedOnly?: true;
 }
 
 /** Tasks of these organizations; and those that are shared within a scope, if one is given. */
@@ -268,6 +292,8 @@ function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[]
   const suffix = orders[order].index;
   const statuses = statusesOf(filter);
   if (statuses.length === 0) return []; // nothing that is pending, for one, waits for input
+  const shared = ids === undefined ? sharedBranches(scope, filter, statuses) : undefined;
+  if (shared !== undefined) return shared;
   const byStatus = statuses !== live;
   // A few ids, or a rare template, are found faster through their own index than by walking the scope's: that choice is the
   // optimizer's.
@@ -289,20 +315,43 @@ function branchesOf(scope: Scope, asked: TaskFilter, order: ListOrder): Branch[]
   }
   const wanted = (id: Buffer): boolean => organizationId === undefined || organizationId.equals(id);
   if (scope.everything) return organizationId === undefined ? walk('all', {}) : walk('org', { organization_id: organizationId });
-  const ownIn = scope.ownIn.filter(wanted);
+  // Of an organization that is read as a whole, no other way leads to more.
+  const others = (id: Buffer): boolean => wanted(id) && !scope.organizations.some((whole) => whole.equals(id));
+  const ownIn = scope.ownIn.filter(others);
   return [
     ...(ownIn.length === 0 ? [] : walk('own', { owner_id: scope.userId }, { organizations: ownIn })),
     ...scope.organizations.filter(wanted).flatMap((id) => walk('org', { organization_id: id })),
     // What is shared with somebody is one range, whatever the status: that is looked up in the task.
-    ...scope.sharedWith.map((subject) => ({
-      index: undefined,
-      equal: {},
-      statuses,
-      ...(subject.kind === 'user' ? {} : { readable: { organizations: reachOf(subject, scope) } }),
-      subject,
-      filter,
-    })),
+    ...scope.sharedWith.flatMap((subject): Branch[] => {
+      const branch = { index: undefined, equal: {}, statuses, subject, filter };
+      if (subject.kind === 'user') return organizationId === undefined || others(organizationId) ? [branch] : [];
+      const organizations = reachOf(subject, scope).filter(others);
+      return organizations.length === 0 ? [] : [{ ...branch, readable: { organizations } }];
+    }),
   ];
+}
+
+/**
+ * The tasks that a filter wants to be shared with somebody, by the rows that say so: with the right to read, and without. Undefined
+ * when it wants no such thing, or what is deleted, of which there are no such rows.
+ */
+function sharedBranches(scope: Scope, filter: TaskFilter, statuses: NonNullable<Branch['statuses']>): Branch[] | undefined {
+  const { sharedWithUserId, ...ofUser } = filter;
+  const { sharedWithGroupId, ...ofGroup } = filter;
+  if (filter.status === deleted) return undefined;
+  const equal = filter.ownerId === undefined ? {} : { owner_id: filter.ownerId };
+  const branches = (kind: Subject['kind'], id: Buffer, rest: TaskFilter): Branch[] => {
+    const branch = { index: undefined, equal, statuses, filter: rest };
+    const isCaller = kind === 'user' && scope.sharedWith.some((one) => one.kind === kind && one.id.equals(id));
+    return [
+      { ...branch, ...(isCaller ? {} : { scope }), subject: { kind, id } },
+      { ...branch, scope, subject: { kind, id, namedOnly: true } },
+    ];
+  };
+  // Where both are asked for, one is walked, and the other looked up.
+  if (sharedWithUserId !== undefined) return branches('user', sharedWithUserId, ofUser);
+  if (sharedWithGroupId !== undefined) return branches('group', sharedWithGroupId, ofGroup);
+  return undefined;
 }
 
 /**
@@ -317,9 +366,9 @@ function scanOf(scope: Scope, asked: TaskFilter): Branch {
   return { index: undefined, equal, statuses: statusesOf(filter), scope, filter };
 }
 
-/** The tasks with a rare part of a name, of one owner if the filter says so, as one branch: they are few, whatever the scope. */
-function namedBranches(scope: Scope, asked: TaskFilter, trigram: Buffer): Branch[] {
-  const branch = { ...scanOf(scope, asked), trigram };
+/** The tasks with rare parts of a name, of one owner if the filter says so, as one branch: they are few, whatever the scope. */
+function namedBranches(scope: Scope, asked: TaskFilter, parts: readonly Buffer[]): Branch[] {
+  const branch = { ...scanOf(scope, asked), parts };
   return branch.statuses?.length === 0 ? [] : [branch];
 }
 
@@ -347,37 +396,46 @@ function statusesOf({ status, waiting }: TaskFilter): readonly Readonly<Record<s
 }
 const live: readonly Readonly<Record<string, number>>[] = [{ live: 1 }];
 
-/** `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …` */
-function branchRows(
-  database: Database,
-  { index, equal, statuses, readable, scope, subject, trigram, filter }: Branch,
-  agentInactiveSeconds: number,
-): Knex.QueryBuilder {
+/** Whether the rows of `workspace_task_acl` alone say what is in a branch: their tasks are not deleted, and nothing else is asked. */
+function aclSays({ subject, equal, statuses, readable, scope, filter }: Branch): boolean {
+  const { organizationId: _, ...others } = filter;
+  return (
+    subject !== undefined &&
+    scope === undefined &&
+    readable?.orSharedIn === undefined &&
+    statuses === live &&
+    Object.keys(equal).length === 0 &&
+    Object.values(others).every((value) => value === undefined)
+  );
+}
+
+/** Columns of the key of a branch's tasks, or of its order, under the names that they have in `workspace_tasks`. */
+function keysOf(branch: Branch, columns: readonly string[]): string[] {
+  return columns.map((column) => (!aclSays(branch) ? `t.${column}` : column === 'id' ? 's.task_id as id' : `s.${column}`));
+}
+
+/**
+ * `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …`, or, of what is shared with
+ * somebody, `from workspace_task_acl as s straight_join workspace_tasks as t on … where s.kind = ? and s.subject_id = ? and …`
+ */
+function branchRows(database: Database, branch: Branch, agentInactiveSeconds: number): Knex.QueryBuilder {
+  const { index, equal, statuses, readable, scope, subject, parts, filter } = branch;
   const query = database.queryBuilder();
   if (subject !== undefined) {
-    // from workspace_task_acl as s straight_join workspace_tasks as t on … where s.kind = ? and s.subject_id = ? and …
-    query
-      .from({ s: 'workspace_task_acl' })
-      .joinRaw('straight_join ?? as ?? on ?? = ?? and ?? = ??', [
-        'workspace_tasks',
-        't',
-        't.owner_id',
-        's.owner_id',
-        't.id',
-        's.task_id',
-      ])
-      .where({ 's.kind': aclKinds[subject.kind], 's.subject_id': subject.id });
-  } else if (trigram !== undefined) {
-    query
-      .from(named(database, trigram, filter.ownerId).as('n'))
-      .joinRaw('straight_join ?? as ?? on ?? = ?? and ?? = ??', [
-        'workspace_tasks',
-        't',
-        't.owner_id',
-        'n.owner_id',
-        't.id',
-        'n.task_id',
-      ]);
+    const kind = aclKinds[subject.kind] + (subject.namedOnly === true ? namedOnlyOffset : 0);
+    query.from({ s: 'workspace_task_acl' }).where({ 's.kind': kind, 's.subject_id': subject.id });
+    if (aclSays(branch)) {
+      // from workspace_task_acl as s where s.kind = ? and s.subject_id = ? and s.organization_id in (…)
+      const { organizationId } = filter;
+      const organizations = readable?.organizations ?? (organizationId === undefined ? undefined : [organizationId]);
+      if (organizations !== undefined) query.whereIn('s.organization_id', organizations);
+      return query;
+    }
+    // The optimizer chooses where to start when an owner or a template may have fewer tasks.
+    if (filter.ownerId === undefined && filter.templateIds === undefined) joinTasks(query, 's');
+    else query.joinRaw('join ?? as ?? on ?? = ?? and ?? = ??', ['workspace_tasks', 't', ...taskKeys('s')]);
+  } else if (parts !== undefined) {
+    joinTasks(query.from(named(database, parts, filter.ownerId).as('n')), 'n');
   } else if (index === undefined) query.from({ t: 'workspace_tasks' });
   // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
   else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
@@ -398,20 +456,34 @@ function branchRows(
 }
 
 /**
- * The tasks whose names have a trigram, and those for which nobody has looked yet:
+ * Looks up the tasks of a few rows: `… straight_join workspace_tasks as t force index (primary) on t.owner_id = s.owner_id and t.id =
+ * s.task_id`. Where few tasks have the status that is asked for, MariaDB reads all these for each of the rows, if it may.
+ */
+function joinTasks(query: Knex.QueryBuilder, rows: 's' | 'n'): void {
+  query.joinRaw('straight_join ?? as ?? force index (primary) on ?? = ?? and ?? = ??', [
+    'workspace_tasks',
+    't',
+    ...taskKeys(rows),
+  ]);
+}
+
+function taskKeys(rows: 's' | 'n'): string[] {
+  return ['t.owner_id', `${rows}.owner_id`, 't.id', `${rows}.task_id`];
+}
+
+/**
+ * The tasks whose names have parts, and those for which nobody has looked yet:
  *
- *     select s.owner_id, s.task_id from workspace_task_trigrams as s where s.trigram = ? and s.owner_id = ?
+ *     <tasksWith>
  *     union select p.owner_id, p.id as task_id from workspace_tasks as p force index (name_pending) where p.name_pending = 1
  */
-function named(database: Database, trigram: Buffer, ownerId: Buffer | undefined): Knex.QueryBuilder {
-  const indexed = database.from({ s: 'workspace_task_trigrams' }).where('s.trigram', trigram).select('s.owner_id', 's.task_id');
-  if (ownerId !== undefined) indexed.where('s.owner_id', ownerId);
+function named(database: Database, parts: readonly Buffer[], ownerId: Buffer | undefined): Knex.QueryBuilder {
   const pending = database
     .queryBuilder()
     .fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 'p', 'name_pending']))
     .where('p.name_pending', 1)
     .select('p.owner_id', 'p.id as task_id');
-  return indexed.union(pending);
+  return tasksWith(database, parts, ownerId).union(pending);
 }
 
 /**
@@ -447,9 +519,10 @@ function listBranch(
   agentInactiveSeconds: number,
 ): Knex.QueryBuilder {
   const query = branchRows(database, branch, agentInactiveSeconds);
-  const { columns, direction } = orders[order];
-  // What is shared is walked in its own index, which has the same order.
-  const walked = branch.subject === undefined ? columns.map((column) => `t.${column}`) : ['s.created_at', 's.task_id'];
+  const { columns, direction, index } = orders[order];
+  // What is shared is walked in its own index, which has the order of everyone's lists.
+  const walked =
+    branch.subject !== undefined && index === 'ct' ? ['s.created_at', 's.task_id'] : columns.map((column) => `t.${column}`);
   const [first, second] = walked;
   if (after !== undefined && first !== undefined) {
     const beyond = direction === 'asc' ? '>' : '<';
@@ -481,9 +554,7 @@ function listUnion(
   const sort = (table: string) => columns.map((column) => ({ column: `${table}${column}`, order: direction }));
   const keys = database
     .union(
-      branches.map((branch) =>
-        listBranch(database, branch, question, agentInactiveSeconds).select(selected.map((column) => `t.${column}`)),
-      ),
+      branches.map((branch) => listBranch(database, branch, question, agentInactiveSeconds).select(keysOf(branch, selected))),
       true,
     )
     .orderBy(sort(''))

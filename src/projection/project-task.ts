@@ -1,5 +1,5 @@
 import { foldCase } from '../db/letter-case.ts';
-import { aclKinds, waitingOffset } from '../db/tables.ts';
+import { aclKinds, namedOnlyOffset, waitingOffset } from '../db/tables.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TaskFacts } from './task-facts.ts';
@@ -41,9 +41,10 @@ export interface ProjectedRow {
   readonly updated_at: string;
 }
 
-/** A row of `workspace_task_acl`: a subject who may read a task because its workspace is shared. */
+/** A row of `workspace_task_acl`: a subject whom the workspace of a task is shared with. */
 export interface ProjectedAcl {
-  readonly kind: (typeof aclKinds)[keyof typeof aclKinds];
+  /** One of `aclKinds`, plus `namedOnlyOffset` for a subject who may not read the task. */
+  readonly kind: number;
   readonly subject_id: Buffer;
   readonly created_at: string;
   readonly task_id: Buffer;
@@ -355,20 +356,19 @@ function cutBytes(text: Buffer, length: number): Buffer {
 }
 
 /**
- * Who may read the workspace by its own ACL: the subjects whose permissions hold `read` or `*` (coderd/rbac/policy.rego,
- * modelmethods.go RBACObject). Subjects are found by the text of their id, which is in lower case. What is not of this shape
- * gives no one a right, and does no harm.
+ * Whom the workspace's own ACL names, and who of these may read it: the subjects whose permissions hold `read` or `*`
+ * (coderd/rbac/policy.rego, modelmethods.go RBACObject). Subjects are found by the text of their id, which is in lower case. What
+ * is not of this shape gives no one a right, and does no harm.
  */
-function aclRows(row: ProjectedRow, kind: ProjectedAcl['kind'], json: string | null): ProjectedAcl[] {
+function aclRows(row: ProjectedRow, kind: number, json: string | null): ProjectedAcl[] {
   const { created_at, id: task_id, owner_id, organization_id } = row;
   const rows: ProjectedAcl[] = [];
   for (const [subject, entry] of Object.entries(parseObject(json))) {
     const subject_id = subject === subject.toLowerCase() ? parseUuid(subject) : undefined;
     const { permissions } = Object(entry) as { permissions?: unknown };
-    if (subject_id === undefined || !Array.isArray(permissions)) continue;
-    if (permissions.includes('read') || permissions.includes('*')) {
-      rows.push({ kind, subject_id, created_at, task_id, owner_id, organization_id });
-    }
+    if (subject_id === undefined) continue;
+    const reads = Array.isArray(permissions) && (permissions.includes('read') || permissions.includes('*'));
+    rows.push({ kind: reads ? kind : kind + namedOnlyOffset, subject_id, created_at, task_id, owner_id, organization_id });
   }
   return rows;
 }

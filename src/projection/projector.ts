@@ -19,7 +19,7 @@ import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../log.ts';
 import { briefly, countParked, parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
 import { type EventBatch, type FeedRetention, FencedError, pruneFeed, takeOver, writeReadModel } from './feed.ts';
-import { applyDifferences, compareWorkspaces, differingColumns, projectWorkspaces } from './read-model.ts';
+import { applyDifferences, compareWorkspaces, differingColumns, partsOf, projectWorkspaces } from './read-model.ts';
 
 /** What a projector needs, and whom it tells. */
 export interface ProjectorOptions {
@@ -337,7 +337,9 @@ export function createProjector(options: ProjectorOptions): Projector {
       counters.repairs += repaired;
       tell(written);
     };
-    await workOrPark(ids, repair, (ref, error) => parkSwept(database, epoch, ref, error));
+    for await (const part of partsOf(database, ids)) {
+      await workOrPark(part, repair, (ref, error) => parkSwept(database, epoch, ref, error));
+    }
     if (counters.parked > 0) counters.parked = await countParked(database);
     return ids.length < sweepWorkspaces ? undefined : ids.at(-1);
   }

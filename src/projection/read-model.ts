@@ -1,7 +1,9 @@
 import type { Database } from '../db/connection.ts';
 import { trigramsOf } from '../db/name-trigrams.ts';
+import { promptParameter } from '../db/noted-tables.ts';
+import { namedOnlyOffset } from '../db/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
-import { readTaskFacts } from './task-facts.ts';
+import { promptFactBytes, readTaskFacts } from './task-facts.ts';
 
 /** The columns of `workspace_tasks`, which are all of them: a column that is missing here would never be compared. */
 export const taskColumns = [
@@ -73,18 +75,43 @@ export interface TaskChange {
   readonly old: TaskPlace | undefined;
   readonly now: TaskPlace | undefined;
   readonly aclChanged: boolean;
-  /** If the ACL changed, the subjects it had before: 17 bytes each, kind and id. */
+  /** If the ACL changed, the subjects who could read by it before: 17 bytes each, kind and id. */
   readonly oldReaders: Buffer | undefined;
 }
 
 /** What decides who may see a task. */
 export type TaskPlace = Pick<ProjectedRow, 'owner_id' | 'organization_id'>;
 
-/** Most workspaces that are compared at once: their prompts, 1 MiB at most, are in memory together. */
-export const workspacesAtOnce = 100;
+/** Most workspaces that are compared at once, and most bytes of their texts, which are in memory together, more than once. */
+const workspacesAtOnce = 100;
+const bytesAtOnce = 8 * 1024 * 1024;
 
 /**
- * Compares the read model of these workspaces, {@link workspacesAtOnce} at most, with the source tables. It changes nothing and
+ * Splits workspaces into parts that may be compared at once: of a hundred, or of fewer where their prompts, of up to 1 MiB each, are
+ * long. What is longer than all of a part is a part of its own.
+ */
+export async function* partsOf(database: Database, ids: readonly Buffer[]): AsyncGenerator<Buffer[]> {
+  for (let from = 0; from < ids.length; from += workspacesAtOnce) {
+    const some = ids.slice(from, from + workspacesAtOnce);
+    const sizes = some.length === 1 ? new Map<string, number>() : await readTextSizes(database, some);
+    let part: Buffer[] = [];
+    let bytes = 0;
+    for (const id of some) {
+      const size = sizes.get(hex(id)) ?? 0;
+      if (part.length > 0 && bytes + size > bytesAtOnce) {
+        yield part;
+        part = [];
+        bytes = 0;
+      }
+      part.push(id);
+      bytes += size;
+    }
+    yield part;
+  }
+}
+
+/**
+ * Compares the read model of these workspaces, which are one of {@link partsOf}, with the source tables. It changes nothing and
  * waits for nobody: both sides are plain SELECTs, each of one snapshot.
  */
 export async function compareWorkspaces(database: Database, ids: Buffer[]): Promise<TaskDifference[]> {
@@ -151,7 +178,9 @@ export async function applyDifferences(database: Database, differences: readonly
       now: placeOf(expected.row),
       aclChanged: aclDiffers,
       oldReaders: aclDiffers
-        ? Buffer.concat(stored.acl.flatMap(({ kind, subject_id }) => [Buffer.of(kind), subject_id]))
+        ? Buffer.concat(
+            stored.acl.flatMap(({ kind, subject_id }) => (kind < namedOnlyOffset ? [Buffer.of(kind), subject_id] : [])),
+          )
         : undefined,
     }));
 }
@@ -159,9 +188,8 @@ export async function applyDifferences(database: Database, differences: readonly
 /** Makes the read model of any number of workspaces what it should be, part by part, and returns the changes. */
 export async function projectWorkspaces(database: Database, ids: readonly Buffer[]): Promise<TaskChange[]> {
   const changes: TaskChange[] = [];
-  for (let from = 0; from < ids.length; from += workspacesAtOnce) {
-    const differences = await compareWorkspaces(database, ids.slice(from, from + workspacesAtOnce));
-    changes.push(...(await applyDifferences(database, differences)));
+  for await (const part of partsOf(database, ids)) {
+    changes.push(...(await applyDifferences(database, await compareWorkspaces(database, part))));
   }
   return changes;
 }
@@ -191,6 +219,21 @@ function trigramRows(row: ProjectedRow | undefined): TrigramRow[] {
 /** A copy: the whole row would keep its prompt in memory. */
 function placeOf(row: ProjectedRow | undefined): TaskPlace | undefined {
   return row === undefined ? undefined : { owner_id: row.owner_id, organization_id: row.organization_id };
+}
+
+/** How many bytes the texts of each workspace have that a comparison reads: its longest prompt, and what the read model holds. */
+async function readTextSizes(database: Database, ids: readonly Buffer[]): Promise<Map<string, number>> {
+  const [rows] = (await database.raw(
+    `select \`b\`.\`workspace_id\` as \`id\`, max(least(length(\`p\`.\`value\`), ?)) as \`bytes\`
+     from \`workspace_builds\` as \`b\` inner join \`workspace_build_parameters\` as \`p\` on \`p\`.\`workspace_build_id\` = \`b\`.\`id\`
+     where \`b\`.\`workspace_id\` in (?) and \`p\`.\`name\` = ? group by \`b\`.\`workspace_id\`
+     union all
+     select \`t\`.\`id\`, \`t\`.\`texts_bytes\` from \`workspace_tasks\` as \`t\` where \`t\`.\`id\` in (?)`,
+    [promptFactBytes, ids as never, promptParameter, ids as never],
+  )) as [{ id: Buffer; bytes: number | string | null }[]];
+  const sizes = new Map<string, number>();
+  for (const { id, bytes } of rows) sizes.set(hex(id), (sizes.get(hex(id)) ?? 0) + Number(bytes));
+  return sizes;
 }
 
 async function readRows(database: Database, ids: Buffer[]): Promise<ProjectedRow[]> {

@@ -2,7 +2,7 @@ import type { Database } from '../db/connection.ts';
 import { workspaceIdsAfter, workspacesThatWait } from '../db/outbox.ts';
 import { formatUuid } from '../db/uuid.ts';
 import { eventKinds } from './feed.ts';
-import { aclText, compareWorkspaces, differingColumns, workspacesAtOnce } from './read-model.ts';
+import { aclText, compareWorkspaces, differingColumns, partsOf } from './read-model.ts';
 
 /** One place where the read model or the feed is not what it should be. */
 export interface Difference {
@@ -15,6 +15,9 @@ export interface Difference {
   /** What should be. */
   readonly expected: string;
 }
+
+/** Workspaces that are compared in one snapshot, which must not grow old: the engine keeps what changes meanwhile. */
+const workspacesPerSnapshot = 100;
 
 /**
  * Compares the whole read model with the source tables, and the feed with the read model. Each difference is reported as it is
@@ -55,7 +58,12 @@ async function verifySlice(
   after: Buffer | undefined,
   tell: (difference: Difference) => void,
 ): Promise<Buffer | undefined> {
-  const ids = await workspaceIdsAfter(snapshot, after, workspacesAtOnce);
+  const ids = await workspaceIdsAfter(snapshot, after, workspacesPerSnapshot);
+  for await (const part of partsOf(snapshot, ids)) await verifyPart(snapshot, part, tell);
+  return ids.at(-1);
+}
+
+async function verifyPart(snapshot: Database, ids: Buffer[], tell: (difference: Difference) => void): Promise<void> {
   const differences = await compareWorkspaces(snapshot, ids);
   const waiting = await workspacesThatWait(
     snapshot,
@@ -74,7 +82,6 @@ async function verifySlice(
     }
     if (aclDiffers) tell({ taskId, column: 'acl', stored: show(aclText(stored.acl)), expected: show(aclText(expected.acl)) });
   }
-  return ids.at(-1);
 }
 
 async function verifyFeed(snapshot: Database, tell: (difference: Difference) => void): Promise<void> {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
 import { trigramsOf } from '../../src/db/name-trigrams.ts';
@@ -101,6 +102,23 @@ describeOnEngines('the search for names', (engine) => {
     await projectAll(database);
     expect((await list('zyzzyva')).map(({ id }) => id)).toEqual([workspace]);
     expect(await fresh.count(everything, { name: 'zyzzyva' }, 10)).toBe(1);
+  });
+
+  test('finds what is new, though it remembers that nobody has frequent parts together', async () => {
+    const rows = Array.from({ length: 8000 }, (_, i) => ({
+      trigram: Buffer.from(i % 2 === 0 ? 'kkq' : 'kqq'),
+      owner_id: Buffer.alloc(16, 9),
+      task_id: randomBytes(16),
+    }));
+    await database.batchInsert('workspace_task_trigrams', rows, 1000);
+    const fresh = createTaskRepository(database, 30);
+    const list = (name: string) => fresh.list(everything, { filter: { name }, order: 'created_at desc', limit: 26 });
+    expect(await list('kkqq')).toEqual([]);
+    const { workspace } = await insertRunningTask(database);
+    await rename(workspace, 'a-kkqq');
+    await projectAll(database);
+    expect((await list('KKQQ')).map(({ id }) => id)).toEqual([workspace]);
+    expect(await fresh.count(everything, { name: 'kkqq' }, 10)).toBe(1);
   });
 });
 

@@ -70,6 +70,51 @@ describeOnEngines('the projector', (engine) => {
     return lines;
   }
 
+  describe('prompts of 1 MiB', () => {
+    const mebibyte = 1024 * 1024;
+
+    test('are read some at a time, however many changed at once', async () => {
+      const ids: Buffer[] = [];
+      for (let i = 0; i < 24; i++) {
+        const { workspace, build } = await insertRunningTask(database, { name: `large-${i}` });
+        await database('workspace_build_parameters')
+          .where('workspace_build_id', build)
+          .update({ value: `${i}`.padEnd(mebibyte, 'p') });
+        ids.push(workspace);
+      }
+      for (let i = 0; i < 50; i++) ids.push((await insertRunningTask(database, { name: `small-${i}` })).workspace);
+
+      const read = bytesRead();
+      expect(await projectWorkspaces(database, ids)).toHaveLength(74);
+      // Twenty-four mebibytes of prompts, no more than eight of them at once.
+      expect(read.total()).toBeGreaterThan(24 * mebibyte);
+      expect(read.most()).toBeLessThanOrEqual(9 * mebibyte);
+      read.end();
+
+      // What is stored is read, too.
+      const again = bytesRead();
+      expect(await projectWorkspaces(database, ids)).toHaveLength(0);
+      expect(again.total()).toBeGreaterThan(48 * mebibyte);
+      expect(again.most()).toBeLessThanOrEqual(9 * mebibyte);
+      again.end();
+    }, 60_000);
+
+    /** Counts the bytes of prompts in the answers to statements. */
+    function bytesRead(): { total(): number; most(): number; end(): void } {
+      const sizes: number[] = [];
+      const count = ([rows]: [unknown]): void => {
+        if (!Array.isArray(rows)) return;
+        sizes.push(rows.reduce((sum: number, row: Row) => sum + ((row['prompt'] as Buffer | string | null)?.length ?? 0), 0));
+      };
+      database.on('query-response', count);
+      return {
+        total: () => sizes.reduce((sum, size) => sum + size, 0),
+        most: () => Math.max(...sizes),
+        end: () => void database.off('query-response', count),
+      };
+    }
+  });
+
   describe('follows', () => {
     test('a task from its creation to its deletion', async () => {
       start();
@@ -170,10 +215,18 @@ describeOnEngines('the projector', (engine) => {
         .where('id', ids.workspace)
         .update({ user_acl: acl(user, 'ssh'), group_acl: acl(group, '*') });
       await settled();
+      // Who is named without the right to read is there to be found, and is no reader.
+      expect(await shared()).toEqual([
+        [2, group],
+        [11, user],
+      ]);
+      await database('workspaces').where('id', ids.workspace).update({ user_acl: '{}' });
+      await settled();
       expect(await shared()).toEqual([[2, group]]);
       expect((await events()).map(({ acl_changed, old_readers }) => [acl_changed, old_readers])).toEqual([
         [1, Buffer.alloc(0)],
         [1, Buffer.concat([Buffer.of(1), user])],
+        [1, Buffer.concat([Buffer.of(2), group])],
       ]);
       await database('workspaces').where('id', ids.workspace).update({ created_at: '2026-01-01 00:00:00.000001' });
       await settled();

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Database } from '../../src/db/connection.ts';
+import { type Database, openDatabase, withConnection } from '../../src/db/connection.ts';
+import { readRows } from '../../src/db/read-rows.ts';
 import type { TaskRow } from '../../src/db/tables.ts';
 import type { TaskFilter } from '../../src/db/task-filter.ts';
 import {
@@ -162,6 +163,31 @@ describeOnEngines('the task repository', (engine) => {
       }
     });
 
+    test('tasks that are asked for at once, by everybody, are those that each gets alone', async () => {
+      const scopes = [site, asOwner, asColleague, asAdmin, asStranger, asNobody];
+      const asked = scopes.flatMap((scope) => tasks.map(({ id }) => ({ scope, id })));
+      const together = await Promise.all(asked.map(({ scope, id }) => repository.getById(scope, id)));
+      const alone: (TaskRow | undefined)[] = [];
+      for (const { scope, id } of asked) alone.push(await repository.getById(scope, id));
+      expect(together).toEqual(alone);
+      expect(together.filter((row) => row !== undefined).length).toBeGreaterThan(tasks.length);
+    });
+
+    test('tasks that one caller asks for at once are read together, by their keys', async () => {
+      const statements: string[] = [];
+      const note = ({ sql }: { sql: string }) => statements.push(sql);
+      database.on('query', note);
+      const ids = of(owner).map(({ id }) => id);
+      for (const count of [1, 2, 5, 16, 17]) {
+        statements.length = 0;
+        const rows = await Promise.all(ids.slice(0, count).map((id) => repository.getById(asOwner, id)));
+        expect(rows.map((row) => row?.id)).toEqual(ids.slice(0, count));
+        expect(statements).toHaveLength(count <= 16 ? 1 : 2);
+      }
+      database.removeListener('query', note);
+      expect(statements[0]).toContain('force index (`uq_id`)');
+    });
+
     test('a token that is good for some tasks reads no others', async () => {
       const [mine, other] = of(owner);
       const [foreign] = of(foreigner);
@@ -276,6 +302,41 @@ describeOnEngines('the task repository', (engine) => {
         expect((await repository.getById(scope, id)) !== undefined, name).toBe(expected.includes(name));
         expect((await repository.getByName(scope, sharer, name)) !== undefined, name).toBe(expected.includes(name));
       }
+      const together = await Promise.all([...ids.values()].map((id) => repository.getById(scope, id)));
+      expect(together.flatMap((row) => row?.name ?? []).toSorted()).toEqual(expected);
+    });
+
+    test('who asks by whom tasks are shared with finds what they may read of it', async () => {
+      const place = { created_at: '2027-06-01 00:00:00.000000', owner_id: sharer, organization_id: home };
+      const named = { kind: 12, subject_id: group, task_id: ids.get('to-nobody') as Buffer, ...place };
+      await database('workspace_task_acl').insert(named); // named by the ACL, without the right to read
+      const admin: Scope = { ...member, userId: newId(), organizations: [home], sharedWith: [] };
+      const toGroup = ['to-nobody', 'to-the-group', 'to-the-user'];
+      const groupElsewhere = [...toGroup, 'to-the-group-elsewhere'].toSorted();
+      try {
+        for (const [scope, filter, expected] of [
+          [site, { sharedWithGroupId: group }, groupElsewhere],
+          [site, { sharedWithGroupId: group, organizationId: home }, toGroup],
+          [site, { sharedWithGroupId: group, ownerId: sharer }, groupElsewhere],
+          [site, { sharedWithGroupId: group, ownerId: owner }, []],
+          [site, { sharedWithGroupId: group, ids: [ids.get('to-everyone') as Buffer] }, []],
+          [admin, { sharedWithGroupId: group }, toGroup],
+          [member, { sharedWithGroupId: group }, ['to-the-group', 'to-the-user']],
+          [outsider, { sharedWithGroupId: group }, ['to-the-user']],
+          [member, { sharedWithUserId: reader }, ['to-the-user', 'to-the-user-elsewhere']],
+          [member, { sharedWithUserId: reader, status: WorkspaceStatus.FAILED }, []],
+          [asStranger, { sharedWithUserId: reader }, []],
+        ] as const) {
+          const what = JSON.stringify([scope === site, filter]);
+          for (const order of filter.ownerId === undefined ? (['created_at', 'created_at desc'] as const) : orders) {
+            const rows = await walk(scope, filter, order, 2);
+            expect(rows.map(({ name }) => name).toSorted(), `${what}, ${order}`).toEqual(expected);
+          }
+          expect(await repository.count(scope, filter, 100), what).toBe(expected.length);
+        }
+      } finally {
+        await database('workspace_task_acl').where('workspace_task_acl.kind', 12).delete();
+      }
     });
 
     test.each([50, 100])('%d groups, which are a union or one walk, read the same', async (count) => {
@@ -336,6 +397,31 @@ describeOnEngines('the task repository', (engine) => {
       expect(names.length).toBeGreaterThan(0);
       expect(names.length).toBeLessThan((await list({ ownerId: owner })).length);
     });
+  });
+
+  test('a connection keeps the statements that were used last prepared, and closes others', async () => {
+    const only = openDatabase(test_.address, { size: 1, statementTimeoutMs: 30_000 });
+    try {
+      const answer = async (number: number) => (await readRows(only, { sql: `select ${number}, ?`, values: ['x'] }))[0];
+      for (let number = 0; number < 110; number++) expect(await answer(number)).toEqual([number, 'x']);
+      expect(await answer(109)).toEqual([109, 'x']);
+      expect(await answer(0)).toEqual([0, 'x']);
+      const counted = await withConnection(
+        only,
+        undefined,
+        (connection) =>
+          new Promise((resolve, reject) => {
+            const counts = "show session status where variable_name in ('Com_stmt_prepare', 'Com_stmt_close')";
+            connection.query(counts, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
+          }),
+      );
+      expect(counted).toEqual([
+        { Variable_name: 'Com_stmt_close', Value: '11' },
+        { Variable_name: 'Com_stmt_prepare', Value: '111' },
+      ]);
+    } finally {
+      await only.destroy();
+    }
   });
 
   test('a server that has no room for prepared statements is asked without them', async () => {
@@ -430,6 +516,14 @@ describeOnEngines('the task repository', (engine) => {
       ['one organization, waiting for input', asBigAdmin, { waiting: true }, 'created_at desc', 'org_st_ct'],
       ['everyone, waiting for input', site, { waiting: true }, 'created_at desc', 'all_st_ct'],
       ['one organization of many', site, { organizationId: bigHome }, 'created_at desc', 'org_ct'],
+      ['one organization of one who reads it', asBigAdmin, { organizationId: bigHome }, 'created_at desc', 'org_ct'],
+      [
+        'one organization of one who reads it, waiting',
+        asBigAdmin,
+        { organizationId: bigHome, waiting: true },
+        'created_at',
+        'org_st_ct',
+      ],
       ['one organization of many and status', site, { organizationId: bigHome, status: failed }, 'created_at desc', 'org_st_ct'],
       ['one organization of many, waiting', site, { organizationId: bigHome, waiting: true }, 'created_at desc', 'org_st_ct'],
       ['one owner, waiting for input, running first', site, { ownerId: bigOwner, waiting: true }, 'run', 'own_st_run'],
@@ -438,6 +532,8 @@ describeOnEngines('the task repository', (engine) => {
       ['everyone and status, oldest first', site, { status: failed }, 'created_at', 'all_st_ct'],
     ])('%s', async (_name, scope, filter, order, index) => {
       const limit = 11;
+      // Who is an admin of one organization may have something shared with them from another.
+      const isUnion = scope === asBigAdmin && filter.organizationId === undefined;
       const first = await repository.list(scope, { filter, order, limit });
       expect(first).toHaveLength(limit);
       const middle = first.at(-1);
@@ -449,7 +545,7 @@ describeOnEngines('the task repository', (engine) => {
         expect(used, JSON.stringify(plan)).toContain(index);
         expect(
           // A union sorts what its branches gave: at most a page for each.
-          plan.every(({ extra }) => !/filesort/i.test(extra) || scope === asBigAdmin || filter.waiting === true),
+          plan.every(({ extra }) => !/filesort/i.test(extra) || isUnion || filter.waiting === true),
           JSON.stringify(plan),
         ).toBe(true);
         // What a list walks along its index is its page and one row more (`limit` counts that one).
@@ -505,11 +601,119 @@ describeOnEngines('the task repository', (engine) => {
       }
     });
 
+    test('a name of parts that many have, but nobody together, is looked for among these parts', async () => {
+      await database.raw('update `workspace_tasks` set `name_indexed` = `name_fold`');
+      const having = (parts: readonly string[]) => {
+        const task = { owner_id: newId(), task_id: newId() };
+        return parts.map((part) => ({ ...task, trigram: Buffer.from(part) }));
+      };
+      const many = Array.from({ length: 4000 });
+      const rows = [
+        ...many.flatMap(() => having(['qqx'])),
+        ...many.flatMap(() => having(['qxx'])),
+        ...many.flatMap(() => having(['zzw', 'zww'])),
+      ];
+      await database.batchInsert('workspace_task_trigrams', rows, 1000);
+      await database.raw('analyze table workspace_task_trigrams');
+      try {
+        for (const filter of [{}, { organizationId: bigHome }, { ownerId: bigOwner }]) {
+          const apart = await explain(site, { filter: { ...filter, name: 'qqxx' }, order: 'created_at desc', limit: 26 });
+          expect(apart.plan.map(({ table }) => table)).toEqual(expect.arrayContaining(['s0', 's1']));
+          expect(apart.read).toBeLessThanOrEqual('ownerId' in filter ? 0 : many.length);
+          const together = await explain(site, { filter: { ...filter, name: 'zzww' }, order: 'created_at desc', limit: 26 });
+          expect(together.plan.map(({ table }) => table)).not.toContain('s0');
+        }
+      } finally {
+        await database('workspace_task_trigrams').delete();
+        await database.raw("update `workspace_tasks` set `name_indexed` = ''");
+      }
+    });
+
     test('fifty groups with which nothing is shared cost no rows', async () => {
       const groups = Array.from({ length: 50 }, () => ({ kind: 'group' as const, id: newId() }));
       const scope: Scope = { ...asBig, sharedWith: [...asBig.sharedWith, ...groups] };
       const { read } = await explain(scope, { filter: {}, order: 'created_at desc', limit: 26 });
       expect(read).toBeLessThanOrEqual(26);
+    });
+
+    describe('what is shared', () => {
+      const crowd = newId(); // all tasks are shared with it,
+      const few = newId(); // and twelve with it
+      const groups = Array.from({ length: 50 }, newId); // and sixty with each of these
+      const other = newId(); // an owner of twelve of all
+      beforeAll(async () => {
+        const others = Array.from({ length: 12 }, (_, i) =>
+          aTask({
+            ownerId: other,
+            organizationId: bigHome,
+            status: WorkspaceStatus.RUNNING,
+            createdAt: `2028-01-01 00:00:01.${String(i).padStart(6, '0')}`,
+          }),
+        );
+        await insertTasks(database, others);
+        const all = (await database('workspace_tasks')
+          .whereIn('workspace_tasks.owner_id', [bigOwner, other])
+          .orderBy('workspace_tasks.created_at')
+          .select('workspace_tasks.id as task_id', 'workspace_tasks.owner_id', 'workspace_tasks.created_at')) as object[];
+        const rows = all.flatMap((task, i) =>
+          [crowd, bigHome, ...(i % 251 === 0 ? [few] : []), groups[i % 50] as Buffer].map((subject_id) => ({
+            ...task,
+            organization_id: bigHome,
+            kind: 2,
+            subject_id,
+          })),
+        );
+        await database.batchInsert('workspace_task_acl', rows, 1000);
+        await database.raw('analyze table workspace_tasks, workspace_task_acl');
+      });
+      afterAll(async () => {
+        await database('workspace_tasks').where('workspace_tasks.owner_id', other).delete();
+        await database('workspace_task_acl').delete();
+      });
+
+      const limit = 26;
+      /** A member of fifty groups and of an organization, with whose group Everyone all tasks are shared. */
+      const asMember: Scope = {
+        ...real(newId(), []),
+        sharedWith: [
+          { kind: 'user', id: newId() },
+          { kind: 'group', id: bigHome },
+          ...groups.map((id) => ({ kind: 'group' as const, id })),
+        ],
+      };
+      const newest = 'created_at desc';
+      test.each<[string, Scope, TaskFilter, ListOrder, most: number]>([
+        ['a group with which very many are', site, { sharedWithGroupId: crowd }, newest, limit],
+        ['the same, oldest first', site, { sharedWithGroupId: crowd }, 'created_at', limit],
+        ['the same in one organization', site, { sharedWithGroupId: crowd, organizationId: bigHome }, newest, limit],
+        ['a group with which few are', site, { sharedWithGroupId: few }, newest, 12],
+        ['the same of a status that nobody has', site, { sharedWithGroupId: few, status: nobodyHas }, newest, 12],
+        ['the same of one owner', site, { sharedWithGroupId: few, ownerId: bigOwner }, 'run', 12],
+        ['very many, of an owner of few', site, { sharedWithGroupId: crowd, ownerId: other }, 'run', 3 * 12],
+        ['what is shared by name with one of fifty groups', asMember, { sharedWithUserId: asMember.userId }, newest, 0],
+        ['a group, to whom reads by it', asMember, { sharedWithGroupId: groups[0] as Buffer }, newest, 4 * 61],
+        ['all that one of fifty groups may read', asMember, {}, newest, 51 * limit],
+      ])('%s', async (_name, scope, filter, order, most) => {
+        const { read, plan } = await explain(scope, { filter, order, limit });
+        expect(read, JSON.stringify(plan)).toBeLessThanOrEqual(most);
+      });
+
+      test('all that one may read by fifty groups is found without looking at the tasks themselves', async () => {
+        const { plan } = await explain(asMember, { filter: {}, order: newest, limit });
+        expect(plan.filter(({ table }) => table === 't')).toHaveLength(2); // one's own, and the rows of the page
+      });
+
+      test.each<[string, TaskFilter, most: number]>([
+        ['its page', {}, limit],
+        ['a status that nobody has', { status: nobodyHas }, 0],
+        ['a template that nobody uses', { templateIds: [newId()] }, 0],
+      ])('of an organization that is read as a whole, none of the sharing is read: %s', async (_name, filter, most) => {
+        const admin: Scope = { ...asMember, organizations: [bigHome] };
+        const question = { filter: { ...filter, organizationId: bigHome }, order: newest, limit } as const;
+        const { read, plan } = await explain(admin, question);
+        expect(read).toBeLessThanOrEqual(most);
+        expect(plan.filter(({ table }) => table === 's')).toEqual([]);
+      });
     });
 
     test('a page in the middle reads no more than the first', async () => {
@@ -541,19 +745,19 @@ describeOnEngines('the task repository', (engine) => {
       const statements: { sql: string; bindings: unknown[] }[] = [];
       const record = (query: { sql: string; bindings: unknown[] }) => statements.push(query);
       // One connection: the counters are the session's.
-      const transaction = await database.transaction();
+      const only = openDatabase(test_.address, { size: 1, statementTimeoutMs: 30_000 });
       try {
-        const warm = createTaskRepository(transaction, 30);
+        const warm = createTaskRepository(only, 30);
         await warm.list(scope, question); // counts the parts of a name, once
-        const before = await walked(transaction);
-        transaction.on('query', record);
+        const before = await walked(only);
+        only.on('query', record);
         await warm.list(scope, question);
-        transaction.off('query', record);
-        const read = (await walked(transaction)) - before;
+        only.off('query', record);
+        const read = (await walked(only)) - before;
         const [statement] = statements;
         if (statements.length !== 1 || statement === undefined) throw new Error(`${statements.length} statements, not one`);
         const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
-        const [rows] = (await transaction.raw(`${explaining} ${statement.sql}`, statement.bindings as never)) as [
+        const [rows] = (await only.raw(`${explaining} ${statement.sql}`, statement.bindings as never)) as [
           { table: string; key: string; Extra: string | null }[],
         ];
         return {
@@ -561,7 +765,7 @@ describeOnEngines('the task repository', (engine) => {
           read,
         };
       } finally {
-        await transaction.rollback();
+        await only.destroy();
       }
     }
   });

@@ -401,38 +401,40 @@ describe('prompt and display name', () => {
 describe('who a workspace is shared with', () => {
   const a = 'a7a27450-ca16-4553-a6c5-9d6f04808569';
   const b = '50f92138-f463-4f2b-abad-1816264b065f';
-  const subjects = (json: string | null): string[] =>
-    project({ user_acl: json }).acl.map(({ subject_id }) => subject_id.toString('hex'));
+  /** The subjects of a kind: 1 may read, 11 are named without that. */
+  const subjects = (json: string | null, wanted: 1 | 11): string[] =>
+    project({ user_acl: json }).acl.flatMap(({ kind, subject_id }) => (kind === wanted ? [subject_id.toString('hex')] : []));
   const hex = (id: string) => id.replaceAll('-', '');
   const entry = (id: string, permissions: unknown) => ({ [id]: { permissions } });
 
-  test.each<[what: string, json: unknown, expected: string[]]>([
+  test.each<[what: string, json: unknown, readers: string[], others?: string[]]>([
     ['read', entry(a, ['read']), [a]],
     ['everything', entry(a, ['*']), [a]],
     ['read among others', entry(a, ['ssh', 'read', 'start']), [a]],
     ['two subjects', { ...entry(a, ['read']), ...entry(b, ['*']) }, [a, b]],
-    ['other rights', entry(a, ['ssh']), []],
-    ['no rights', entry(a, []), []],
-    ['one of two', { ...entry(a, ['ssh']), ...entry(b, ['read']) }, [b]],
-    ['rights that are a word', entry(a, 'read'), []],
-    ['rights that are words in a list', entry(a, [['read']]), []],
-    ['an entry that is a list, as for templates', { [a]: ['read'] }, []],
-    ['an entry that is null', { [a]: null }, []],
-    ['an entry that is a number', { [a]: 7 }, []],
+    ['other rights', entry(a, ['ssh']), [], [a]],
+    ['no rights', entry(a, []), [], [a]],
+    ['one of two', { ...entry(a, ['ssh']), ...entry(b, ['read']) }, [b], [a]],
+    ['rights that are a word', entry(a, 'read'), [], [a]],
+    ['rights that are words in a list', entry(a, [['read']]), [], [a]],
+    ['an entry that is a list, as for templates', { [a]: ['read'] }, [], [a]],
+    ['an entry that is null', { [a]: null }, [], [a]],
+    ['an entry that is a number', { [a]: 7 }, [], [a]],
     ['a subject that is no UUID', { ...entry('everyone', ['read']), ...entry(b, ['read']) }, [b]],
     ['a subject in upper case, which Coder does not find either', entry(a.toUpperCase(), ['read']), []],
     ['nobody', {}, []],
     ['a list', [entry(a, ['read'])], []],
     ['null', null, []],
     ['a text', 'read', []],
-  ])('%s', (_what, json, expected) => {
-    expect(subjects(JSON.stringify(json)).toSorted()).toEqual(expected.map(hex).toSorted());
+  ])('%s', (_what, json, readers, others = []) => {
+    expect(subjects(JSON.stringify(json), 1).toSorted()).toEqual(readers.map(hex).toSorted());
+    expect(subjects(JSON.stringify(json), 11)).toEqual(others.map(hex));
   });
 
   test.each([null, '', '{', 'null', '{"a":', '\u0000', '{"__proto__":{"permissions":["read"]}}'])(
     '%j gives no one a right',
     (json) => {
-      expect(subjects(json)).toEqual([]);
+      expect(project({ user_acl: json }).acl).toEqual([]);
     },
   );
 
