@@ -22,7 +22,7 @@ COPY --from=build /app/dist ./dist
 COPY --from=build /app/dist-web ./dist-web
 COPY package.json LICENSE ./
 COPY migrations ./migrations
-ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps
+ENV NODE_ENV=production NODE_OPTIONS="--enable-source-maps --max-semi-space-size=16"
 EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["/nodejs/bin/node", "dist/main.js", "healthcheck"]
 CMD ["dist/main.js", "serve"]

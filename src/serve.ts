@@ -2,7 +2,8 @@ import path from 'node:path';
 import { Registry } from 'prom-client';
 import { type Config, ConfigError } from './config.ts';
 import { createApiKeyRepository } from './db/api-key-repository.ts';
-import { closeDatabase, type Database, longestWaitMs, openDatabase, requireDatabase } from './db/connection.ts';
+import { closeDatabase, connectionsOf, type Database, openDatabase, requireDatabase } from './db/connection.ts';
+import type { ConnectionPool } from './db/connection-pool.ts';
 import { createFeedRepository } from './db/feed-repository.ts';
 import { migrateUp, requireNewestSchema } from './db/migrations.ts';
 import { createNameLookup } from './db/name-lookup.ts';
@@ -156,7 +157,7 @@ export async function serve(config: Config): Promise<void> {
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
     rateLimitOf: rateLimits(config, engine !== undefined),
-    isOverloaded: () => longestWaitMs(database) > maxWaitMs || replica?.isOverloaded() === true,
+    isOverloaded: () => isTooLong(connectionsOf(database)) || replica?.isOverloaded() === true,
     log,
     registry,
     trace: tracing?.call,
@@ -218,10 +219,17 @@ const feedStatements = { state: 'read_feed_state', events: 'read_feed_events', t
 
 /**
  * When somebody has been waiting for a connection of the pool for so long, in milliseconds, new calls are refused until that has
- * passed: so the queue is no longer than what the database does in that time, however slow it is. A crowd that comes before
- * anybody has waited is refused, what is left of it, after the second number.
+ * passed. They are also refused when they would have to wait for so long, as soon as the queue has stood for a while: so it is no
+ * longer than what is done in that time, however slow that is. A crowd that comes before anybody has waited is refused, what is left
+ * of it, after the last number.
  */
 const maxWaitMs = 500;
+const standingMs = 100;
+
+function isTooLong({ longestWaitMs, expectedWaitMs }: ConnectionPool): boolean {
+  return longestWaitMs > maxWaitMs || (longestWaitMs > standingMs && expectedWaitMs > maxWaitMs);
+}
+
 const acquireTimeoutMs = 1000;
 
 /** Coder's limit, for clients of its endpoints (coderd/coderd.go). */

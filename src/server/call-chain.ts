@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import type { DescMethod, Message } from '@bufbuild/protobuf';
+import type { Message } from '@bufbuild/protobuf';
 import { Code, type ConnectError } from '@connectrpc/connect';
 import { status as statusNames } from '@grpc/grpc-js';
-import type { Logger } from 'pino';
 import { formatUuid } from '../db/uuid.ts';
 import { canceled, overloaded, rateLimited, reasonOf, shuttingDown, toConnectError } from '../errors.ts';
+import { type Logger, writeMembers } from '../log.ts';
 import type { Caller } from '../tasks/caller.ts';
 import type { CallSpan, TraceCall } from '../tracing.ts';
 import type { Authenticate, HeaderReader } from './authenticate.ts';
 import type { Call } from './call.ts';
-import type { MethodMetrics } from './call-metrics.ts';
+import type { MethodLabels, MethodMetrics } from './call-metrics.ts';
 import { maxUnaryCalls } from './limits.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod } from './method.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -43,6 +43,8 @@ export interface Route {
  */
 export interface CallChain {
   route(method: Method): Route;
+  /** Starts a call of what is no method of ours; it must be refused. All of them are one method in metrics and log. */
+  beginUnknown(incoming: Incoming): RunningCall;
   /**
    * Refuses new calls with SHUTTING_DOWN and ends the streams with it, which would never end by themselves. Health checks are
    * still answered. Resolves when no call is running.
@@ -58,7 +60,7 @@ export interface CallChain {
 export function createCallChain(parts: {
   readonly authenticate: Authenticate;
   readonly log: Logger;
-  readonly metrics: (method: DescMethod) => MethodMetrics;
+  readonly metrics: (method: MethodLabels) => MethodMetrics;
   /** What limits the calls of a user over a protocol, if anything does. */
   readonly rateLimitOf?: RateLimitOf | undefined;
   /** Whether more work waits than can be done in time. New calls are then refused at once, which costs next to nothing. */
@@ -69,8 +71,6 @@ export function createCallChain(parts: {
   const state: ChainState = {
     authenticate: parts.authenticate,
     log: parts.log,
-    // The line of a call is put together here, of what holds no secret; looking for them would take a third of its time.
-    callLog: parts.log.child({}, { redact: [] }),
     running: new Set(),
     admitted: 0,
     draining: false,
@@ -78,6 +78,7 @@ export function createCallChain(parts: {
     isOverloaded: parts.isOverloaded ?? (() => false),
     trace: parts.trace,
   };
+  const unknown: MethodInChain = { kind: 'unary', name: 'unknown', open: false, metrics: parts.metrics(unknownLabels) };
   return {
     route(method: Method): Route {
       const { parent, name } = method.desc;
@@ -89,6 +90,8 @@ export function createCallChain(parts: {
       };
       return { method, begin: (incoming) => new RunningCall(state, about, incoming) };
     },
+
+    beginUnknown: (incoming) => new RunningCall(state, unknown, incoming),
 
     drain() {
       state.draining = true;
@@ -115,7 +118,6 @@ export type RateLimitOf = (protocol: string) => RateLimit | undefined;
 interface ChainState {
   readonly authenticate: Authenticate;
   readonly log: Logger;
-  readonly callLog: Logger;
   readonly running: Set<RunningCall>;
   readonly rateLimitOf: RateLimitOf | undefined;
   readonly isOverloaded: () => boolean;
@@ -149,6 +151,9 @@ const anyone: Caller = {
   groupIds: [],
   mayRead: false,
 };
+
+/** A client shall not choose labels. */
+const unknownLabels: MethodLabels = { parent: { typeName: 'unknown' }, name: 'unknown', methodKind: 'unary' };
 
 /** One for all: an error with its stack costs more than the rest of a refusal, and would say the same each time. */
 const refusal = overloaded();
@@ -411,30 +416,65 @@ export class RunningCall implements Call {
   }
 
   get #callerId(): string | undefined {
-    return this.caller === anyone ? undefined : formatUuid(this.caller.userId);
+    return this.caller === anyone ? undefined : callerIdOf(this.caller);
   }
 
   /** One line a call. It never holds what the client asked for, nor a token. */
   #writeLog(failure: ConnectError | undefined, milliseconds: number): void {
-    const log = this.#chain.callLog;
-    let level = levelOf(failure?.code);
-    if (level === 'info' && this.#method.open) level = 'debug'; // probes come every few seconds
+    const { log } = this.#chain;
+    const durationMs = Math.round(milliseconds * 1000) / 1000;
+    const { protocol, peer } = this.#incoming;
+    const { rows } = this;
+    const caller = this.#callerId;
+    const traceId = this.#span?.traceId;
+    if (failure === undefined) {
+      const members =
+        `"method":"${this.#method.name}","protocol":"${protocol}","code":"OK","durationMs":${durationMs}` +
+        (rows === undefined ? '' : `,"rows":${rows}`) +
+        (caller === undefined ? '' : `,"caller":"${caller}"`) +
+        `,"requestId":"${this.requestId}"` +
+        (traceId === undefined ? '' : `,"traceId":"${traceId}"`) +
+        `,"peer":${quote(peer)}`;
+      // Probes come every few seconds.
+      writeMembers(log, this.#method.open ? 'debug' : 'info', members, 'call');
+      return;
+    }
+    let level = levelOf(failure.code);
+    if (level === 'info' && this.#method.open) level = 'debug';
     if (failure === refusal) level = 'debug'; // thousands a second, and the metrics count them
     if (!log.isLevelEnabled(level)) return;
     const line = {
       method: this.#method.name,
-      protocol: this.#incoming.protocol,
-      code: statusNames[failure?.code ?? 0],
-      durationMs: Math.round(milliseconds * 1000) / 1000,
-      rows: this.rows,
-      caller: this.#callerId,
+      protocol,
+      code: statusNames[failure.code],
+      durationMs,
+      rows,
+      caller,
       requestId: this.requestId,
-      traceId: this.#span?.traceId,
-      peer: this.#incoming.peer,
+      traceId,
+      peer,
+      reason: reasonOf(failure),
+      cause: causeOf(failure),
     };
-    if (failure === undefined) log[level](line, 'call');
-    else log[level]({ ...line, reason: reasonOf(failure), cause: causeOf(failure) }, 'call failed');
+    log[level](line, 'call failed');
   }
+}
+
+/** A text in JSON. An address is nearly always plain, and `JSON.stringify` takes 4 KiB of memory for whatever it is given. */
+function quote(text: string): string {
+  return /^[\w.:-]*$/.test(text) ? `"${text}"` : JSON.stringify(text);
+}
+
+/** The ids of the callers that are remembered, as texts. */
+const callerIds = new WeakMap<Caller, string>();
+
+function callerIdOf(caller: Caller): string {
+  let id = callerIds.get(caller);
+  if (id === undefined) {
+    id = formatUuid(caller.userId);
+    callerIds.set(caller, id);
+  }
+  return id;
 }
 
 /** Site owners may lift the limit for their load tests and automation (coderd/httpmw/ratelimit.go). */

@@ -11,6 +11,13 @@ export interface MethodMetrics {
   handled(code: number, seconds: number): void;
 }
 
+/** What the metrics tell of a method. */
+export interface MethodLabels {
+  readonly parent: { readonly typeName: string };
+  readonly name: string;
+  readonly methodKind: DescMethod['methodKind'];
+}
+
 /** Every code a call can end with, in the words of go-grpc-prometheus. */
 const codes: readonly string[] = [
   'OK',
@@ -31,8 +38,8 @@ const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
  *
  * @returns what gives the counters of one method. There are no labels but those of such methods: a client cannot add any.
  */
-export function createCallMetrics(registry: Registry): (method: DescMethod) => MethodMetrics {
-  const methods = new Map<DescMethod, Counted>();
+export function createCallMetrics(registry: Registry): (method: MethodLabels) => MethodMetrics {
+  const methods = new Map<MethodLabels, Counted>();
   const labelNames = ['grpc_type', 'grpc_service', 'grpc_method'] as const;
   const counter = (name: string, help: string, count: (method: Counted) => number): void => {
     const metric: Counter<(typeof labelNames)[number]> = new Counter({
@@ -113,7 +120,7 @@ class Counted implements MethodMetrics {
   }
 }
 
-function typeOf(method: DescMethod): string {
+function typeOf(method: MethodLabels): string {
   switch (method.methodKind) {
     case 'unary':
       return 'unary';

@@ -1,15 +1,16 @@
 import { once } from 'node:events';
-import type { ServerHttp2Stream } from 'node:http2';
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { createServer, type Socket } from 'node:net';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
-import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
-import { anyPack } from '@bufbuild/protobuf/wkt';
-import { ConnectError } from '@connectrpc/connect';
+import type { Message } from '@bufbuild/protobuf';
+import type { ConnectError } from '@connectrpc/connect';
 import * as grpc from '@grpc/grpc-js';
 import { canceled, deadlineExceeded, internal, requestTooLarge, unreadableRequest, unsupportedRequest } from '../errors.ts';
-import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
+import { frameHeaderBytes } from '../tasks/wire-writer.ts';
 import type { CallChain, Incoming, Route, RunningCall } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
+import { answerUnary, decode, encode, requestIdOf, statusOf } from './grpc-message.ts';
+import { type TakeStream, takeCalls } from './grpc-unary.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { cutWhenStalled, type SessionLimits, sessionLimits } from './http2-sessions.ts';
 import { greetingMs, maxConnections, maxRequestBytes, tcpKeepAlive } from './limits.ts';
@@ -42,7 +43,7 @@ export function createGrpcListener(
   const routes = new Map(methods.map((method) => [pathOf(method), chain.route(method)]));
   const server = new grpc.Server({ ...optionsWith(limits), interceptors: [answerFaultsOf(routes, limits)] });
   allowCancellations(server);
-  ignoreEndedStreams(server);
+  takeStreams(server, takeCalls(routes, chain, limits));
   for (const [path, route] of routes) register(server, path, route);
 
   // The port is our own, so that a busy one is told like those of the other listeners, and TLS is the same on all.
@@ -103,17 +104,25 @@ function allowCancellations(server: grpc.Server): void {
 }
 
 /**
- * A client can open a stream and reset it in one packet. It is handed over all the same, and what the library answers by itself, to
- * a wrong content type or an unknown method, would be an error that nobody catches, which ends the process.
+ * Sees every stream before the library does, and gives it those that `take` leaves.
+ *
+ * A client can open a stream and reset it in one packet. It is handed over all the same, and an answer to it would be an error.
  */
-function ignoreEndedStreams(server: grpc.Server): void {
-  type Handle = (interceptors: unknown, stream: ServerHttp2Stream, headers: unknown) => void;
-  const internals = server as unknown as { _streamHandler?: Handle };
+function takeStreams(server: grpc.Server, take: TakeStream): void {
+  type Internals = {
+    _streamHandler?(interceptors: unknown, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void;
+    onStreamOpened?(stream: ServerHttp2Stream): void;
+  };
+  const internals = server as unknown as Internals;
   const handle = internals._streamHandler?.bind(server);
-  if (handle === undefined) throw new Error('grpc-js has no _streamHandler any more: see whether this is still needed');
+  const opened = internals.onStreamOpened?.bind(server);
+  if (handle === undefined || opened === undefined) throw new Error('grpc-js has changed: see how it is told of streams now');
   internals._streamHandler = (interceptors, stream, headers) => {
     stream.on('error', () => {}); // the library listens once, and not to a stream that it is not given
-    if (!stream.destroyed && !stream.closed) handle(interceptors, stream, headers);
+    if (stream.destroyed || stream.closed) return;
+    if (take(stream, headers))
+      opened(stream); // a connection with calls is not idle
+    else handle(interceptors, stream, headers);
   };
 }
 
@@ -204,18 +213,14 @@ function asIs(bytes: Buffer): Buffer {
 }
 
 function serveUnary(route: Route, method: UnaryMethod): grpc.handleUnaryCall<Buffer, Buffer> {
-  const { encoded } = method;
-  const answer =
-    encoded === undefined
-      ? (running: RunningCall, read: () => Message) => running.unary(method, read, (response) => encode(method, response))
-      : (running: RunningCall, read: () => Message) => running.unary({ handle: encoded }, read, asIs);
+  const answer = answerUnary(method);
   return (call, callback) => {
     const running = begin(route, call);
     if (running === undefined) return;
-    answer(running, () => decode(method, call.request)).then(
-      (bytes) => {
+    answer(running, call.request).then(
+      (frame) => {
         call.sendMetadata(requestIdOf(running));
-        callback(null, bytes);
+        callback(null, frame.subarray(frameHeaderBytes)); // the library makes a frame of its own
       },
       (error: unknown) => callback(statusOf(error, running)),
     );
@@ -291,54 +296,7 @@ async function sendStream(
   }
 }
 
-function decode(method: Method, bytes: Buffer): Message {
-  try {
-    return fromBinary(method.desc.input, bytes);
-  } catch (error) {
-    throw unreadableRequest(error instanceof Error ? error.message : String(error));
-  }
-}
-
 async function* decodeAll(method: Method, call: grpc.ServerDuplexStream<Buffer, Buffer>): AsyncGenerator<Message> {
   // Leaving the requests in the middle must not destroy the call, over which the answers go.
   for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
-}
-
-/** Turns a response into bytes. */
-function encode(method: Method, response: Message): Buffer {
-  const bytes = toBinary(method.desc.output, response);
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function requestIdOf(running: RunningCall): grpc.Metadata {
-  const metadata = new grpc.Metadata();
-  metadata.set('x-request-id', running.requestId);
-  return metadata;
-}
-
-/** An error as grpc-js sends it: the details in `grpc-status-details-bin`, as a `google.rpc.Status`. */
-function statusOf(error: unknown, running: RunningCall): grpc.StatusObject {
-  const failure = error instanceof ConnectError ? error : canceled(error);
-  const metadata = requestIdOf(running);
-  const details = detailsOf(failure);
-  if (details !== undefined) metadata.set('grpc-status-details-bin', details);
-  return { code: failure.code as number, details: failure.rawMessage, metadata };
-}
-
-/** The details as they are sent, once for each error: a server that refuses calls refuses all with one. */
-const encodedDetails = new WeakMap<ConnectError, Buffer>();
-
-function detailsOf(failure: ConnectError): Buffer | undefined {
-  if (failure.details.length === 0) return undefined;
-  const known = encodedDetails.get(failure);
-  if (known !== undefined) return known;
-  const details = failure.details.map((detail) =>
-    'desc' in detail
-      ? anyPack(detail.desc, create(detail.desc, detail.value))
-      : { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value },
-  );
-  const status = create(StatusSchema, { code: failure.code, message: failure.rawMessage, details });
-  const bytes = Buffer.from(toBinary(StatusSchema, status));
-  encodedDetails.set(failure, bytes);
-  return bytes;
 }

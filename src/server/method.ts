@@ -15,7 +15,7 @@ export interface UnaryMethod<I extends DescMessage = DescMessage, O extends Desc
   readonly kind: 'unary';
   readonly desc: DescMethodUnary<I, O>;
   handle(request: MessageShape<I>, call: Call): Promise<MessageShape<O>>;
-  /** Gives the same response in its binary form, where there is a shorter way to it than over the message. */
+  /** Gives the same response as a gRPC frame, where there is a shorter way to it than over the message. */
   encoded?(request: MessageShape<I>, call: Call): Promise<Buffer>;
 }
 

@@ -138,7 +138,7 @@ function createGetKey(jwks: string, log?: Logger): JWTVerifyGetKey {
   let lookedAt = 0;
   let failure: { readonly at: number; readonly error: unknown } | undefined;
   const look = async (address: string, options: RequestInit): Promise<Response> => {
-    if (failure !== undefined && Date.now() < failure.at + cooldownMs) throw failure.error;
+    if (failure !== undefined && ageOf(failure.at) < cooldownMs) throw failure.error;
     lookedAt = Date.now();
     try {
       const text = isFile ? await readFile(jwks, 'utf8') : await fetchText(address, options);
@@ -157,17 +157,26 @@ function createGetKey(jwks: string, log?: Logger): JWTVerifyGetKey {
     cacheMaxAge: Number.POSITIVE_INFINITY, // known keys go on
     timeoutDuration: fetchTimeoutMs,
   });
-  const reload = (): void => void keySet.reload().catch(() => {}); // it is logged
-  reload();
+  const reload = (): Promise<void> => keySet.reload().catch(() => {}); // it is logged
+  void reload();
 
   return async (header, token) => {
-    if (Date.now() > lookedAt + refreshMs) reload();
+    const age = ageOf(lookedAt);
+    // The library would take its last look for a recent one until the clock has caught up.
+    if (age === Number.POSITIVE_INFINITY) await reload();
+    else if (age > refreshMs) void reload();
     try {
       return await keySet(header, token);
     } catch (error) {
       throw error instanceof KeySetError ? issuerUnavailable(error) : error;
     }
   };
+}
+
+/** How long ago a time was, in milliseconds; for ever, when the clock has been set back to before it. */
+function ageOf(time: number): number {
+  const passed = Date.now() - time;
+  return passed < 0 ? Number.POSITIVE_INFINITY : passed;
 }
 
 /** The key set cannot be had, so that nothing can be said of a key that is not known. */

@@ -3,6 +3,7 @@ import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { Code, ConnectError, createContextKey, createContextValues, type HandlerContext } from '@connectrpc/connect';
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from '@connectrpc/connect/protocol';
 import { canceled, deadlineExceeded, requestTooLarge, unreadableRequest, unsupportedRequest } from '../errors.ts';
+import { frameHeaderBytes } from '../tasks/wire-writer.ts';
 import type { Incoming, Route, RunningCall } from './call-chain.ts';
 import { maxRequestBytes } from './limits.ts';
 
@@ -128,7 +129,9 @@ export class WebCall implements Incoming {
       this.#response =
         encoded === undefined || asJson
           ? running.unary(method, read as () => Promise<Message>, (response) => response)
-          : running.unary({ handle: encoded }, read as () => Promise<Message>, (bytes) => carrying(bytes, method.desc.output));
+          : running.unary({ handle: encoded }, read as () => Promise<Message>, (frame) =>
+              carrying(frame.subarray(frameHeaderBytes), method.desc.output),
+            );
       this.#response.catch(failed);
     } else {
       this.#responses = running.stream(method, read);

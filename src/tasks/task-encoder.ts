@@ -17,7 +17,7 @@ import { tagOf, WireWriter } from './wire-writer.ts';
 
 const writer = new WireWriter();
 
-/** The bytes of a `ListTasksResponse`. */
+/** A `ListTasksResponse` as a gRPC frame. */
 export function encodeListTasksResponse(page: TaskPage, callerId: Buffer): Buffer {
   writer.reset();
   for (const row of page.rows) writeTask(list.tasks, row, callerId);
@@ -27,14 +27,14 @@ export function encodeListTasksResponse(page: TaskPage, callerId: Buffer): Buffe
     writer.number(list.totalSize, page.total.size);
     if (page.total.capped) writer.number(list.totalSizeCapped, 1);
   }
-  return writer.toBuffer();
+  return writer.toFrame();
 }
 
-/** The bytes of a `GetTaskResponse`. */
+/** A `GetTaskResponse` as a gRPC frame. */
 export function encodeGetTaskResponse(row: TaskRow, callerId: Buffer): Buffer {
   writer.reset();
   writeTask(get.task, row, callerId);
-  return writer.toBuffer();
+  return writer.toFrame();
 }
 
 const list = {

@@ -30,7 +30,7 @@ export interface ListOptions {
 export interface TasksHandlers {
   listTasks(request: ListTasksRequest, call: Call, options?: ListOptions): Promise<ListTasksResponse>;
   getTask(request: GetTaskRequest, call: Call): Promise<GetTaskResponse>;
-  /** The same answers in their binary form, made without the messages; without these, of the messages. */
+  /** The same answers as gRPC frames, made without the messages; without these, of the messages. */
   encodedListTasks?(request: ListTasksRequest, call: Call): Promise<Buffer>;
   encodedGetTask?(request: GetTaskRequest, call: Call): Promise<Buffer>;
 }

@@ -8,7 +8,12 @@ const shortText = 42;
 /** Most code units that are written one by one; a call of the runtime costs as much as some 24 of them. */
 const tinyText = 24;
 
-const hexDigits = Buffer.from('0123456789abcdef');
+/** What stands in front of a message on a gRPC stream: whether it is compressed, and its length. */
+export const frameHeaderBytes = 5;
+
+/** The two hexadecimal digits of each byte. */
+const highDigits = Uint8Array.from({ length: 256 }, (_, byte) => (byte >> 4).toString(16).charCodeAt(0));
+const lowDigits = Uint8Array.from({ length: 256 }, (_, byte) => (byte & 15).toString(16).charCodeAt(0));
 const dash = 0x2d;
 
 /** The tag in front of a field: its number and how its value is written. */
@@ -30,9 +35,9 @@ export class WireWriter {
     if (this.#bytes.length > keptBytes) this.#bytes = Buffer.allocUnsafe(usualBytes);
   }
 
-  /** A copy of what has been written. */
-  toBuffer(): Buffer {
-    return Buffer.from(this.#bytes.subarray(0, this.#end));
+  /** A copy of what has been written, as a gRPC frame: a message of 20 KiB is then copied once on its way to the stream. */
+  toFrame(): Buffer {
+    return frameOf(this.#bytes.subarray(0, this.#end));
   }
 
   text(tag: number, text: string): void {
@@ -41,8 +46,14 @@ export class WireWriter {
     this.#varint(tag);
     const bytes = this.#bytes;
     if (units > shortText) {
-      this.#varint(Buffer.byteLength(text));
-      this.#end += bytes.write(text, this.#end);
+      // Most texts are ASCII, and have as many bytes as units; where the length takes more room than that, they are moved.
+      const lengthBytes = varintBytes(units);
+      const start = this.#end + lengthBytes;
+      const written = bytes.write(text, start);
+      const needed = varintBytes(written);
+      if (needed !== lengthBytes) bytes.copyWithin(start + needed - lengthBytes, start, start + written);
+      this.#varint(written);
+      this.#end += written;
       return;
     }
     const start = this.#end + 1;
@@ -58,13 +69,15 @@ export class WireWriter {
     const bytes = this.#bytes;
     let at = this.#end;
     bytes[at++] = 36;
-    for (let i = 0; i < 16; i++) {
-      if (i === 4 || i === 6 || i === 8 || i === 10) bytes[at++] = dash;
-      const byte = id[i] as number;
-      bytes[at++] = hexDigits[byte >> 4] as number;
-      bytes[at++] = hexDigits[byte & 15] as number;
-    }
-    this.#end = at;
+    at = writeHex(bytes, at, id, 0, 4);
+    bytes[at++] = dash;
+    at = writeHex(bytes, at, id, 4, 6);
+    bytes[at++] = dash;
+    at = writeHex(bytes, at, id, 6, 8);
+    bytes[at++] = dash;
+    at = writeHex(bytes, at, id, 8, 10);
+    bytes[at++] = dash;
+    this.#end = writeHex(bytes, at, id, 10, 16);
   }
 
   /** A whole number, an enum value or, as 0 or 1, a boolean. */
@@ -128,6 +141,17 @@ export class WireWriter {
   }
 }
 
+/** Writes some of the bytes in hexadecimal, and returns where that ends. */
+function writeHex(bytes: Buffer, start: number, id: Buffer, from: number, to: number): number {
+  let at = start;
+  for (let i = from; i < to; i++) {
+    const byte = id[i] as number;
+    bytes[at++] = highDigits[byte] as number;
+    bytes[at++] = lowDigits[byte] as number;
+  }
+  return at;
+}
+
 /** Writes a text that is ASCII, and returns how many bytes that were; returns undefined when it is not. */
 function writeAscii(bytes: Buffer, start: number, text: string): number | undefined {
   for (let i = 0; i < text.length; i++) {
@@ -140,4 +164,13 @@ function writeAscii(bytes: Buffer, start: number, text: string): number | undefi
 
 function varintBytes(length: number): number {
   return length < 128 ? 1 : length < 16_384 ? 2 : length < 2_097_152 ? 3 : length < 268_435_456 ? 4 : 5;
+}
+
+/** A message as a gRPC frame, which is a copy. */
+export function frameOf(message: Uint8Array): Buffer {
+  const frame = Buffer.allocUnsafe(frameHeaderBytes + message.length);
+  frame[0] = 0;
+  frame.writeUInt32BE(message.length, 1);
+  frame.set(message, frameHeaderBytes);
+  return frame;
 }

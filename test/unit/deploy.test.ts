@@ -46,6 +46,13 @@ const panels = (
   JSON.parse(read('deploy/dashboard.json')) as { panels: { title: string; targets?: { expr: string }[] }[] }
 ).panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => [title, expr] as const));
 
+test('the launcher, the image and the benchmark run Node with the same room for what has just been made', () => {
+  const flags = ['bin/launch.mjs', 'Dockerfile', 'bench/program.ts'].map((name) =>
+    read(name).match(/--max-semi-space-size=\d+/g),
+  );
+  expect(flags).toEqual([['--max-semi-space-size=16'], ['--max-semi-space-size=16'], ['--max-semi-space-size=16']]);
+});
+
 describe('the metrics of', () => {
   /** Every name under which a metric of docs/metrics.md, which is held to the service, can be asked for. */
   const known = new Set(

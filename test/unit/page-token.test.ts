@@ -111,4 +111,24 @@ describe('times', () => {
       expect(() => parseDatetime(text)).toThrow(TypeError);
     },
   );
+
+  test('the calendar is that of the engine, in every year', () => {
+    for (let day = Date.UTC(2000, 0) / 86_400_000; day < Date.UTC(2401, 0) / 86_400_000; day++) {
+      const text = new Date(day * 86_400_000).toISOString().slice(0, 10);
+      expect(parseDatetime(`${text} 00:00:00`).seconds).toBe(BigInt(day * 86_400));
+    }
+  });
+
+  test('a fraction may have fewer digits, and any other character makes it no time', () => {
+    expect(parseDatetime('2025-08-22 09:21:39.5')).toEqual(parseDatetime('2025-08-22 09:21:39.500000'));
+    const text = '2025-08-22 09:21:39.697094';
+    for (let at = 0; at < text.length; at++) {
+      const wrong = ['x', '/', ':', '-', ' ', '.', '', 'é'].filter((character) => character !== text[at]);
+      for (const character of wrong.filter((one) => one !== '' || at < 19)) {
+        const broken = text.slice(0, at) + character + text.slice(at + 1);
+        expect(() => parseDatetime(broken), broken).toThrow(TypeError);
+      }
+    }
+    expect(() => parseDatetime('2025-08-22 09:21:39.')).toThrow(TypeError);
+  });
 });

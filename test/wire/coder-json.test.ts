@@ -181,7 +181,7 @@ describe('the Coder-shaped JSON on the web port', () => {
       { message: 'An internal error occurred.', detail: `internal error (request ${requestId})` },
     ]);
     const line = server.log.find((logged) => logged['requestId'] === requestId);
-    expect(line).toMatchObject({ level: 50, code: 'INTERNAL', protocol: 'coder-json', cause: { message: 'secret' } });
+    expect(line).toMatchObject({ level: 'error', code: 'INTERNAL', protocol: 'coder-json', cause: { message: 'secret' } });
   });
 
   test.each(['HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE'])('%s is 405', async (method) => {

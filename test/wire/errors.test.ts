@@ -175,7 +175,7 @@ describe.each(listClients)('%s', (_name, open) => {
       expect(error.findDetails(RequestInfoSchema)).toMatchObject([{ requestId }]);
       expect(error.rawMessage).toContain(requestId);
       expect(line).toMatchObject({
-        level: 50,
+        level: 'error',
         code: 'INTERNAL',
         cause: { type: 'TypeError', message: 'secret of a bug', cause: { message: 'secret below' } },
       });
@@ -231,7 +231,7 @@ describe.each(listClients)('%s', (_name, open) => {
     controller.abort();
     expect(Code[(await failed).code]).toBe('Canceled');
     const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
-    expect(line).toMatchObject({ code: 'CANCELLED', level: 30 });
+    expect(line).toMatchObject({ code: 'CANCELLED', level: 'info' });
     expect(signals.at(-1)?.aborted).toBe(true);
   });
 
@@ -611,19 +611,28 @@ describe('a wrong content type', () => {
     expect((await post('ListTasks', type, 'x')).status).toBe(415);
   });
 
-  test('Connect on the gRPC port is 415', async () => {
-    const session = connect(`http://${server.grpc}`);
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': '/tasks.v1.TasksService/ListTasks',
-      'content-type': 'application/json',
+  test.each(['application/json', 'application/grpc-web+proto', 'application/grpcs', 'text/plain'])(
+    '%s on the gRPC port is 415, and told like any other error',
+    async (type) => {
+      for (const method of ['ListTasks', 'WatchTasks', 'NoSuchMethod']) {
+        const requestId = `type-${Math.random()}`;
+        const answer = await rawGrpc('grpc', { 'content-type': type, 'x-request-id': requestId }, method, Buffer.from('{}'));
+        expect(answer).toMatchObject({ ':status': 415, 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] });
+        expect(answer['x-request-id']).toBe(requestId);
+        const known = method === 'NoSuchMethod' ? 'unknown' : `tasks.v1.TasksService/${method}`;
+        expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([
+          { method: known, code: 'UNIMPLEMENTED', reason: 'INVALID_ARGUMENT', protocol: 'grpc' },
+        ]);
+      }
+    },
+  );
+
+  test.each(['application/grpc', 'application/grpc+proto', 'application/grpc;charset=utf-8'])('%s is not', async (type) => {
+    const body = frame(new Uint8Array());
+    expect(await rawGrpc('grpc', { 'content-type': type }, 'ListTasks', body)).toMatchObject({
+      ':status': 200,
+      'grpc-status': '0',
     });
-    stream.end('{}');
-    const status = await new Promise((resolve) => {
-      stream.once('response', (headers) => resolve(headers[':status']));
-    });
-    session.destroy();
-    expect(status).toBe(415);
   });
 });
 
@@ -656,9 +665,65 @@ describe('a method that is not implemented', () => {
     expect(Code[error.code]).toBe('Unimplemented');
   });
 
+  test.each([
+    ['method', '/tasks.v1.TasksService/Secret'],
+    ['service', '/tasks.v2.Secret/ListTasks'],
+    ['form of a path', '/'],
+  ])('an unknown %s on the gRPC port is told like any other error', async (_what, path) => {
+    const requestId = `unknown-${Math.random()}`;
+    const before = await metricOf('unknown', 'Unimplemented');
+    const answer = await rawGrpc('grpc', { ':path': path, 'x-request-id': requestId });
+    expect(answer).toMatchObject({ ':status': 200, 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] });
+    expect(answer).toMatchObject({ 'x-request-id': requestId, 'grpc-message': encodeURI(`there is no method ${path}`) });
+
+    const lines = server.log.filter((each) => each['requestId'] === requestId);
+    expect(lines).toMatchObject([{ method: 'unknown', code: 'UNIMPLEMENTED', reason: 'INVALID_ARGUMENT', level: 'info' }]);
+    expect(JSON.stringify(lines)).not.toContain('Secret');
+    expect(await metricOf('unknown', 'Unimplemented')).toBe(before + 1);
+    expect(await metrics()).not.toContain('Secret');
+  });
+
   test('an unknown one over Connect', async () => {
     const response = await post('NoSuchMethod', 'application/json', '{}');
     expect([response.status, ((await response.json()) as JsonError).code]).toEqual([404, 'unimplemented']);
+  });
+});
+
+async function metrics(): Promise<string> {
+  return (await fetch(`http://${server.ops}/metrics`)).text();
+}
+
+async function metricOf(method: string, code: string): Promise<number> {
+  const line = new RegExp(`^grpc_server_handled_total{.*grpc_method="${method}",grpc_code="${code}"} (\\d+)$`, 'm');
+  return Number(line.exec(await metrics())?.[1]);
+}
+
+describe('when to try again', () => {
+  test('is told to retries of gRPC, too', async () => {
+    const body = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'database away' })));
+    const answer = await rawGrpc('grpc', {}, 'ListTasks', body);
+    expect(answer).toMatchObject({ 'grpc-status': '14', 'grpc-retry-pushback-ms': '1000' });
+    const absent = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'absent' })));
+    expect(await rawGrpc('grpc', {}, 'ListTasks', absent)).not.toHaveProperty('grpc-retry-pushback-ms');
+  });
+
+  test('is heeded by grpc-js, whose own wait would be a hundredth', async () => {
+    const retryPolicy = {
+      maxAttempts: 2,
+      initialBackoff: '0.01s',
+      maxBackoff: '0.01s',
+      backoffMultiplier: 1,
+      retryableStatusCodes: ['UNAVAILABLE'],
+    };
+    const client = makeGrpcClient(server.grpc, {
+      'grpc.service_config': JSON.stringify({ loadBalancingConfig: [], methodConfig: [{ name: [{}], retryPolicy }] }),
+    });
+    const entered = enteredHandlers;
+    const started = performance.now();
+    await failureOf(client.unary(TasksService.method.listTasks, { query: 'database away' }, { headers: signedIn }));
+    client.close();
+    expect(enteredHandlers).toBe(entered + 2);
+    expect(performance.now() - started).toBeGreaterThan(900);
   });
 });
 
