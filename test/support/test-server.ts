@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
-import { pino } from 'pino';
 import { unauthenticated } from '../../src/errors.ts';
 import { ListTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { createLog } from '../../src/log.ts';
 import { type Addresses, createServer, type Server, type ServerParts } from '../../src/server/server.ts';
 import type { Caller } from '../../src/tasks/caller.ts';
 
@@ -49,7 +49,7 @@ export async function startTestServer(
     webOrigins: [],
     reflection: { grpc: true, web: true },
     readiness: {},
-    log: pino({ level: 'debug', base: null }, { write: (line) => void log.push(JSON.parse(line) as LogLine) }),
+    log: createLog('debug', { write: (line) => void log.push(JSON.parse(line) as LogLine) }),
     ...parts,
     handlers: {
       listTasks: ({ pageSize, query }) =>

@@ -1,6 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { startScript } from '../support/child-script.ts';
 import { type GrpcClient, makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import type { FloodQuestion, FloodResult } from '../support/flood.ts';
 import { Load, quantileMs } from '../support/load.ts';
 import { Network } from '../support/network.ts';
 import { insertOwnerWithTasks } from '../support/owner-with-tasks.ts';
@@ -61,6 +66,62 @@ describeOnEngines(
       expect(goodput).toBeGreaterThan(0.8 * Math.min(before, after));
       expect(quantileMs(answered, 0.99)).toBeLessThan(2000);
       expect(quantileMs(refused, 0.5)).toBeLessThan(100);
+    });
+  },
+  ['mariadb'],
+);
+
+/** Which share of a processor the service gets, so that the database and the client have enough in any case, in parts of so many milliseconds. */
+const share = 0.3;
+const periodMs = 20;
+
+/** Lets a process run for its share of the time, as a limit of a container does, until it is told to stop. */
+function limitProcessor({ process }: RunningService): () => Promise<void> {
+  let isOver = false;
+  const limiting = (async () => {
+    while (!isOver) {
+      process.kill('SIGSTOP');
+      await sleep((1 - share) * periodMs);
+      process.kill('SIGCONT');
+      await sleep(share * periodMs);
+    }
+  })();
+  return () => {
+    isOver = true;
+    return limiting;
+  };
+}
+
+describeOnEngines(
+  'five times as many calls as the processor can answer',
+  (engine) => {
+    test('cost those that are let in little: no crowd is let in of which most would be given up', async () => {
+      const testDatabase = await createTestDatabase(engine);
+      const owner = await insertOwnerWithTasks(testDatabase.database, { tasks: 150, promptLength: 200 });
+      const service = await startService(testDatabase.address, { AUTH_CACHE_SECONDS: '3600', PROJECTOR: 'false' });
+      const unlimit = limitProcessor(service);
+      const request = toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { pageSize: 25 }));
+      const question: FloodQuestion = {
+        address: service.grpc,
+        path: '/tasks.v1.TasksService/ListTasks',
+        headers: { 'coder-session-token': owner.token },
+        body: Buffer.from(request).toString('base64'),
+        milliseconds: 5000, // less would count what the first moments let in
+      };
+      const script = startScript('flood', question);
+      const result = JSON.parse((await script.line('result')).slice('result '.length)) as FloodResult;
+      expect(await script.ended).toBe(0);
+      await unlimit();
+      expect(await service.stop()).toBe(0);
+      await testDatabase.drop();
+
+      const { before, after, offered, answered, p99Ms, outcomes, wrong } = result;
+      expect(wrong).toBe(0);
+      expect(Object.keys(outcomes).toSorted()).toEqual(['0', '14']);
+      expect(offered).toBeGreaterThan(4 * before);
+      // Some 0.8, and half of the most where a crowd is let in at first.
+      expect(answered).toBeGreaterThan(0.6 * Math.min(before, after));
+      expect(p99Ms).toBeLessThan(2500);
     });
   },
   ['mariadb'],

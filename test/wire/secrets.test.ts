@@ -11,7 +11,7 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
 import { commandLineOf } from '../support/command-line.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { databaseUrl, type RunningService, startService } from '../support/service.ts';
 
@@ -60,50 +60,6 @@ function expectNoSecret(haystack: string, where: string, except: readonly string
   }
 }
 
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'tasks-secrets-'));
-  testDatabase = await createTestDatabase('mariadb');
-  const { database, address } = testDatabase;
-  await insertUser(database, { username: 'someone', roles: ['owner'] });
-  secrets.set(
-    'session token',
-    (await createApiKeyRepository(database).create('someone', { lifetimeSeconds: 3600, name: 'x' })) ?? '',
-  );
-  const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true });
-  writeFileSync(
-    join(folder, 'keys.json'),
-    JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: 'a', alg: 'ES256' }] }),
-  );
-  const jwt = (exp: number, kid: string) =>
-    new SignJWT({ iss: issuer, aud: audience, sub: 'someone', exp }).setProtectedHeader({ alg: 'ES256', kid }).sign(privateKey);
-  const now = Math.floor(Date.now() / 1000);
-  secrets.set('good JWT', await jwt(now + 600, 'a'));
-  secrets.set('expired JWT', await jwt(now - 600, 'a'));
-  secrets.set('JWT of an unknown key', await jwt(now + 600, 'b'));
-
-  await database.raw(`create user '${asWhom.user}'@'%' identified by '${asWhom.password}'`);
-  await database.raw(`grant all on \`${address.database}\`.* to '${asWhom.user}'@'%'`);
-  service = await startService(
-    { ...address, ...asWhom },
-    {
-      LOG_LEVEL: 'trace',
-      OTEL_TRACES_EXPORTER: 'console', // spans are printed with the log
-      PAGE_TOKEN_KEY: secret('page token key'),
-      JWT_ISSUER: issuer,
-      JWT_AUDIENCE: audience,
-      JWT_JWKS: join(folder, 'keys.json'),
-      REFLECTION: 'true',
-      AUTH_CACHE_SECONDS: '0',
-    },
-  );
-});
-afterAll(async () => {
-  await service.stop();
-  await testDatabase.database.raw(`drop user '${asWhom.user}'@'%'`);
-  await testDatabase.drop();
-  rmSync(folder, { recursive: true });
-});
-
 /** Sends a request over HTTP/2, and keeps what comes back. Returns its body. */
 async function ask(port: 'grpc' | 'web', headers: OutgoingHttpHeaders, body?: Buffer | string): Promise<void> {
   const session = connectHttp2(`http://${service[port]}`);
@@ -115,7 +71,7 @@ async function ask(port: 'grpc' | 'web', headers: OutgoingHttpHeaders, body?: Bu
   stream.on('error', (error) => got.push(String(error)));
   stream.end(body);
   got.push(await text(stream).catch(String));
-  // On the gRPC port the library tells a path that it does not know to whoever sent it.
+  // On the gRPC port a path that is none is told to whoever sent it.
   if (port !== 'grpc' || !(':path' in headers)) answers.push(JSON.stringify(got));
   session.destroy();
 }
@@ -175,80 +131,128 @@ async function askInEveryWay(): Promise<void> {
   await ask('web', { ...json, ...signedIn }, `nonsense ${secret('question')}`);
 }
 
-describe('a service that meets every kind of failure', () => {
+describeOnEngines('secrets', (engine) => {
   beforeAll(async () => {
-    const { database } = testDatabase;
-    await askInEveryWay();
-    await askHttp1('ops', '/metrics', {});
-    await askHttp1('ops', '/readyz', {});
+    answers.length = 0;
+    folder = mkdtempSync(join(tmpdir(), 'tasks-secrets-'));
+    testDatabase = await createTestDatabase(engine);
+    const { database, address } = testDatabase;
+    await insertUser(database, { username: 'someone', roles: ['owner'] });
+    secrets.set(
+      'session token',
+      (await createApiKeyRepository(database).create('someone', { lifetimeSeconds: 3600, name: 'x' })) ?? '',
+    );
+    const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true });
+    writeFileSync(
+      join(folder, 'keys.json'),
+      JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: 'a', alg: 'ES256' }] }),
+    );
+    const jwt = (exp: number, kid: string) =>
+      new SignJWT({ iss: issuer, aud: audience, sub: 'someone', exp }).setProtectedHeader({ alg: 'ES256', kid }).sign(privateKey);
+    const now = Math.floor(Date.now() / 1000);
+    secrets.set('good JWT', await jwt(now + 600, 'a'));
+    secrets.set('expired JWT', await jwt(now - 600, 'a'));
+    secrets.set('JWT of an unknown key', await jwt(now + 600, 'b'));
 
-    // A statement that fails: the driver's errors have the statement in them.
-    await database.raw('rename table `workspace_tasks` to `elsewhere`');
-    await askInEveryWay();
-    await database.raw('rename table `elsewhere` to `workspace_tasks`');
-
-    // A database that refuses the password, and cuts the connections that it has.
-    await database.raw(`alter user '${asWhom.user}'@'%' identified by 'another'`);
-    await database.raw(`kill user '${asWhom.user}'@'%'`).catch(() => {});
-    await askInEveryWay();
-    await askHttp1('ops', '/readyz', {});
-    await askHttp1('ops', '/metrics', {});
-    expect(service.output()).toContain('ER_ACCESS_DENIED_ERROR');
-  }, 60_000);
-
-  test('has failed in all of these ways', () => {
-    const codes = new Set([...service.output().matchAll(/"code":"([A-Z_]+)"/g)].map(([, code]) => code));
-    for (const code of ['OK', 'UNAUTHENTICATED', 'INVALID_ARGUMENT', 'INTERNAL', 'UNAVAILABLE']) expect(codes).toContain(code);
-    expect(answers.length).toBeGreaterThan(700);
+    await database.raw(`create user '${asWhom.user}'@'%' identified by '${asWhom.password}'`);
+    await database.raw(`grant all on \`${address.database}\`.* to '${asWhom.user}'@'%'`);
+    service = await startService(
+      { ...address, ...asWhom },
+      {
+        LOG_LEVEL: 'trace',
+        OTEL_TRACES_EXPORTER: 'console', // spans are printed with the log
+        PAGE_TOKEN_KEY: secret('page token key'),
+        JWT_ISSUER: issuer,
+        JWT_AUDIENCE: audience,
+        JWT_JWKS: join(folder, 'keys.json'),
+        REFLECTION: 'true',
+        AUTH_CACHE_SECONDS: '0',
+      },
+    );
+  });
+  afterAll(async () => {
+    await service.stop();
+    await testDatabase.database.raw(`drop user '${asWhom.user}'@'%'`);
+    await testDatabase.drop();
+    rmSync(folder, { recursive: true });
   });
 
-  test('writes no secret to its log or its traces, and not what was asked for', () => {
-    expect(service.output()).toContain("name: 'list_tasks'");
-    expectNoSecret(service.output(), 'the log');
-  });
+  describe('a service that meets every kind of failure', () => {
+    beforeAll(async () => {
+      const { database } = testDatabase;
+      await askInEveryWay();
+      await askHttp1('ops', '/metrics', {});
+      await askHttp1('ops', '/readyz', {});
 
-  test('answers with none, in headers, trailers, bodies and metrics', () => {
-    // Bad input is told to whoever sent it.
-    for (const answer of answers) expectNoSecret(answer, answer.slice(0, 2000), ['question']);
-  });
+      // A statement that fails: the driver's errors have the statement in them.
+      await database.raw('rename table `workspace_tasks` to `elsewhere`');
+      await askInEveryWay();
+      await database.raw('rename table `elsewhere` to `workspace_tasks`');
 
-  test('shows none in the list of processes', () => {
-    const command = commandLineOf(service.process.pid);
-    expect(command).toContain('serve');
-    expectNoSecret(command, 'the list of processes');
-  });
-});
+      // A database that refuses the password, and cuts the connections that it has.
+      await database.raw(`alter user '${asWhom.user}'@'%' identified by 'another'`);
+      const [connections] = (await database.raw('show processlist')) as [{ Id: number; User: string }[]];
+      for (const { Id, User } of connections) if (User === asWhom.user) await database.raw('kill ?', [Id]);
+      await askInEveryWay();
+      await askHttp1('ops', '/readyz', {});
+      await askHttp1('ops', '/metrics', {});
+      expect(service.output()).toContain('ER_ACCESS_DENIED_ERROR');
+    }, 60_000);
 
-describe('a command that fails', () => {
-  test.each<readonly [string, readonly string[], (url: string) => Record<string, string>]>([
-    ['by a refused password', ['migrate', 'status'], (url) => ({ DATABASE_URL: url })],
-    ['by a refused password, while serving', ['serve'], (url) => ({ DATABASE_URL: url })],
-    ['by an address that is none', ['serve'], (url) => ({ DATABASE_URL: url.replace('mysql:', 'postgres:') })],
-    ['by a parameter that is unknown', ['serve'], (url) => ({ DATABASE_URL: `${url}&x=1` })],
-    [
-      'by a host that is not there',
-      ['project', '--verify'],
-      (url) => ({ DATABASE_URL: url.replace(/@.*/, '@127.0.0.1:1/tasks') }),
-    ],
-    ['by a key that is too short', ['serve'], () => ({ PAGE_TOKEN_KEY: 'databasepasswordindisguise' })],
-    [
-      'by an address of keys with a password',
-      ['serve'],
-      () => ({ JWT_ISSUER: 'a', JWT_AUDIENCE: 'b', JWT_JWKS: 'https://u:databasepasswordindisguise@x/' }),
-    ],
-    [
-      'by a revoked token that is none',
-      ['keys', 'revoke', 'wrongidabc-WrongSecretWrongSecret'],
-      (url) => ({ DATABASE_URL: url }),
-    ],
-  ])('%s tells no secret', (_, args, env) => {
-    const url = databaseUrl({ ...testDatabase.address, ...asWhom });
-    const { stdout, stderr, status } = spawnSync(process.execPath, ['src/main.ts', ...args], {
-      env: { PATH: process.env['PATH'], LOG_LEVEL: 'trace', ...env(url) },
-      encoding: 'utf8',
+    test('has failed in all of these ways', () => {
+      const codes = new Set([...service.output().matchAll(/"code":"([A-Z_]+)"/g)].map(([, code]) => code));
+      for (const code of ['OK', 'UNAUTHENTICATED', 'INVALID_ARGUMENT', 'INTERNAL', 'UNAVAILABLE']) expect(codes).toContain(code);
+      expect(answers.length).toBeGreaterThan(700);
     });
-    expect([status, stderr]).toEqual([1, expect.stringMatching(/./)]);
-    expectNoSecret(stdout + stderr, stdout + stderr);
-    expect(stdout + stderr).not.toContain('databasepasswordindisguise');
+
+    test('writes no secret to its log or its traces, and not what was asked for', () => {
+      expect(service.output()).toContain("name: 'list_tasks'");
+      expectNoSecret(service.output(), 'the log');
+    });
+
+    test('answers with none, in headers, trailers, bodies and metrics', () => {
+      // Bad input is told to whoever sent it.
+      for (const answer of answers) expectNoSecret(answer, answer.slice(0, 2000), ['question']);
+    });
+
+    test('shows none in the list of processes', () => {
+      const command = commandLineOf(service.process.pid);
+      expect(command).toContain('serve');
+      expectNoSecret(command, 'the list of processes');
+    });
+  });
+
+  describe('a command that fails', () => {
+    test.each<readonly [string, readonly string[], (url: string) => Record<string, string>]>([
+      ['by a refused password', ['migrate', 'status'], (url) => ({ DATABASE_URL: url })],
+      ['by a refused password, while serving', ['serve'], (url) => ({ DATABASE_URL: url })],
+      ['by an address that is none', ['serve'], (url) => ({ DATABASE_URL: url.replace('mysql:', 'postgres:') })],
+      ['by a parameter that is unknown', ['serve'], (url) => ({ DATABASE_URL: `${url}&x=1` })],
+      [
+        'by a host that is not there',
+        ['project', '--verify'],
+        (url) => ({ DATABASE_URL: url.replace(/@.*/, '@127.0.0.1:1/tasks') }),
+      ],
+      ['by a key that is too short', ['serve'], () => ({ PAGE_TOKEN_KEY: 'databasepasswordindisguise' })],
+      [
+        'by an address of keys with a password',
+        ['serve'],
+        () => ({ JWT_ISSUER: 'a', JWT_AUDIENCE: 'b', JWT_JWKS: 'https://u:databasepasswordindisguise@x/' }),
+      ],
+      [
+        'by a revoked token that is none',
+        ['keys', 'revoke', 'wrongidabc-WrongSecretWrongSecret'],
+        (url) => ({ DATABASE_URL: url }),
+      ],
+    ])('%s tells no secret', (_, args, env) => {
+      const url = databaseUrl({ ...testDatabase.address, ...asWhom });
+      const { stdout, stderr, status } = spawnSync(process.execPath, ['src/main.ts', ...args], {
+        env: { PATH: process.env['PATH'], LOG_LEVEL: 'trace', ...env(url) },
+        encoding: 'utf8',
+      });
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/./)]);
+      expectNoSecret(stdout + stderr, stdout + stderr);
+      expect(stdout + stderr).not.toContain('databasepasswordindisguise');
+    });
   });
 });

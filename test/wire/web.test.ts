@@ -17,6 +17,7 @@ import { httpLimits } from '../../src/server/http.ts';
 import { tellHttpVersion } from '../../src/server/http-version.ts';
 import { listen } from '../../src/server/listener.ts';
 import { createWebListener } from '../../src/server/web-listener.ts';
+import { frameOf } from '../../src/tasks/wire-writer.ts';
 import { makeGrpcClient } from '../support/clients.ts';
 import {
   authenticateForTests,
@@ -523,7 +524,7 @@ describe('bytes that a method has in place of a message', () => {
       handlers: {
         listTasks: () => Promise.resolve(message),
         encodedListTasks: ({ query }) =>
-          Promise.resolve(Buffer.from(query === '' ? [] : toBinary(ListTasksResponseSchema, bytesFor(query)))),
+          Promise.resolve(frameOf(query === '' ? new Uint8Array() : toBinary(ListTasksResponseSchema, bytesFor(query)))),
       },
     });
   });
