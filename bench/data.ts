@@ -39,7 +39,7 @@ export interface DataSet {
 const bufferPoolBytes = 2 * 1024 ** 3;
 
 /** A session token of a run is valid for a day. */
-const tokenSeconds = 86_400;
+export const tokenSeconds = 86_400;
 
 /** The users beside the generator's, and what they can do. */
 const ownPeople = { siteOwner: 'bench-owner', inManyGroups: 'bench-reader' } as const;

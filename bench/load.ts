@@ -9,7 +9,7 @@ import { median, quantile } from './statistics.ts';
 
 const run = promisify(execFile);
 
-/** One request, to be made many times. */
+/** A request that is made many times. */
 export interface Load {
   /** `host:port`. */
   readonly host: string;
@@ -23,6 +23,17 @@ export interface Load {
   /** Calls that each connection has under way at once. */
   readonly streams: number;
   readonly requests: number;
+  /** What differs from one request to the next, in turns, if they differ: then our own client makes them. */
+  readonly inTurns?: readonly Variation[];
+}
+
+/** A variation of a request. */
+export interface Variation {
+  /** Beside those of all requests. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  /** What the body of a right answer has in it. */
+  readonly contains?: string;
 }
 
 /** How it went. */
@@ -34,30 +45,48 @@ export interface LoadResult {
   readonly statuses: Readonly<Record<string, number>>;
   /** Of all bodies together. */
   readonly bodyBytes: number;
+  /** How many answers did not have in them what they should. */
+  readonly wrong: number;
+}
+
+/** What our own client is told: each request is whole, with its body in base64. */
+export interface OwnLoad extends Pick<Load, 'host' | 'http1' | 'connections' | 'streams'> {
+  readonly calls: number;
+  readonly requests: readonly OwnRequest[];
+}
+
+/** A request of our own client. */
+export interface OwnRequest extends Pick<Load, 'path' | 'headers'>, Pick<Variation, 'contains'> {
+  readonly body?: string;
 }
 
 /** Makes the requests as fast as the server answers. */
 export type LoadClient = (load: Load) => Promise<LoadResult>;
 
-/** What makes the load: h2load, which is fetched like the engine, and is written in C: else our own client, which costs more. */
+/**
+ * What makes the load: h2load, which is fetched like the engine, where all requests are the same. Where they are not, or there is no
+ * h2load, our own client.
+ */
 export async function findLoadClient(): Promise<{ readonly name: string; readonly client: LoadClient }> {
   const installed: FetchedProgram = { command: ['h2load'], env: {} };
   const version = await versionOf(installed);
-  if (version !== undefined) return { name: version, client: (load) => h2load(installed, load) };
+  if (version !== undefined) return { name: version, client: clientWith(installed) };
   try {
     const root = join(cacheDir, `nghttp2-client-${process.arch}`);
     await fetchPackages({ packages: ['nghttp2-client'], into: root });
     const fetched = fetchedProgram(root, 'usr/bin/h2load');
     const name = await versionOf(fetched);
     if (name === undefined) throw new Error('h2load does not run here');
-    return { name, client: (load) => h2load(fetched, load) };
+    return { name, client: clientWith(fetched) };
   } catch (error) {
-    console.error(
-      `\n!!! NO h2load (${String(error)}): our own client makes the load. It takes its share of the processors, so that`,
-    );
+    console.error(`\n!!! NO h2load (${String(error)}): our own client makes the load. It takes more of the processors, so that`);
     console.error('!!! every server looks slower than it is, and the fastest looks worst: the ratios are too near to 1.\n');
-    return { name: 'our own client on Node, which is slower than h2load', client: ownClient };
+    return { name: 'our own client on Node, which takes more of the machine than h2load', client: ownClient };
   }
+}
+
+function clientWith(program: FetchedProgram): LoadClient {
+  return (load) => (load.inTurns === undefined ? h2load(program, load) : ownClient(load));
 }
 
 async function versionOf({ command: [file = '', ...args], env }: FetchedProgram): Promise<string | undefined> {
@@ -94,6 +123,7 @@ async function h2load({ command: [file = '', ...first], env }: FetchedProgram, l
       p99Ms: quantile(micros, 0.99) / 1000,
       statuses: count(lines.map(([, status]) => status ?? '')),
       bodyBytes: Number(/\((\d+)\) data$/m.exec(stdout)?.[1]),
+      wrong: 0, // it does not look into them
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -107,10 +137,19 @@ function count(words: readonly string[]): Record<string, number> {
 }
 
 /** The same by Node, in a process of its own. */
-async function ownClient(load: Load): Promise<LoadResult> {
-  const { body, ...rest } = load;
-  const LOAD = JSON.stringify({ ...rest, ...(body === undefined ? {} : { body: Buffer.from(body).toString('base64') }) });
-  const program = join(import.meta.dirname, 'load-client.ts');
-  const { stdout } = await run(process.execPath, [program], { env: { ...process.env, LOAD } });
-  return JSON.parse(stdout) as LoadResult;
+async function ownClient({ path, headers, body, requests, inTurns, ...how }: Load): Promise<LoadResult> {
+  const base64 = (bytes: Uint8Array | undefined) => (bytes === undefined ? {} : { body: Buffer.from(bytes).toString('base64') });
+  const load: OwnLoad = {
+    ...how,
+    calls: requests,
+    requests: inTurns?.map((variation) => ({
+      path,
+      headers: { ...headers, ...variation.headers },
+      ...base64(variation.body),
+      ...(variation.contains === undefined ? {} : { contains: variation.contains }),
+    })) ?? [{ path, headers, ...base64(body) }],
+  };
+  const client = run(process.execPath, [join(import.meta.dirname, 'load-client.ts')]);
+  client.child.stdin?.end(JSON.stringify(load));
+  return JSON.parse((await client).stdout) as LoadResult;
 }

@@ -48,7 +48,9 @@ const lists: readonly List[] = [
       ['a status of hardly anybody', 'status:canceling'],
       ['a template with 12 tasks', 'template:rare-agent'],
       ['a name that many have', 'name:login'],
+      ['a name that few have', 'name:-1-rr'],
       ['a name that nobody has', 'name:no-such-name'],
+      ['a name of parts that many have, but nobody together', 'name:order-image'],
     ].map(
       ([what, filter]): List => ({
         name: `${scope}: ${what}`,
@@ -60,6 +62,12 @@ const lists: readonly List[] = [
   ),
   { name: 'a member of 50 groups: all that may be read', person: 'inManyGroups', request: { query: 'owner:*' }, unlucky: true },
   {
+    name: 'a member of 50 groups: a status of hardly anybody',
+    person: 'inManyGroups',
+    request: { query: 'owner:* status:canceling' },
+    unlucky: true,
+  },
+  {
     name: 'a member of 50 groups: shared by name',
     person: 'inManyGroups',
     request: { query: 'shared_with_user:me' },
@@ -69,6 +77,12 @@ const lists: readonly List[] = [
     name: 'everyone, site owner: shared with a group',
     person: 'siteOwner',
     request: { query: 'shared_with_group:org-01/crowd-7' },
+    unlucky: true,
+  },
+  {
+    name: 'one owner, a seventh of all: shared with a group',
+    person: 'busiest',
+    request: { query: 'owner:me shared_with_group:org-01/team-a' },
     unlucky: true,
   },
   { name: 'everyone, site owner: 200 tasks', person: 'siteOwner', request: { query: 'owner:*', pageSize: 200 } },

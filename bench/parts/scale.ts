@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type Bench, type Contestant, type Table, takeTurns } from '../bench.ts';
 import { grpcFrame, openClient, pathOf } from '../client.ts';
@@ -22,33 +23,67 @@ function loadOf({ ports }: Program, data: DataSet, connections: number): Omit<Lo
   return { host: ports.grpc, path: pathOf(listTasks), headers, body, connections, streams: 8 };
 }
 
-/** The same load on one process and on two, in turns. Client, database and processes share the machine. */
+/** Which share of a processor each process gets, in parts of so many milliseconds: two and the database have room on two processors. */
+const share = 0.25;
+const periodMs = 20;
+
+/**
+ * The same load on one process and on two, in turns: as they are, sharing the machine with client and database, and with as little
+ * of a processor for each as leaves room for all.
+ */
 async function twoAgainstOne(bench: Bench, data: DataSet): Promise<Table> {
   await using programs = new AsyncDisposableStack();
   const [a, b] = await Promise.all([startOurs(data), startOurs(data)]);
   programs.defer(() => a.stop());
   programs.defer(() => b.stop());
-  const requests = bench.quick ? 500 : 4000;
-  const one = () => bench.load({ ...loadOf(a, data, 4), requests });
-  const two = async () => {
-    const [first, second] = await Promise.all(
-      [a, b].map((program) => bench.load({ ...loadOf(program, data, 2), requests: requests / 2 })),
-    );
-    return (first?.callsPerSecond ?? 0) + (second?.callsPerSecond ?? 0);
-  };
-  await one();
-  await two();
-  const rounds: [number, number][] = [];
-  for (let round = 0; round < (bench.quick ? 2 : 7); round++) {
-    rounds.push([(await one()).callsPerSecond, await two()]);
-    for (const program of [a, b]) program.forgetLog();
+  const rows: Record<string, string | number>[] = [];
+  for (const [processor, limit] of [
+    [`${share} of one each`, true],
+    ['shared by all', false],
+  ] as const) {
+    const requests = (bench.quick ? 500 : 4000) * (limit ? share : 1);
+    const throughput = async (processes: readonly Program[]): Promise<number> => {
+      const unlimit = limit ? processes.map(limitProcessor) : [];
+      const results = await Promise.all(
+        processes.map((program) =>
+          bench.load({ ...loadOf(program, data, 4 / processes.length), requests: requests / processes.length }),
+        ),
+      );
+      await Promise.all(unlimit.map((end) => end()));
+      for (const program of processes) program.forgetLog();
+      return results.reduce((sum, { callsPerSecond }) => sum + callsPerSecond, 0);
+    };
+    await throughput([a]);
+    await throughput([a, b]);
+    const rounds: [one: number, two: number][] = [];
+    for (let round = 0; round < (bench.quick ? 2 : 7); round++) rounds.push([await throughput([a]), await throughput([a, b])]);
+    for (const [index, processes] of ['one', 'two'].entries()) {
+      rows.push({
+        processor,
+        processes,
+        'ListTasks(25)/s': Math.round(median(rounds.map((round) => round[index] ?? 0))),
+        'times one': median(rounds.map((round) => (round[index] ?? 0) / round[0])),
+      });
+    }
   }
-  const rows = ['one process', 'two processes'].map((processes, index) => ({
-    processes,
-    'ListTasks(25)/s': Math.round(median(rounds.map((round) => round[index] ?? 0))),
-    'times one': median(rounds.map((round) => (round[index] ?? 0) / round[0])),
-  }));
-  return { title: 'Processes on one database, which shares the machine with them and the client', rows };
+  return { title: 'Processes on one database', rows };
+}
+
+/** Lets a program run for its share of the time, as a limit of a container does, until it is told to stop. */
+function limitProcessor({ pid }: Program): () => Promise<void> {
+  let isOver = false;
+  const limiting = (async () => {
+    while (!isOver) {
+      process.kill(pid, 'SIGSTOP');
+      await sleep((1 - share) * periodMs);
+      process.kill(pid, 'SIGCONT');
+      await sleep(share * periodMs);
+    }
+  })();
+  return () => {
+    isOver = true;
+    return limiting;
+  };
 }
 
 /** Reports a second while the projector is killed, and of how many one is watched until a client sees it. */

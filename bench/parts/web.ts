@@ -115,7 +115,7 @@ export async function web(bench: Bench): Promise<readonly Table[]> {
           'p50 ms': median(rounds.map(({ p50Ms }) => p50Ms)),
           'p99 ms': median(rounds.map(({ p99Ms }) => p99Ms)),
           'CPU ms/call': median(rounds.map(({ cpuMsPerCall }) => cpuMsPerCall)),
-          'bytes/call': bytes,
+          'bytes/call': bytes ?? Number.NaN,
           'of the gRPC port': median(
             rounds.map(({ callsPerSecond }, round) => callsPerSecond / (reference[round]?.callsPerSecond ?? Number.NaN)),
           ),
