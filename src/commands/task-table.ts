@@ -7,6 +7,10 @@ const headings = ['TASK', 'OWNER', 'STATUS', 'PHASE', 'STATE', 'CHANGED', 'MESSA
 /** Widest column but the last, in characters. */
 const maxWidth = 40;
 
+/** What a narrow terminal does without, first to last, until the message has as much room as this, or as it needs. */
+const dispensable = ['PHASE', 'OWNER', 'CHANGED'] as const;
+const messageWidth = 15;
+
 /** What a task says in a line: the values of the columns. Whatever could steer a terminal is left out. */
 export function taskCells(task: Task): string[] {
   const { currentState, updatedAt } = task;
@@ -22,16 +26,20 @@ export function taskCells(task: Task): string[] {
   ].map(printable);
 }
 
-/** Tasks as a table, newest first, with as many rows and columns as a terminal has. */
+/** Tasks as a table, newest first, with as many rows and columns as a terminal has. Times are without their year. */
 export function taskTable(tasks: Iterable<Task>, size: { readonly rows: number; readonly columns: number }): string {
   const sorted = [...tasks].toSorted((a, b) => createdAt(b) - createdAt(a) || (a.id < b.id ? 1 : -1));
   const shown = sorted.slice(0, Math.max(1, size.rows - 2));
-  const lines = [[...headings], ...shown.map(taskCells)];
-  const widths = headings.map((_, column) => Math.min(maxWidth, Math.max(...lines.map((cells) => lengthOf(cells[column])))));
+  const rows = shown.map(taskCells).map((cells) => cells.map((cell, column) => cut(shortened(cell, column), maxWidthOf(column))));
+  const lines = [[...headings], ...rows];
+  const columns = fitting(
+    headings.map((heading, column) => ({ heading, column, width: Math.max(...lines.map((cells) => lengthOf(cells[column]))) })),
+    size.columns,
+  );
   const text = lines.map((cells) =>
     cut(
-      cells
-        .map((cell, column) => pad(cut(cell, maxWidthOf(column)), widths[column] ?? 0))
+      columns
+        .map(({ column, width }) => pad(cells[column] ?? '', width))
         .join('  ')
         .trimEnd(),
       size.columns,
@@ -39,6 +47,30 @@ export function taskTable(tasks: Iterable<Task>, size: { readonly rows: number; 
   );
   const more = sorted.length - shown.length;
   return [...text, ...(more > 0 ? [`and ${more} more`] : [])].join('\n');
+}
+
+interface Column {
+  readonly heading: string;
+  readonly column: number;
+  readonly width: number;
+}
+
+/** The columns that a terminal has room for. */
+function fitting(columns: readonly Column[], room: number): readonly Column[] {
+  let kept = columns;
+  for (const heading of dispensable) {
+    const needed = kept.reduce(
+      (sum, { heading: name, width }) => sum + (name === 'MESSAGE' ? Math.min(messageWidth, width) : width + 2),
+      0,
+    );
+    if (needed <= room) break;
+    kept = kept.filter((one) => one.heading !== heading);
+  }
+  return kept;
+}
+
+function shortened(cell: string, column: number): string {
+  return headings[column] === 'CHANGED' ? cell.replace(/^\d{4}-/, '') : cell;
 }
 
 function maxWidthOf(column: number): number {

@@ -76,7 +76,8 @@ function whereAndWho({ address }: WatchOptions, env: NodeJS.ProcessEnv): { addre
   const demo = address === undefined ? readDemoFile(env['DATA_DIR'] ?? '.data') : undefined;
   const where = address ?? env['TASKS_ADDRESS'] ?? demo?.grpc;
   const token = given ?? demo?.tokens['developer'];
-  if (where === undefined) throw new CommandError('where is the service? Give --address or TASKS_ADDRESS');
+  if (where === undefined)
+    throw new CommandError('where is the service? Give --address or TASKS_ADDRESS, or start one here by `npm start`');
   if (token === undefined) throw new CommandError('who are you? Give a session token in TASKS_TOKEN or TASKS_TOKEN_FILE');
   const url = /^https?:\/\//.test(where) ? where : `http://${where}`;
   if (!URL.canParse(url)) throw new CommandError(`"${where}" is no address: give host:port, or a URL with https:// for TLS`);

@@ -20,6 +20,9 @@ export const httpLimits = {
   maxHeaderSize: 32 * 1024,
 } as const satisfies ServerOptions;
 
+/** Most headers of a request. */
+export const maxHeaders = 128;
+
 /** Says of an answer of the API that it is not to be stored, taken for anything else, embedded elsewhere, or told of in links. */
 export function protect(response: HttpResponse): void {
   response.setHeader('cache-control', 'no-store');

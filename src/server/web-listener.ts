@@ -1,6 +1,11 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { createServer as createHttp2Server, type ServerOptions as Http2Options } from 'node:http2';
+import {
+  createServer as createHttp2Server,
+  type ServerOptions as Http2Options,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+} from 'node:http2';
 import { createServer as createHttpsServer, Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -13,7 +18,7 @@ import type { CallChain, Route } from './call-chain.ts';
 import type { Certificates } from './certificates.ts';
 import { createCors } from './cors.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
-import { type HttpRequest, type HttpResponse, httpLimits, pathOf, protect, sendJson } from './http.ts';
+import { type HttpRequest, type HttpResponse, httpLimits, maxHeaders, pathOf, protect, sendJson } from './http.ts';
 import { tellHttpVersion } from './http-version.ts';
 import { keepHttp2Sessions } from './http2-sessions.ts';
 import { greetingMs, maxConnections, maxRequestBytes, tcpKeepAlive } from './limits.ts';
@@ -28,7 +33,7 @@ const http2Limits: Http2Options = {
   settings: { maxConcurrentStreams: 1000, maxHeaderListSize: httpLimits.maxHeaderSize },
   // Node's own, said here because they are relied on: more headers refuse the call, and a client that breaks the protocol so often,
   // or opens so many calls over the limit, or sends so many settings in a frame, loses its connection.
-  maxHeaderListPairs: 128,
+  maxHeaderListPairs: maxHeaders,
   maxSessionInvalidFrames: 1000,
   maxSessionRejectedStreams: 100,
   maxSettings: 32,
@@ -72,6 +77,12 @@ export function createWebListener(
     if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
   };
   const serve = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
+    // Over HTTP/1.1 Node would leave out those that are too many, without a word.
+    if (request.rawHeaders.length > 2 * maxHeaders) {
+      response.setHeader('connection', 'close');
+      sendJson(request, response, 431, { code: 'resource_exhausted', message: `a request has at most ${maxHeaders} headers` });
+      return;
+    }
     if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
     if (answerCors(request, response)) return;
     dropForeignCookies(request);
@@ -113,6 +124,14 @@ export function createWebListener(
     });
   };
 
+  // A call may be opened and canceled by one packet, ten thousand times in a row: it is begun when the packet has been read, if its
+  // client is still there then.
+  const onHttp2Request = (request: Http2ServerRequest, response: Http2ServerResponse): void => {
+    setImmediate(() => {
+      if (!response.stream.destroyed && !response.stream.closed) onRequest(request, response);
+    });
+  };
+
   const http = { ...httpLimits, ...tcpKeepAlive };
   const http1 =
     certificates === undefined
@@ -122,7 +141,7 @@ export function createWebListener(
           onRequest,
         );
   http1.maxConnections = maxConnections;
-  const http2 = createHttp2Server(http2Limits, onRequest);
+  const http2 = createHttp2Server(http2Limits, onHttp2Request);
   const sessions = keepHttp2Sessions(http2);
   const sockets = new Set<Socket>();
   const unknown = new Set<Socket>();

@@ -19,9 +19,9 @@ const tasks = Array.from({ length: 5 }, (_, i) =>
 
 test('newest first, aligned, and nothing that steers a terminal', () => {
   expect(taskTable(tasks, { rows: 24, columns: 200 }).split('\n').slice(0, 3)).toEqual([
-    'TASK    OWNER      STATUS   PHASE   STATE  CHANGED              MESSAGE',
-    'task-4  developer  running  active  idle   2026-01-01 12:34:00  What next? Tell me [31mmore',
-    'task-3  developer  running  active  idle   2026-01-01 12:33:00',
+    'TASK    OWNER      STATUS   PHASE   STATE  CHANGED         MESSAGE',
+    'task-4  developer  running  active  idle   01-01 12:34:00  What next? Tell me [31mmore',
+    'task-3  developer  running  active  idle   01-01 12:33:00',
   ]);
 });
 
@@ -30,7 +30,19 @@ test('never larger than the terminal', () => {
   expect(lines).toHaveLength(5);
   expect(lines.at(-1)).toBe('and 2 more');
   expect(lines.every((line) => line.length <= 30)).toBe(true);
-  expect(lines[1]).toBe('task-4  developer  running  a…');
+  expect(lines[1]).toBe('task-4  running  idle   What …');
+});
+
+test.each([
+  [74, 'TASK    OWNER      STATUS   PHASE   STATE  CHANGED         MESSAGE'],
+  [73, 'TASK    OWNER      STATUS   STATE  CHANGED         MESSAGE'],
+  [66, 'TASK    OWNER      STATUS   STATE  CHANGED         MESSAGE'],
+  [65, 'TASK    STATUS   STATE  CHANGED         MESSAGE'],
+  [54, 'TASK    STATUS   STATE  MESSAGE'],
+])('%i columns do without what says least', (columns, heading) => {
+  const [first, second] = taskTable(tasks, { rows: 24, columns }).split('\n');
+  expect(first).toBe(heading);
+  expect(second).toContain('What next?');
 });
 
 test('no tasks', () => {
