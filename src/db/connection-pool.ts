@@ -28,6 +28,9 @@ export interface ConnectionPoolOptions {
 /** A connection that nobody has used for so long is closed, in milliseconds: servers end idle ones, sometimes without a word. */
 const idleMs = 60_000;
 
+/** Where other connections are open, how long after one could not be opened the next attempt is made, in milliseconds. */
+const retryMs = 200;
+
 /** Over how many loans the pace is averaged: they come in bursts. */
 const paceOver = 50;
 
@@ -62,6 +65,8 @@ export class ConnectionPool {
   readonly #waiting = new Set<Waiting>();
   readonly #reaper: NodeJS.Timeout;
   #opening = 0;
+  /** Runs while no connection is opened, because the last attempt failed. */
+  #resting: NodeJS.Timeout | undefined;
   /** How much time lies between two who waited and were lent a connection, on average, and when the last one was. */
   #paceMs = 0;
   #lentAt = 0;
@@ -148,6 +153,7 @@ export class ConnectionPool {
   async destroy(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#reaper);
+    clearTimeout(this.#resting);
     for (const waiting of this.#waiting) this.#settle(waiting).reject(new Error('the pool of connections is closed'));
     for (const connection of this.#free.splice(0)) this.#end(connection);
     await Promise.all(Array.from(this.#sockets, (socket) => new Promise((resolve) => socket.once('close', resolve))));
@@ -160,11 +166,14 @@ export class ConnectionPool {
 
   /** Opens connections for those who wait, as far as there is room. */
   #grow(): void {
+    if (this.#resting !== undefined && this.#open.size > 0) return;
     while (this.#opening < this.#waiting.size && this.#open.size + this.#opening < this.size) {
       this.#opening += 1;
       this.#openOne()
         .catch((error: unknown) => {
-          // Who has waited longest learns it; the next one tries anew.
+          // Where some are open, the server may have no more to give: one of these comes free for who waits.
+          if (this.#open.size > 0) return this.#rest();
+          // Else who has waited longest learns it; the next one tries anew.
           for (const waiting of this.#waiting) return this.#settle(waiting).reject(error);
         })
         .finally(() => {
@@ -172,6 +181,14 @@ export class ConnectionPool {
           this.#grow();
         });
     }
+  }
+
+  #rest(): void {
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => {
+      this.#resting = undefined;
+      this.#grow();
+    }, retryMs).unref();
   }
 
   async #openOne(): Promise<void> {

@@ -67,6 +67,10 @@ export async function migrateDown(database: Database, { all = false } = {}): Pro
     const unknown = await unknownMigrations(connection);
     if (unknown.length > 0) throw newerSchema(unknown);
     await dropTriggers(connection);
+    // Rows that only this version makes go, and are to be made again after the next migration.
+    if (await connection.schema.hasTable('service_settings')) {
+      await connection.raw('delete from `service_settings` where `service_settings`.`name` = ?', [notedFor]);
+    }
     const [, names] = (await (all ? connection.migrate.rollback(undefined, true) : connection.migrate.down())) as [
       number,
       string[],
@@ -116,6 +120,11 @@ async function migrationNames(): Promise<string[]> {
     .sort();
 }
 
+/** The name of the newest migration that this program knows, by which it tells itself from other versions. */
+export async function newestMigration(): Promise<string> {
+  return (await migrationNames()).at(-1) ?? '';
+}
+
 async function appliedMigrations(database: Knex): Promise<Map<string, string>> {
   const [tables] = (await database.raw(
     "select `t`.`table_name` as `name` from `information_schema`.`tables` as `t` where `t`.`table_schema` = database() and `t`.`table_name` = 'knex_migrations'",
@@ -138,6 +147,12 @@ async function noteOnce(connection: Knex, names: readonly string[], anyway: bool
     notedFor,
   ])) as [{ value: Buffer }[]];
   if (!anyway && setting?.value.toString() === digest) return;
+  // A projector of the version before may run still. It is fenced off first: when it comes back and takes the notes from the outbox,
+  // the next one of this version sees that, and notes all again.
+  await connection.raw(
+    'update `projector_state` set `version` = ?, `version_epoch` = `epoch` + 1, `epoch` = `epoch` + 1 where `id` = 1',
+    [await newestMigration()],
+  );
   await noteEveryWorkspace(connection);
   await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [notedFor, digest]);
 }

@@ -63,14 +63,12 @@ function execute(
   const known = prepared.get(sql);
   if (known !== undefined) return run(known, values, done);
   connection.prepare({ sql }, (error, statement) => {
-    if (error?.errno === tooManyPrepared) connection.query({ sql, values, rowsAsArray: true }, done);
-    else if (error) done(error, undefined);
-    else {
-      prepared.set(sql, statement);
-      // The order to end it may have come too late for the preparation, and too early for the statement.
-      if (signal?.aborted === true) done(signal.reason as Error, undefined);
-      else run(statement, values, done);
-    }
+    if (!error) prepared.set(sql, statement);
+    // The order to end it may have come too late for the preparation, and too early for the statement.
+    if (signal?.aborted === true) done(signal.reason as Error, undefined);
+    else if (!error) run(statement, values, done);
+    else if (error.errno === tooManyPrepared) connection.query({ sql, values, rowsAsArray: true }, done);
+    else done(error, undefined);
   });
 }
 

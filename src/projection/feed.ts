@@ -40,15 +40,37 @@ export interface ProjectorState {
   readonly seq: number;
   readonly floor_seq: number;
   readonly generation: string;
+  /** The newest migration that the projector of `version_epoch` knew. */
+  readonly version: string | null;
+  readonly version_epoch: number;
 }
 
-/** Becomes the one projector: from here on everyone with a lower epoch is fenced off. Returns the epoch. */
-export function takeOver(database: Database): Promise<number> {
+/**
+ * Becomes the one projector: from here on everyone with a lower epoch is fenced off.
+ *
+ * `goesOn` says whether the one before was of the same version. Another may have made other rows of what it took from the outbox:
+ * then note every workspace, and {@link noteVersion}.
+ */
+export function takeOver(database: Database, version: string): Promise<{ readonly epoch: number; readonly goesOn: boolean }> {
   return database.transaction(async (transaction) => {
-    const { epoch } = await lockState(transaction);
-    await transaction.raw('update `projector_state` set `epoch` = ? where `id` = 1', [epoch + 1]);
-    return epoch + 1;
+    const state = await lockState(transaction);
+    const epoch = state.epoch + 1;
+    const goesOn = state.version === version && state.version_epoch === state.epoch;
+    await transaction.raw('update `projector_state` set `epoch` = ?, `version_epoch` = ? where `id` = 1', [
+      epoch,
+      goesOn ? epoch : state.version_epoch,
+    ]);
+    return { epoch, goesOn };
   });
+}
+
+/** Remembers that the read model is of a version, or will be, once the outbox is empty; unless another has taken over. */
+export async function noteVersion(database: Database, epoch: number, version: string): Promise<void> {
+  await database.raw('update `projector_state` set `version` = ?, `version_epoch` = ? where `id` = 1 and `epoch` = ?', [
+    version,
+    epoch,
+    epoch,
+  ]);
 }
 
 /**
@@ -133,7 +155,8 @@ export function pruneFeed(database: Database, epoch: number, retention: FeedRete
 
 async function lockState(transaction: Database): Promise<ProjectorState> {
   const [[state]] = (await transaction.raw(
-    'select `s`.`epoch`, `s`.`seq`, `s`.`floor_seq`, `s`.`generation` from `projector_state` as `s` where `s`.`id` = 1 for update',
+    'select `s`.`epoch`, `s`.`seq`, `s`.`floor_seq`, `s`.`generation`, `s`.`version`, `s`.`version_epoch` ' +
+      'from `projector_state` as `s` where `s`.`id` = 1 for update',
   )) as [ProjectorState[]];
   if (state === undefined) throw new Error('projector_state has lost its row: insert one with id 1 and a new generation');
   return state;

@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { newestMigration } from '../db/migrations.ts';
 import { changeKinds } from '../db/noted-tables.ts';
 import {
   type Backlog,
   type Change,
   changesPerBatch,
   deleteChanges,
+  noteEveryWorkspace,
   oldestChangeMs,
   readBacklog,
   readChanges,
@@ -18,7 +20,7 @@ import {
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../log.ts';
 import { briefly, countParked, parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
-import { type EventBatch, type FeedRetention, FencedError, pruneFeed, takeOver, writeReadModel } from './feed.ts';
+import { type EventBatch, type FeedRetention, FencedError, noteVersion, pruneFeed, takeOver, writeReadModel } from './feed.ts';
 import { applyDifferences, compareWorkspaces, differingColumns, partsOf, projectWorkspaces } from './read-model.ts';
 
 /** What a projector needs, and whom it tells. */
@@ -197,7 +199,12 @@ export function createProjector(options: ProjectorOptions): Projector {
       forgetFailures(began);
       await measureLag(database);
     } while (!(await becomeActive(database)));
-    const epoch = await takeOver(database);
+    const version = await newestMigration();
+    const { epoch, goesOn } = await takeOver(database, version);
+    if (!goesOn) {
+      await noteEveryWorkspace(database);
+      await noteVersion(database, epoch, version);
+    }
     counters.parked = await countParked(database);
     active = true;
     log[failures === 0 ? 'info' : 'debug']({ epoch }, 'the projector is active');

@@ -111,7 +111,7 @@ class CallOnStream implements Incoming {
 
   #answer(answer: Answer): void {
     clearTimeout(this.#dripping);
-    if (this.#running !== undefined || this.#stream.destroyed) return;
+    if (this.#running !== undefined || this.#stream.destroyed || this.#stream.closed) return;
     const [first, second] = this.#chunks;
     const body = first !== undefined && second === undefined ? first : Buffer.concat(this.#chunks);
     const length = body.length < frameHeaderBytes ? undefined : body.readUInt32BE(1);

@@ -178,6 +178,15 @@ describeOnEngines('migrations', (engine) => {
     expect(await noted(database)).toHaveLength(2);
   });
 
+  test('what was taken back and made again is noted again, without triggers, too', async () => {
+    await empty();
+    await migrateUp(database, { triggers: false });
+    const id = await insertWorkspace(database);
+    await migrateDown(database);
+    await migrateUp(database, { triggers: false });
+    expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
+  });
+
   test('without triggers none is made; later they are, and what went by is noted', async () => {
     await empty();
     await migrateUp(database, { triggers: false });

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { migrateUp, newestMigration } from '../../src/db/migrations.ts';
 import { changeKinds, notedTables } from '../../src/db/noted-tables.ts';
 import { deleteChanges, noteWorkspaces, oldestChangeMs, readChanges } from '../../src/db/outbox.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
@@ -35,7 +36,7 @@ describeOnEngines('the projector', (engine) => {
     const model = ['workspace_tasks', 'workspace_task_acl', 'task_events', 'workspace_changes_failed'];
     // The outbox last: emptying the sources fills it.
     for (const table of [...Object.keys(notedTables), ...model, 'workspace_changes']) await database(table).delete();
-    await database('projector_state').update({ epoch: 0, seq: 0, floor_seq: 0 });
+    await database('projector_state').update({ epoch: 0, version_epoch: 0, seq: 0, floor_seq: 0 });
   });
 
   /** Starts one without the sweep, which would repair what the test is about. */
@@ -464,12 +465,45 @@ describeOnEngines('the projector', (engine) => {
       expect(standby.status().events).toBe(1);
     });
 
+    test('what one of another version took from the outbox is looked at again, and once', async () => {
+      const ids = await insertRunningTask(database);
+      start();
+      await settled();
+      await projectors.pop()?.stop();
+      // The version before takes over, and makes of the same sources what this one would not.
+      await database('projector_state').increment('epoch', 1);
+      await database('workspace_tasks').where('id', ids.workspace).update({ name: 'of another version' });
+      const next = start();
+      await until('it is active', () => next.status().active);
+      await settled();
+      expect((await taskOf(ids.workspace))?.['name']).not.toBe('of another version');
+      expect(await differences()).toEqual([]);
+      await next.stop();
+      const last = start();
+      await until('it is active', () => last.status().active);
+      await sleep(100);
+      expect(last.status().changes).toBe(0);
+    });
+
+    test('a migration fences off the projector that runs, so that it cannot take the notes unseen', async () => {
+      const ids = await insertRunningTask(database);
+      const { epoch } = await takeOver(database, 'another version');
+      await database('service_settings').where('name', 'workspaces_noted_for').delete();
+      await migrateUp(database, { triggers: true });
+      const project = (transaction: Database) => projectWorkspaces(transaction, [ids.workspace]);
+      await expect(writeReadModel(database, epoch, project)).rejects.toThrow(FencedError);
+      const projector = start();
+      await until('it is active', () => projector.status().active);
+      await settled();
+      expect(await state()).toMatchObject({ version: await newestMigration(), version_epoch: epoch + 2, epoch: epoch + 2 });
+    });
+
     test('one that was paused writes nothing after another has taken over', async () => {
       const ids = await insertRunningTask(database);
-      const epoch = await takeOver(database);
+      const { epoch } = await takeOver(database, 'test');
       const project = (transaction: Database) => projectWorkspaces(transaction, [ids.workspace]);
       await writeReadModel(database, epoch, project);
-      await takeOver(database);
+      await takeOver(database, 'test');
       await database('workspaces').where('id', ids.workspace).update({ name: 'changed' });
       await expect(writeReadModel(database, epoch, project)).rejects.toThrow(FencedError);
       await expect(pruneFeed(database, epoch, { seconds: 0, events: 0 })).rejects.toThrow(FencedError);
@@ -482,7 +516,7 @@ describeOnEngines('the projector', (engine) => {
     test('one that is paused within a transaction is cut off, and nothing of it stays', async () => {
       const ids = await insertRunningTask(database);
       const paused = openDatabase(test_.address, { size: 1, statementTimeoutMs: 10_000, session: { wait_timeout: 5 } });
-      const epoch = await takeOver(paused);
+      const { epoch } = await takeOver(paused, 'test');
       let resume = () => {};
       const pause = new Promise<void>((resolve) => {
         resume = resolve;
@@ -585,7 +619,7 @@ describeOnEngines('the projector', (engine) => {
       const rows = Array.from({ length: 3500 }, (_, i) => ({ seq: i + 1, task_id: newId(), kind: 2, acl_changed: 0 }));
       await database.batchInsert('task_events', rows, 500);
       await database('projector_state').update({ seq: 3500 });
-      const epoch = await takeOver(database);
+      const { epoch } = await takeOver(database, 'test');
       const prune = (seconds: number, keep: number) => pruneFeed(database, epoch, { seconds, events: keep });
       expect(await prune(3600, 1_000_000)).toBe(false);
       expect(await prune(3600, 2500)).toBe(true); // too many
