@@ -204,6 +204,21 @@ test('a client that says nothing, or a little at a time, is cut off after ten se
   expect(performance.now() - began).toBeLessThan(20_000);
 });
 
+test('a call over gRPC that is canceled without an error, before its request has ended, is not begun', async () => {
+  const socket = await open('grpc');
+  const lines = server.log.length;
+  socket.write(Buffer.concat([preface, settings, frame(1, 4, 1, listTasksHeaders)]));
+  await sleep(50);
+  const message = frame(0, 0, 1, Buffer.alloc(5));
+  socket.write(Buffer.concat([message, frame(3, 0, 1, Buffer.of(0, 0, 0, constants.NGHTTP2_NO_ERROR)), frame(6, 0, 0, ping)]));
+  await new Promise<void>((resolve) => {
+    socket.on('data', (bytes: Buffer) => bytes.includes(ping) && resolve());
+  });
+  await sleep(50);
+  expect(server.log.slice(lines)).toEqual([]);
+  socket.destroy();
+});
+
 test('a header over 32 KiB over HTTP/1.1 is refused', async () => {
   const response = await fetch(`http://${server.web}/tasks.v1.TasksService/ListTasks`, {
     headers: { 'x-large': 'y'.repeat(33 * 1024) },
