@@ -12,8 +12,21 @@ import { startTarget } from './target.ts';
 // service should not have done. The seed it prints then does it again: `npm run fuzz -- --seed N --cases M`.
 
 const { values } = parseArgs({
-  options: { minutes: { type: 'string', default: '1' }, seed: { type: 'string' }, cases: { type: 'string' } },
+  options: {
+    minutes: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    cases: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
 });
+if (values.help) {
+  console.log(`npm run fuzz -- [options]
+
+  --minutes N  how long, by default 1
+  --seed N     what a run has printed, to send the same again
+  --cases N    how many, instead of a time`);
+  process.exit(0);
+}
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 40));
 const minutes = Number(values.minutes);
 const cases = values.cases === undefined ? undefined : Number(values.cases);
