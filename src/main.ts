@@ -31,7 +31,7 @@ const program = new Command('tasks-service')
   .description('Which AI coding tasks run in our workspaces, and how are they doing: a gRPC service over MySQL.')
   .version(version)
   .addHelpText(
-    'after',
+    'afterAll',
     '\nSettings come from the environment; docs/configuration.md lists them. Without DATABASE_URL the commands work on the private\ndatabase of `npm start`.',
   );
 
