@@ -18,6 +18,7 @@ import {
   type WatchTasksRequestSchema,
   type WatchTasksResponse,
 } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { frameHeaderBytes, frameOf } from '../src/tasks/wire-writer.ts';
 
 /** A client of one server, for one person, that looks at what it gets. */
 export interface TasksClient {
@@ -60,7 +61,7 @@ export function openClient(host: string, token = ''): TasksClient {
   return {
     getTask: async (request) => (await call(TasksService.method.getTask, request)).task,
     listTasks: (request) => call(TasksService.method.listTasks, request),
-    answerBytes: async (method, request) => (await callBytes(method, request)).length + frameBytes,
+    answerBytes: async (method, request) => (await callBytes(method, request)).length + frameHeaderBytes,
     watchTasks: (request, onMessage) =>
       new Promise((resolve, reject) => {
         const { watchTasks } = TasksService.method;
@@ -82,8 +83,6 @@ export function openClient(host: string, token = ''): TasksClient {
   };
 }
 
-const frameBytes = 5;
-
 /** The path of a method, the same for every protocol. */
 export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
@@ -91,9 +90,5 @@ export function pathOf(method: DescMethod): string {
 
 /** A request as gRPC frames it. */
 export function grpcFrame<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Buffer {
-  const message = toBinary(method.input, create(method.input, request));
-  const frame = Buffer.alloc(frameBytes + message.length);
-  frame.writeUInt32BE(message.length, 1);
-  frame.set(message, frameBytes);
-  return frame;
+  return frameOf(toBinary(method.input, create(method.input, request)));
 }

@@ -1,6 +1,7 @@
 import { Agent, request as request1 } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text as textOf } from 'node:stream/consumers';
+import { frame, preface } from '../test/support/http2-frames.ts';
 import type { LoadResult, OwnLoad, OwnRequest as Request } from './load.ts';
 import { median, quantile } from './statistics.ts';
 
@@ -52,16 +53,6 @@ const result: LoadResult = {
 };
 console.log(JSON.stringify(result));
 process.exit(0);
-
-function frame(type: number, flag: number, stream: number, payload: Uint8Array): Buffer {
-  const bytes = Buffer.alloc(9 + payload.length);
-  bytes.writeUIntBE(payload.length, 0, 3);
-  bytes[3] = type;
-  bytes[4] = flag;
-  bytes.writeUInt32BE(stream, 5);
-  bytes.set(payload, 9);
-  return bytes;
-}
 
 /** A header as it is, in no table (RFC 7541, 6.2.2). */
 function literal(name: string, value: string): Buffer {
@@ -149,7 +140,7 @@ function overHttp2(): Promise<void> {
       // No table of headers, nothing pushed, and room for whatever comes: 2 GiB on each stream and on the connection.
       const settings = Buffer.from('00010000000000020000000000047fffffff', 'hex');
       const window = frame(8, 0, 0, Buffer.from('7fff0000', 'hex'));
-      toSend.push(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(frameType.settings, 0, 0, settings), window);
+      toSend.push(preface, frame(frameType.settings, 0, 0, settings), window);
       for (let under = 0; under < load.streams; under++) begin();
       socket.write(Buffer.concat(toSend.splice(0)));
       if (answers.size === 0) resolve();

@@ -77,13 +77,13 @@ export function createWebListener(
     if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
   };
   const serve = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
+    if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
     // Over HTTP/1.1 Node would leave out those that are too many, without a word.
     if (request.rawHeaders.length > 2 * maxHeaders) {
       response.setHeader('connection', 'close');
       sendJson(request, response, 431, { code: 'resource_exhausted', message: `a request has at most ${maxHeaders} headers` });
       return;
     }
-    if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
     if (answerCors(request, response)) return;
     dropForeignCookies(request);
     const answering = coderJson(request, response);

@@ -93,16 +93,19 @@ describeOnEngines('the search for names', (engine) => {
     expect(await search('quokka')).toEqual([]);
   });
 
-  test('finds what is new, though it remembers how rare a part is', async () => {
+  /** Searches before there is such a task, and after. */
+  async function findsWhatIsNew(part: string, asked: string): Promise<void> {
     const fresh = createTaskRepository(database, 30);
     const list = (name: string) => fresh.list(everything, { filter: { name }, order: 'created_at desc', limit: 26 });
-    expect(await list('zyzzyva')).toEqual([]);
+    expect(await list(part)).toEqual([]);
     const { workspace } = await insertRunningTask(database);
-    await rename(workspace, 'a-zyzzyva');
+    await rename(workspace, `a-${part}`);
     await projectAll(database);
-    expect((await list('zyzzyva')).map(({ id }) => id)).toEqual([workspace]);
-    expect(await fresh.count(everything, { name: 'zyzzyva' }, 10)).toBe(1);
-  });
+    expect((await list(asked)).map(({ id }) => id)).toEqual([workspace]);
+    expect(await fresh.count(everything, { name: part }, 10)).toBe(1);
+  }
+
+  test('finds what is new, though it remembers how rare a part is', () => findsWhatIsNew('zyzzyva', 'zyzzyva'));
 
   test('finds what is new, though it remembers that nobody has frequent parts together', async () => {
     const rows = Array.from({ length: 8000 }, (_, i) => ({
@@ -111,14 +114,7 @@ describeOnEngines('the search for names', (engine) => {
       task_id: randomBytes(16),
     }));
     await database.batchInsert('workspace_task_trigrams', rows, 1000);
-    const fresh = createTaskRepository(database, 30);
-    const list = (name: string) => fresh.list(everything, { filter: { name }, order: 'created_at desc', limit: 26 });
-    expect(await list('kkqq')).toEqual([]);
-    const { workspace } = await insertRunningTask(database);
-    await rename(workspace, 'a-kkqq');
-    await projectAll(database);
-    expect((await list('KKQQ')).map(({ id }) => id)).toEqual([workspace]);
-    expect(await fresh.count(everything, { name: 'kkqq' }, 10)).toBe(1);
+    await findsWhatIsNew('kkqq', 'KKQQ');
   });
 });
 

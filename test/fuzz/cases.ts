@@ -1,6 +1,7 @@
 import { create, toBinary, toJsonString } from '@bufbuild/protobuf';
 import { seededRandom } from '../../src/demo/seeded-random.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema, WatchTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { frame, preface } from '../support/http2-frames.ts';
 
 /** A port of the service. */
 export type Port = 'grpc' | 'web' | 'ops';
@@ -277,19 +278,6 @@ function http1(random: Chance, known: Knowledge): RawCase {
   const bytes = random.mutate(whole, random.below(4));
   const cut = random.below(bytes.length + 1);
   return { kind: 'raw', port, writes: random.oneIn(2) ? [bytes] : [bytes.subarray(0, cut), bytes.subarray(cut)] };
-}
-
-/** How a client of HTTP/2 begins (RFC 9113, 3.4). */
-export const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-
-/** A frame of HTTP/2 (RFC 9113, 4.1). */
-export function frame(type: number, flags: number, stream: number, payload: Buffer, length = payload.length): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(length & 0xffffff, 0, 3);
-  head.writeUInt8(type & 0xff, 3);
-  head.writeUInt8(flags & 0xff, 4);
-  head.writeUInt32BE(stream >>> 0, 5);
-  return Buffer.concat([head, payload]);
 }
 
 /** Headers in HPACK, as literals that nobody remembers (RFC 7541, 6.2.2). */

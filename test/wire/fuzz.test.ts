@@ -1,11 +1,12 @@
 import { connect } from 'node:net';
 import { expect, test } from 'vitest';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { frame, hpack, preface } from '../fuzz/cases.ts';
+import { hpack } from '../fuzz/cases.ts';
 import { fuzz } from '../fuzz/fuzz.ts';
 import { startTarget } from '../fuzz/target.ts';
 import { makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, describeOnEngines } from '../support/database.ts';
+import { frame, preface } from '../support/http2-frames.ts';
 import { signedIn, startTestServer, until } from '../support/test-server.ts';
 
 /** How long it may take on an engine in a whole run, in milliseconds. `npm run fuzz` takes hours. */

@@ -14,7 +14,9 @@ import { sessionLimits } from '../../src/server/http2-sessions.ts';
 import { maxConnections } from '../../src/server/limits.ts';
 import { type Listener, listen } from '../../src/server/listener.ts';
 import { unary } from '../../src/server/method.ts';
+import { hpack } from '../fuzz/cases.ts';
 import { makeGrpcClient } from '../support/clients.ts';
+import { frame, preface } from '../support/http2-frames.ts';
 import { authenticateForTests, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
 
 const ports = ['grpc', 'web'] as const;
@@ -42,25 +44,17 @@ function closing(one: Socket | ClientHttp2Session): Promise<'closed'> {
   });
 }
 
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-
-function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
-
 const settings = frame(4, 0, 0, Buffer.alloc(0));
 const ping = Buffer.from('are you?');
 
-/** Of a call of ListTasks that nobody makes: names by their numbers in the table of RFC 7541, values as they are. */
-const listTasksHeaders = Buffer.from(
-  '\x83\x86\x01\x04host\x04\x20/tasks.v1.TasksService/ListTasks\x0f\x10\x10application/grpc',
-  'latin1',
-);
+/** Of a call of ListTasks that nobody makes. */
+const listTasksHeaders = hpack({
+  ':method': 'POST',
+  ':scheme': 'http',
+  ':authority': 'host',
+  ':path': '/tasks.v1.TasksService/ListTasks',
+  'content-type': 'application/grpc',
+});
 
 /** Whether others are served meanwhile. */
 async function answers(port: Port): Promise<boolean> {

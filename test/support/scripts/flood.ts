@@ -1,13 +1,12 @@
 import { connect } from 'node:http2';
+import { frameOf } from '../../../src/tasks/wire-writer.ts';
 import type { FloodQuestion, FloodResult } from '../flood.ts';
 
 // Sends more calls of a method than can be answered, from a process of its own and without a client library, whose cost would be that
 // of the service: first as many as are answered, then five times as many whatever becomes of them, then as many as are answered.
 
 const { address, path, headers, body, milliseconds } = JSON.parse(process.argv[2] ?? '') as FloodQuestion;
-const message = Buffer.from(body, 'base64');
-const frame = Buffer.concat([Buffer.alloc(5), message]);
-frame.writeUInt32BE(message.length, 1);
+const frame = frameOf(Buffer.from(body, 'base64'));
 const sessions = Array.from({ length: 4 }, () => {
   // A window of 64 KiB for all answers of a connection would make the client the bottleneck.
   const session = connect(`http://${address}`, { settings: { initialWindowSize: 2 ** 20 } });
