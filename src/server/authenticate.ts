@@ -73,8 +73,7 @@ export function createAuthenticate(
   };
 
   const missed = (hash: string, peer: string): ConnectError => {
-    misses.count(peer);
-    onceGood.delete(hash);
+    if (onceGood.delete(hash)) misses.count(peer); // the others have been counted
     return unauthenticated();
   };
 
@@ -87,12 +86,17 @@ export function createAuthenticate(
     // The form is checked before the database is asked: most of what is no token costs nothing.
     const parts = parseSessionToken(token.text);
     if (parts === undefined) throw unauthenticated();
-    if (!onceGood.has(hash)) misses.check(peer);
-    const key = await keys.find(parts.id);
+    const isNew = !onceGood.has(hash);
+    if (isNew) misses.expect(peer);
+    const key = await keys.find(parts.id).catch((error: unknown) => {
+      if (isNew) misses.takeBack(peer);
+      throw error;
+    });
     if (key === undefined) throw missed(hash, peer);
     const secret = hashSecret(parts.secret);
     const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
     if (!matches || key.expired || key.userStatus === 'suspended') throw missed(hash, peer);
+    if (isNew) misses.takeBack(peer);
     if (key.useIsDue) {
       keys
         .noteUse(parts.id)

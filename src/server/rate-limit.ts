@@ -24,6 +24,8 @@ export interface Allowance {
   early(key: string): number | undefined;
   /** The same, and counts it when it may. */
   take(key: string): number | undefined;
+  /** Takes one back that was counted. */
+  giveBack(key: string): void;
 }
 
 /**
@@ -48,6 +50,10 @@ export function createAllowance(perMinute: number, now: () => number = performan
       const { next, early } = look(key);
       if (early === undefined) fullAt.set(key, next);
       return early;
+    },
+    giveBack(key) {
+      const at = fullAt.get(key);
+      if (at !== undefined) fullAt.set(key, at - shareMs);
     },
   };
 }

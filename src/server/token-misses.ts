@@ -3,8 +3,14 @@ import { createAllowance } from './rate-limit.ts';
 
 /** Counts the tokens that were looked up in the database in vain. */
 export interface TokenMisses {
-  /** @throws {ConnectError} RESOURCE_EXHAUSTED when too many came from there, or from everywhere, to look another up now. */
-  check(peer: string): void;
+  /**
+   * Counts one before it is looked up, so that many at once are no way around the limit.
+   *
+   * @throws {ConnectError} RESOURCE_EXHAUSTED when too many came from there, or from everywhere, to look another up now.
+   */
+  expect(peer: string): void;
+  /** Takes one back that was expected: it was good, or nobody could say. */
+  takeBack(peer: string): void;
   /** Counts one. */
   count(peer: string): void;
 }
@@ -21,14 +27,20 @@ export function createTokenMisses(limits = { perPeer, altogether }): TokenMisses
   const ofPeer = createAllowance(limits.perPeer);
   const ofAll = createAllowance(limits.altogether);
   const addressOf = (peer: string): string => peer.slice(0, Math.max(0, peer.lastIndexOf(':')));
+  const count = (peer: string): void => {
+    ofPeer.take(addressOf(peer));
+    ofAll.take('');
+  };
   return {
-    check(peer) {
+    expect(peer) {
       const early = ofPeer.early(addressOf(peer)) ?? ofAll.early('');
       if (early !== undefined) throw rateLimited(early);
+      count(peer);
     },
-    count(peer) {
-      ofPeer.take(addressOf(peer));
-      ofAll.take('');
+    takeBack(peer) {
+      ofPeer.giveBack(addressOf(peer));
+      ofAll.giveBack('');
     },
+    count,
   };
 }

@@ -85,6 +85,18 @@ describeOnEngines('session tokens', (engine) => {
     expect(await reasonFor(madeUp(1), '10.0.0.3:1')).toBe('RATE_LIMITED, may retry');
   });
 
+  test('tokens that come at once are no way around the limit, and good ones do not use it up', async () => {
+    const looked: string[] = [];
+    const counting = { ...keys, find: (id: string) => keys.find(looked.push(id) > 0 ? id : '') };
+    const check = createAuthenticate(counting, 0, { misses: createTokenMisses({ perPeer: 5, altogether: 100 }) });
+    for (let i = 0; i < 10; i++) await check(bearing(await make('developer')), '10.0.0.1:1');
+    const before = looked.length;
+    const madeUp = Array.from({ length: 20 }, (_, i) => `${String(i).padStart(10, 'c')}-${'b'.repeat(22)}`);
+    const outcomes = await Promise.allSettled(madeUp.map((one) => check(bearing(one), '10.0.0.1:1')));
+    expect(outcomes.every(({ status }) => status === 'rejected')).toBe(true);
+    expect(looked.length - before).toBe(5);
+  });
+
   test('tells who calls, with all roles and memberships', async () => {
     const caller = await authenticate()(bearing(token));
     expect(caller).toMatchObject({ userId, username: 'Developer', roles: ['auditor'] });
