@@ -1,16 +1,16 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createApiKeyRepository } from '../src/auth/api-key-repository.ts';
 import type { DatabaseAddress } from '../src/config.ts';
-import { createApiKeyRepository } from '../src/db/api-key-repository.ts';
 import { closeDatabase, type Database, openDatabase } from '../src/db/connection.ts';
-import { migrateUp } from '../src/db/migrations.ts';
-import { oldestChangeMs } from '../src/db/outbox.ts';
 import { formatUuid } from '../src/db/uuid.ts';
 import { generateTasks } from '../src/demo/generate.ts';
 import { startEngine } from '../src/embedded/engine.ts';
-import { createLog, type Logger } from '../src/log.ts';
+import { createLog, type Logger } from '../src/platform/log.ts';
 import { createProjector } from '../src/projection/projector.ts';
+import { migrateUp } from '../src/schema/migrations.ts';
+import { oldestChangeMs } from '../src/schema/outbox.ts';
 
 /** Where data sets and programs are kept between runs. */
 export const dataDir = resolve(import.meta.dirname, '..', process.env['DATA_DIR'] ?? '.data', 'bench');

@@ -1,14 +1,14 @@
 import { create } from '@bufbuild/protobuf';
-import { createApiKeyRepository } from '../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../src/auth/api-key-repository.ts';
+import { createAuthenticate } from '../src/auth/authenticate.ts';
+import type { Call } from '../src/call/call.ts';
 import { closeDatabase, openDatabase } from '../src/db/connection.ts';
-import { createNameLookup } from '../src/db/name-lookup.ts';
-import { createTaskRepository } from '../src/db/task-repository.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../src/log.ts';
-import { createAuthenticate } from '../src/server/authenticate.ts';
-import type { Call } from '../src/server/call.ts';
+import { createLog } from '../src/platform/log.ts';
 import { createPageTokens } from '../src/tasks/page-token.ts';
 import { createResolveQuery } from '../src/tasks/resolve-query.ts';
+import { createNameLookup } from '../src/tasks/store/name-lookup.ts';
+import { createTaskRepository } from '../src/tasks/store/task-repository.ts';
 import { createTasksService } from '../src/tasks/tasks-service.ts';
 import type { DataSet, Person } from './data.ts';
 

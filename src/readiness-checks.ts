@@ -1,8 +1,8 @@
 import type { Database } from './db/connection.ts';
-import { projectionStallMs } from './db/outbox.ts';
 import type { Replica } from './db/replica.ts';
-import { missingTriggers } from './db/triggers.ts';
-import type { ReadinessCheck } from './server/readiness.ts';
+import type { ReadinessCheck } from './platform/readiness.ts';
+import { projectionStallMs } from './schema/outbox.ts';
+import { missingTriggers } from './schema/triggers.ts';
 
 /**
  * When changes wait and nothing was projected for so long, in milliseconds, what is answered is too old to be served. While the

@@ -1,4 +1,4 @@
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type Bench, type Check, type Contestant, type Round, type Table, takeTurns } from '../bench.ts';

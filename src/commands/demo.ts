@@ -1,8 +1,8 @@
 import type { Config } from '../config.ts';
-import { migrateUp } from '../db/migrations.ts';
 import { loadDemo } from '../demo/demo.ts';
 import { generateTasks } from '../demo/generate.ts';
 import { projectAll } from '../projection/rebuild.ts';
+import { migrateUp } from '../schema/migrations.ts';
 import { progressBar } from './progress-bar.ts';
 import { withDatabase } from './with-database.ts';
 

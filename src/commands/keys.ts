@@ -1,5 +1,5 @@
+import { createApiKeyRepository } from '../auth/api-key-repository.ts';
 import type { Config } from '../config.ts';
-import { createApiKeyRepository } from '../db/api-key-repository.ts';
 import { CommandError } from './command-error.ts';
 import { withTables } from './with-database.ts';
 

@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts';
-import { type AccountKind, accounts, grantsFor } from '../db/grants.ts';
-import { migrateDown, migrateUp, migrationStatus } from '../db/migrations.ts';
+import { type AccountKind, accounts, grantsFor } from '../schema/grants.ts';
+import { migrateDown, migrateUp, migrationStatus } from '../schema/migrations.ts';
 import { withDatabase } from './with-database.ts';
 
 /** Migrates the database: `up` to the newest version, `down` by one step, `down all` to nothing. */

@@ -1,11 +1,11 @@
 import type { Config } from '../config.ts';
-import { createLog } from '../log.ts';
+import { createLog } from '../platform/log.ts';
+import { version } from '../platform/process-metrics.ts';
+import { aborted, stopSignal } from '../platform/stop-signal.ts';
+import { openTracing } from '../platform/tracing.ts';
 import { createProjector } from '../projection/projector.ts';
 import { projectAll } from '../projection/rebuild.ts';
 import { describeDifference, verify } from '../projection/verify.ts';
-import { version } from '../server/process-metrics.ts';
-import { aborted, stopSignal } from '../stop-signal.ts';
-import { openTracing } from '../tracing.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
 import { withTables } from './with-database.ts';

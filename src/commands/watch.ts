@@ -4,7 +4,7 @@ import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import { readDemoFile } from '../demo/demo-file.ts';
 import { type Task, TaskSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
-import { stopSignal } from '../stop-signal.ts';
+import { stopSignal } from '../platform/stop-signal.ts';
 import { CommandError } from './command-error.ts';
 import { type Followed, followTasks } from './follow-tasks.ts';
 import { printable, taskCells, taskTable } from './task-table.ts';

@@ -1,10 +1,10 @@
 import path from 'node:path';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase, requireDatabase } from '../db/connection.ts';
-import { requireNewestSchema } from '../db/migrations.ts';
 import { demoDatabase } from '../demo/demo-file.ts';
 import { startEngine } from '../embedded/engine.ts';
-import { createLog } from '../log.ts';
+import { createLog } from '../platform/log.ts';
+import { requireNewestSchema } from '../schema/migrations.ts';
 
 /**
  * Runs a command on the database that the settings mean: `DATABASE_URL`, else the private database of a service that is running,

@@ -1,7 +1,15 @@
 import { LRUCache } from 'lru-cache';
 import { type Database, maxPreparedStatements, withConnection } from './connection.ts';
 import type { RawConnection } from './connection-pool.ts';
-import type { Statement, Value } from './statement-shapes.ts';
+
+/** A statement as the driver takes it: a text with a `?` for each value. Numbers stand in the text. */
+export interface Statement {
+  readonly sql: string;
+  readonly values: readonly Value[];
+}
+
+/** What is bound to a statement. */
+export type Value = Buffer | string;
 
 /** A connection of mysql2, as far as rows are read on it. */
 interface ReadingConnection extends RawConnection {

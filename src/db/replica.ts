@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { DatabaseAddress } from '../config.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../platform/log.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions } from './connection.ts';
 
 /** What a replica is opened with. */

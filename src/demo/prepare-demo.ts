@@ -1,5 +1,5 @@
+import { createApiKeyRepository } from '../auth/api-key-repository.ts';
 import type { DatabaseAddress } from '../config.ts';
-import { createApiKeyRepository } from '../db/api-key-repository.ts';
 import { closeDatabase, openDatabase } from '../db/connection.ts';
 import { projectAll } from '../projection/rebuild.ts';
 import { loadDemo } from './demo.ts';

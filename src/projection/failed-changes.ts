@@ -1,6 +1,6 @@
 import type { Database } from '../db/connection.ts';
-import { changeKinds } from '../db/noted-tables.ts';
-import type { Change } from '../db/outbox.ts';
+import { changeKinds } from '../schema/noted-tables.ts';
+import type { Change } from '../schema/outbox.ts';
 
 /**
  * Works on all items at once. When that fails because of one of them, finds it by halves: the others are worked on, and `park`

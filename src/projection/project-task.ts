@@ -1,7 +1,7 @@
 import { foldCase } from '../db/letter-case.ts';
-import { aclKinds, namedOnlyOffset, waitingOffset } from '../db/tables.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
+import { aclKinds, namedOnlyOffset, waitingOffset } from '../tasks/store/tables.ts';
 import type { TaskFacts } from './task-facts.ts';
 
 /** A row of `workspace_tasks`. Columns are spelled as in SQL; the migration says what each holds. */

@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import { type Backlog, maxWaiting } from '../db/outbox.ts';
+import { type Backlog, maxWaiting } from '../schema/outbox.ts';
 import type { Projector, ProjectorStatus } from './projector.ts';
 
 type CounterOf = Exclude<keyof ProjectorStatus, 'active' | 'lagMs' | 'backlog' | 'parked'>;

@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
-import { newestMigration } from '../db/migrations.ts';
-import { changeKinds } from '../db/noted-tables.ts';
+import { formatUuid } from '../db/uuid.ts';
+import type { Logger } from '../platform/log.ts';
+import { newestMigration } from '../schema/migrations.ts';
+import { changeKinds } from '../schema/noted-tables.ts';
 import {
   type Backlog,
   type Change,
@@ -16,9 +18,7 @@ import {
   workspaceIdsAfter,
   workspacesOf,
   workspacesThatWait,
-} from '../db/outbox.ts';
-import { formatUuid } from '../db/uuid.ts';
-import type { Logger } from '../log.ts';
+} from '../schema/outbox.ts';
 import { briefly, countParked, parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
 import { type EventBatch, type FeedRetention, FencedError, noteVersion, pruneFeed, takeOver, writeReadModel } from './feed.ts';
 import { applyDifferences, compareWorkspaces, differingColumns, partsOf, projectWorkspaces } from './read-model.ts';

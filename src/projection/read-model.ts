@@ -1,7 +1,7 @@
 import type { Database } from '../db/connection.ts';
-import { trigramsOf } from '../db/name-trigrams.ts';
-import { promptParameter } from '../db/noted-tables.ts';
-import { namedOnlyOffset } from '../db/tables.ts';
+import { promptParameter } from '../schema/noted-tables.ts';
+import { trigramsOf } from '../tasks/store/name-trigrams.ts';
+import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
 import { promptFactBytes, readTaskFacts } from './task-facts.ts';
 

@@ -1,6 +1,6 @@
 import type { Database } from '../db/connection.ts';
-import { changeKinds } from '../db/noted-tables.ts';
-import { workspaceIdsAfter } from '../db/outbox.ts';
+import { changeKinds } from '../schema/noted-tables.ts';
+import { workspaceIdsAfter } from '../schema/outbox.ts';
 import { parkChange, unparkWorkspaces, workOrPark } from './failed-changes.ts';
 import { startGeneration, writeReadModel } from './feed.ts';
 import { projectWorkspaces } from './read-model.ts';

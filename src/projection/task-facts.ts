@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { promptParameter } from '../db/noted-tables.ts';
+import { promptParameter } from '../schema/noted-tables.ts';
 
 /**
  * What the source tables say about one workspace, as it stands there. Ids are 16 bytes, times are text in UTC with microseconds,

@@ -1,6 +1,6 @@
 import type { Database } from '../db/connection.ts';
-import { workspaceIdsAfter, workspacesThatWait } from '../db/outbox.ts';
 import { formatUuid } from '../db/uuid.ts';
+import { workspaceIdsAfter, workspacesThatWait } from '../schema/outbox.ts';
 import { eventKinds } from './feed.ts';
 import { aclText, compareWorkspaces, differingColumns, partsOf } from './read-model.ts';
 

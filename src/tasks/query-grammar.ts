@@ -1,5 +1,5 @@
+import { echo, type Violation } from '../call/errors.ts';
 import { foldCase } from '../db/letter-case.ts';
-import { echo, type Violation } from '../errors.ts';
 
 /** Most bytes of a query in UTF-8, and most terms in it. Beyond that a query is a mistake, or an attack on the parser. */
 export const maxQueryBytes = 4096;

@@ -1,6 +1,6 @@
+import { echo } from '../call/errors.ts';
 import { formatDatetime } from '../db/datetime.ts';
 import { parseUuid } from '../db/uuid.ts';
-import { echo } from '../errors.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 
 /** Whose tasks a query means. */

@@ -1,10 +1,10 @@
+import type { Caller } from '../call/caller.ts';
+import { echo, type Violation } from '../call/errors.ts';
 import { foldCase } from '../db/letter-case.ts';
-import type { NameLookup } from '../db/name-lookup.ts';
-import type { TaskFilter } from '../db/task-filter.ts';
-import { echo, type Violation } from '../errors.ts';
-import type { Caller } from './caller.ts';
 import type { IdOrName, OwnerTerm, TaskTerms } from './query-keys.ts';
 import { readsEveryUser, readsOrganization } from './scope.ts';
+import type { NameLookup } from './store/name-lookup.ts';
+import type { TaskFilter } from './store/task-filter.ts';
 import { checkTaskQuery, positionOfKey, type ReadTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** A query with the ids of what it names. */

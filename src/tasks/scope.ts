@@ -1,4 +1,4 @@
-import type { Caller, Permission, RolePermissions } from './caller.ts';
+import type { Caller, Permission, RolePermissions } from '../call/caller.ts';
 
 /** Somebody a workspace can be shared with. */
 export interface Subject {

@@ -1,6 +1,5 @@
 import { TimestampSchema } from '@bufbuild/protobuf/wkt';
 import { nanosOf, secondsOf } from '../db/datetime.ts';
-import type { TaskRow } from '../db/tables.ts';
 import {
   AgentHealthSchema,
   GetTaskResponseSchema,
@@ -8,6 +7,7 @@ import {
   TaskSchema,
   TaskStateEntrySchema,
 } from '../gen/tasks/v1/tasks_pb.ts';
+import type { TaskRow } from './store/tables.ts';
 import { isNeverUsed, type TaskPage, toAgentHealth } from './task-mapper.ts';
 import { tagOf, WireWriter } from './wire-writer.ts';
 

@@ -1,7 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { type Timestamp, TimestampSchema } from '@bufbuild/protobuf/wkt';
 import { parseDatetime } from '../db/datetime.ts';
-import type { AgentStatus, TaskRow } from '../db/tables.ts';
 import { formatUuid } from '../db/uuid.ts';
 import {
   AgentLifecycle,
@@ -13,6 +12,7 @@ import {
   type TaskState,
   type WorkspaceStatus,
 } from '../gen/tasks/v1/tasks_pb.ts';
+import type { AgentStatus, TaskRow } from './store/tables.ts';
 
 /** A page of a list, before it takes the form in which it is sent. */
 export interface TaskPage {

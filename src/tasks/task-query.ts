@@ -1,4 +1,4 @@
-import { echo, invalidArgument, type Violation } from '../errors.ts';
+import { echo, invalidArgument, type Violation } from '../call/errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import { type ParsedQuery, parseQuery, type QueryValue } from './query-grammar.ts';
 import { type Misreading, type OwnerTerm, type QueryKey, queryKeys, type TaskTerms, type TermsDraft } from './query-keys.ts';

@@ -1,8 +1,7 @@
 import { create } from '@bufbuild/protobuf';
-import type { TaskRow } from '../db/tables.ts';
-import { type ListOrder, type Position, positionOf, rowsWithin, type TaskRepository } from '../db/task-repository.ts';
+import type { Call } from '../call/call.ts';
+import { echo, invalidArgument, taskNotFound, type Violation } from '../call/errors.ts';
 import { parseUuid } from '../db/uuid.ts';
-import { echo, invalidArgument, taskNotFound, type Violation } from '../errors.ts';
 import {
   type GetTaskRequest,
   type GetTaskResponse,
@@ -11,11 +10,12 @@ import {
   type ListTasksResponse,
   type TaskName,
 } from '../gen/tasks/v1/tasks_pb.ts';
-import type { Call } from '../server/call.ts';
 import type { PageTokens, TokenScope } from './page-token.ts';
 import { decodePosition, encodePosition } from './position.ts';
 import type { ResolveQuery } from './resolve-query.ts';
 import { type Scope, scopeOf } from './scope.ts';
+import type { TaskRow } from './store/tables.ts';
+import { type ListOrder, type Position, positionOf, rowsWithin, type TaskRepository } from './store/task-repository.ts';
 import { encodeGetTaskResponse, encodeListTasksResponse } from './task-encoder.ts';
 import { type TaskPage, toListTasksResponse, toTask } from './task-mapper.ts';
 import { readTaskQuery, type TaskQuery } from './task-query.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FeedRepository, FeedState } from '../db/feed-repository.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../platform/log.ts';
 import { type Changes, LostEventsError, readChanges } from './changes.ts';
+import type { FeedRepository, FeedState } from './feed-repository.ts';
 
 /** How often the feed is looked at while somebody watches, in milliseconds. Changes of this process's own projector come at once. */
 const pollMs = 50;

@@ -1,7 +1,7 @@
 import { foldCase } from '../db/letter-case.ts';
-import type { WatchedRow } from '../db/tables.ts';
-import type { TaskFilter } from '../db/task-filter.ts';
 import { formatUuid } from '../db/uuid.ts';
+import type { WatchedRow } from '../tasks/store/tables.ts';
+import type { TaskFilter } from '../tasks/store/task-filter.ts';
 
 /** Says whether a task is among those that a filter means. */
 export type TaskMatch = (row: WatchedRow) => boolean;

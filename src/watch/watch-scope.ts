@@ -1,7 +1,7 @@
-import type { TaskPlace } from '../db/feed-repository.ts';
-import type { WatchedRow } from '../db/tables.ts';
-import type { TaskFilter } from '../db/task-filter.ts';
 import { readsTask, type Scope } from '../tasks/scope.ts';
+import type { WatchedRow } from '../tasks/store/tables.ts';
+import type { TaskFilter } from '../tasks/store/task-filter.ts';
+import type { TaskPlace } from './feed-repository.ts';
 import { shortDigest } from './resume-token.ts';
 import { type TaskMatch, taskMatch } from './task-match.ts';
 

@@ -1,9 +1,9 @@
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import type { FeedState } from '../db/feed-repository.ts';
-import { type Position, positionOf, rowsWithin } from '../db/task-repository.ts';
+import type { Call } from '../call/call.ts';
+import type { Caller } from '../call/caller.ts';
+import { databaseUnavailable, invalidArgument, resumeTokenExpired, shuttingDown } from '../call/errors.ts';
 import { formatUuid } from '../db/uuid.ts';
-import { databaseUnavailable, invalidArgument, resumeTokenExpired, shuttingDown } from '../errors.ts';
 import {
   HeartbeatSchema,
   SyncedSchema,
@@ -12,14 +12,14 @@ import {
   type WatchTasksResponse,
   WatchTasksResponseSchema,
 } from '../gen/tasks/v1/tasks_pb.ts';
-import type { Call } from '../server/call.ts';
-import type { Caller } from '../tasks/caller.ts';
 import { decodePosition, encodePosition } from '../tasks/position.ts';
 import { scopeOf } from '../tasks/scope.ts';
+import { type Position, positionOf, rowsWithin } from '../tasks/store/task-repository.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import { readWatchQuery } from '../tasks/task-query.ts';
 import { maxPageBytes } from '../tasks/tasks-service.ts';
 import { keyOf, readChanges } from './changes.ts';
+import type { FeedState } from './feed-repository.ts';
 import { createResumeTokens, type ResumePoint, type ResumeTokens, shortDigest } from './resume-token.ts';
 import { Watch } from './watch.ts';
 import { createWatchScope, type WatchScope } from './watch-scope.ts';

@@ -1,12 +1,12 @@
 import { Code, ConnectError } from '@connectrpc/connect';
-import type { FeedRepository } from '../db/feed-repository.ts';
-import type { TaskRepository } from '../db/task-repository.ts';
-import { overloaded, tooManyWatches } from '../errors.ts';
+import type { Call } from '../call/call.ts';
+import type { Caller } from '../call/caller.ts';
+import { overloaded, tooManyWatches } from '../call/errors.ts';
 import type { WatchTasksRequest, WatchTasksResponse } from '../gen/tasks/v1/tasks_pb.ts';
-import type { Call } from '../server/call.ts';
-import type { Caller } from '../tasks/caller.ts';
 import type { ResolveQuery } from '../tasks/resolve-query.ts';
+import type { TaskRepository } from '../tasks/store/task-repository.ts';
 import { LostEventsError } from './changes.ts';
+import type { FeedRepository } from './feed-repository.ts';
 import type { TaskFeed } from './task-feed.ts';
 import type { WatchMetrics } from './watch-metrics.ts';
 import { expired, WatchStream } from './watch-stream.ts';

@@ -1,4 +1,4 @@
-import type { WatchedRow } from '../db/tables.ts';
+import type { WatchedRow } from '../tasks/store/tables.ts';
 import type { ChangedTask, Changes } from './changes.ts';
 import type { FeedListener } from './task-feed.ts';
 import { ToldTasks } from './told-tasks.ts';

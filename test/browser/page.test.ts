@@ -2,7 +2,7 @@ import { createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { loadDemo } from '../../src/demo/demo.ts';
 import { type Task, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';

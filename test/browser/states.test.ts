@@ -10,7 +10,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { pino } from 'pino';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseUnavailable, invalidArgument, taskNotFound } from '../../src/errors.ts';
+import { databaseUnavailable, invalidArgument, taskNotFound } from '../../src/call/errors.ts';
 import {
   AgentLifecycle,
   GetTaskResponseSchema,
@@ -21,8 +21,8 @@ import {
   TaskState,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createCertificates } from '../../src/server/certificates.ts';
-import { pageFolder } from '../../src/server/page.ts';
+import { createCertificates } from '../../src/transport/certificates.ts';
+import { pageFolder } from '../../src/transport/page/page.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
 import { axeViolations } from './axe.ts';

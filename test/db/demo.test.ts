@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
-import { migrateDown, migrateUp } from '../../src/db/migrations.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { keepDemoAgentsConnected, loadDemo } from '../../src/demo/demo.ts';
 import { connectedDemoAgents, demoRows } from '../../src/demo/demo-rows.ts';
@@ -10,6 +9,7 @@ import { sourceTables } from '../../src/demo/source-rows.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { verify } from '../../src/projection/verify.ts';
+import { migrateDown, migrateUp } from '../../src/schema/migrations.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 

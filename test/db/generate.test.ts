@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { notesItself } from '../../src/db/triggers.ts';
 import { loadDemo } from '../../src/demo/demo.ts';
 import { type GenerateOptions, generateTasks } from '../../src/demo/generate.ts';
 import { verify } from '../../src/projection/verify.ts';
+import { notesItself } from '../../src/schema/triggers.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 

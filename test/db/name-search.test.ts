@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { trigramsOf } from '../../src/db/name-trigrams.ts';
-import { createTaskRepository, type TaskRepository } from '../../src/db/task-repository.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
+import { trigramsOf } from '../../src/tasks/store/name-trigrams.ts';
+import { createTaskRepository, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask } from '../support/source-writer.ts';
 

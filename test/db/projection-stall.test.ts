@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { projectionStallMs } from '../../src/db/outbox.ts';
+import { projectionStallMs } from '../../src/schema/outbox.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { newId } from '../support/tasks.ts';
 

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { oldestChangeMs } from '../../src/db/outbox.ts';
-import { createLog } from '../../src/log.ts';
+import { createLog } from '../../src/platform/log.ts';
 import { createProjector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { describeDifference, verify } from '../../src/projection/verify.ts';
+import { oldestChangeMs } from '../../src/schema/outbox.ts';
 import { type ChildScript, startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { startRandomWriters } from '../support/random-writer.ts';

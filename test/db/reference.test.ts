@@ -3,12 +3,11 @@ import { create, toJson } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
+import { createAuthenticate } from '../../src/auth/authenticate.ts';
+import type { Call } from '../../src/call/call.ts';
+import type { Caller } from '../../src/call/caller.ts';
 import type { Database } from '../../src/db/connection.ts';
-import { createFeedRepository } from '../../src/db/feed-repository.ts';
-import { migrateUp } from '../../src/db/migrations.ts';
-import { createNameLookup } from '../../src/db/name-lookup.ts';
-import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import {
@@ -19,14 +18,15 @@ import {
   TaskSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { createAuthenticate } from '../../src/server/authenticate.ts';
-import type { Call } from '../../src/server/call.ts';
-import type { Caller } from '../../src/tasks/caller.ts';
+import { migrateUp } from '../../src/schema/migrations.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
+import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
+import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { readWatchQuery } from '../../src/tasks/task-query.ts';
 import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import { createFeedRepository } from '../../src/watch/feed-repository.ts';
 import { createWatchScope } from '../../src/watch/watch-scope.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type Question, questionsAbout } from '../support/random-question.ts';

@@ -1,13 +1,13 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/db/api-key-repository.ts';
+import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/auth/api-key-repository.ts';
+import { createAuthenticate, type HeaderReader } from '../../src/auth/authenticate.ts';
+import { createTokenMisses } from '../../src/auth/token-misses.ts';
+import { reasonOf } from '../../src/call/errors.ts';
 import type { Database } from '../../src/db/connection.ts';
-import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { reasonOf } from '../../src/errors.ts';
 import { RetryInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
-import { createAuthenticate, type HeaderReader } from '../../src/server/authenticate.ts';
-import { createTokenMisses } from '../../src/server/token-misses.ts';
+import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';

@@ -1,17 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Database, openDatabase, withConnection } from '../../src/db/connection.ts';
 import { readRows } from '../../src/db/read-rows.ts';
-import type { TaskRow } from '../../src/db/tables.ts';
-import type { TaskFilter } from '../../src/db/task-filter.ts';
+import { WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import type { Scope } from '../../src/tasks/scope.ts';
+import type { TaskRow } from '../../src/tasks/store/tables.ts';
+import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import {
   createTaskRepository,
   type ListOrder,
   type ListQuestion,
   positionOf,
   type TaskRepository,
-} from '../../src/db/task-repository.ts';
-import { WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import type { Scope } from '../../src/tasks/scope.ts';
+} from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 

@@ -1,10 +1,9 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Caller } from '../../src/call/caller.ts';
 import { type Database, openDatabase, withConnection } from '../../src/db/connection.ts';
-import { createNameLookup } from '../../src/db/name-lookup.ts';
 import { readPageTokenKey } from '../../src/db/settings.ts';
-import { createTaskRepository } from '../../src/db/task-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import {
@@ -14,9 +13,10 @@ import {
   ListTasksResponseSchema,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import type { Caller } from '../../src/tasks/caller.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
+import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
+import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTasksService, maxPageBytes, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { changeKinds, notedTables } from '../../src/db/noted-tables.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { createLog } from '../../src/log.ts';
+import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { describeDifference, verify } from '../../src/projection/verify.ts';
+import { changeKinds, notedTables } from '../../src/schema/noted-tables.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask, insertSource, newId, now, type SourceTaskIds, type SourceValues } from '../support/source-writer.ts';
 

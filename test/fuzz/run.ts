@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
-import { migrateUp } from '../../src/db/migrations.ts';
+import { migrateUp } from '../../src/schema/migrations.ts';
 import { startEngineServer } from '../support/engines.ts';
 import { FuzzError, fuzz } from './fuzz.ts';
 import { startTarget } from './target.ts';

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, inject } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
-import { migrateUp } from '../../src/db/migrations.ts';
+import { migrateUp } from '../../src/schema/migrations.ts';
 import { type Engine, engines } from './engines.ts';
 
 /** A statement of a test may take this long, in milliseconds: the machine may be busy, and a hang must still end. */

@@ -1,4 +1,4 @@
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { insertOrganization, insertUser } from './people.ts';

@@ -1,12 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
-import { migrateUp } from '../../src/db/migrations.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
+import { migrateUp } from '../../src/schema/migrations.ts';
 import { type Engine, type PrivateServer, startEngineServer } from './engines.ts';
 import type { OwnerWithTasks } from './owner-with-tasks.ts';
 import { insertOrganization, insertUser } from './people.ts';

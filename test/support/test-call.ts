@@ -1,6 +1,6 @@
-import { createLog } from '../../src/log.ts';
-import type { Call } from '../../src/server/call.ts';
-import type { Caller } from '../../src/tasks/caller.ts';
+import type { Call } from '../../src/call/call.ts';
+import type { Caller } from '../../src/call/caller.ts';
+import { createLog } from '../../src/platform/log.ts';
 
 /** A call of somebody, for handlers that are asked without a transport. It is never canceled. */
 export function testCall(caller: Caller): Call {

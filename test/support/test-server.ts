@@ -1,9 +1,9 @@
 import { create } from '@bufbuild/protobuf';
-import { unauthenticated } from '../../src/errors.ts';
+import type { Caller } from '../../src/call/caller.ts';
+import { unauthenticated } from '../../src/call/errors.ts';
 import { ListTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../../src/log.ts';
-import { type Addresses, createServer, type Server, type ServerParts } from '../../src/server/server.ts';
-import type { Caller } from '../../src/tasks/caller.ts';
+import { createLog } from '../../src/platform/log.ts';
+import { type Addresses, createServer, type Server, type ServerParts } from '../../src/transport/server.ts';
 
 /** The one token that the test server takes. */
 export const goodToken = 'abcdefghij-aaaaaaaaaaaaaaaaaaaaaa';

@@ -1,4 +1,4 @@
-import { hashSecret } from '../../src/db/api-key-repository.ts';
+import { hashSecret } from '../../src/auth/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 
 /** What a workspace's ACL gives a user or a group, by the id. */

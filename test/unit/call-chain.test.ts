@@ -3,7 +3,11 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { expect, test } from 'vitest';
-import { canceled, deadlineExceeded } from '../../src/errors.ts';
+import type { Authenticate } from '../../src/auth/authenticate.ts';
+import { createCallChain, type Incoming } from '../../src/call/call-chain.ts';
+import { createCallMetrics } from '../../src/call/call-metrics.ts';
+import { canceled, deadlineExceeded } from '../../src/call/errors.ts';
+import { type ServerStreamingMethod, serverStreaming, type UnaryMethod, unary } from '../../src/call/method.ts';
 import { Health, HealthCheckResponseSchema } from '../../src/gen/grpc/health/v1/health_pb.ts';
 import {
   ListTasksRequestSchema,
@@ -11,10 +15,6 @@ import {
   TasksService,
   WatchTasksResponseSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import type { Authenticate } from '../../src/server/authenticate.ts';
-import { createCallChain, type Incoming } from '../../src/server/call-chain.ts';
-import { createCallMetrics } from '../../src/server/call-metrics.ts';
-import { type ServerStreamingMethod, serverStreaming, type UnaryMethod, unary } from '../../src/server/method.ts';
 import { testCaller } from '../support/test-server.ts';
 
 const incoming: Incoming = { protocol: 'grpc', peer: 'peer', header: () => undefined };

@@ -3,11 +3,8 @@ import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { toCoderError } from '../../src/coder/coder-error.ts';
-import { type CoderTask, formatTime, toCoderTask } from '../../src/coder/coder-task.ts';
-import { maxOffset, readListParameters } from '../../src/coder/list-parameters.ts';
-import { mayKnow } from '../../src/coder/path-user.ts';
-import { maxListBytes, readList } from '../../src/coder/read-list.ts';
+import type { Call } from '../../src/call/call.ts';
+import type { Caller, Membership, RolePermissions } from '../../src/call/caller.ts';
 import {
   databaseUnavailable,
   deadlineExceeded,
@@ -17,7 +14,7 @@ import {
   shuttingDown,
   taskNotFound,
   unauthenticated,
-} from '../../src/errors.ts';
+} from '../../src/call/errors.ts';
 import {
   AgentLifecycle,
   type ListTasksRequest,
@@ -26,9 +23,12 @@ import {
   TaskState,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import type { Call } from '../../src/server/call.ts';
-import type { Caller, Membership, RolePermissions } from '../../src/tasks/caller.ts';
 import type { TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import { toCoderError } from '../../src/transport/coder/coder-error.ts';
+import { type CoderTask, formatTime, toCoderTask } from '../../src/transport/coder/coder-task.ts';
+import { maxOffset, readListParameters } from '../../src/transport/coder/list-parameters.ts';
+import { mayKnow } from '../../src/transport/coder/path-user.ts';
+import { maxListBytes, readList } from '../../src/transport/coder/read-list.ts';
 import { testCaller } from '../support/test-server.ts';
 
 describe('the parameters of a list', () => {

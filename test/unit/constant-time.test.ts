@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { beforeEach, expect, test, vi } from 'vitest';
-import { type ApiKey, type ApiKeyRepository, hashSecret } from '../../src/db/api-key-repository.ts';
-import { createAuthenticate } from '../../src/server/authenticate.ts';
+import { type ApiKey, type ApiKeyRepository, hashSecret } from '../../src/auth/api-key-repository.ts';
+import { createAuthenticate } from '../../src/auth/authenticate.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 
 const crypto = vi.hoisted(() => ({ timingSafeEqual: vi.fn<(a: Uint8Array, b: Uint8Array) => boolean>() }));

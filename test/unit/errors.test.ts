@@ -14,7 +14,7 @@ import {
   unreadableRequest,
   unsupportedRequest,
   type Violation,
-} from '../../src/errors.ts';
+} from '../../src/call/errors.ts';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 
 const call = { requestId: 'the-id', signal: new AbortController().signal };
@@ -97,7 +97,7 @@ test('a client that is gone is told nothing', () => {
 
 describe('docs/errors.md', () => {
   const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
-  const reasons = [...(/export type Reason =([^;]*);/.exec(read('src/errors.ts'))?.[1] ?? '').matchAll(/'(\w+)'/g)].map(
+  const reasons = [...(/export type Reason =([^;]*);/.exec(read('src/call/errors.ts'))?.[1] ?? '').matchAll(/'(\w+)'/g)].map(
     ([, reason]) => reason,
   );
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { notedTables } from '../../src/db/noted-tables.ts';
-import { triggerNames, triggers } from '../../src/db/triggers.ts';
 import { projectTask } from '../../src/projection/project-task.ts';
 import { taskColumns } from '../../src/projection/read-model.ts';
 import { taskFactsSql } from '../../src/projection/task-facts.ts';
+import { notedTables } from '../../src/schema/noted-tables.ts';
+import { triggerNames, triggers } from '../../src/schema/triggers.ts';
 import { someFacts } from '../support/task-facts.ts';
 
 /** The columns that a statement reads of each table, by its aliases. */

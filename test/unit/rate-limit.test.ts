@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createRateLimit } from '../../src/server/rate-limit.ts';
+import { createRateLimit } from '../../src/call/rate-limit.ts';
 
 const user = Buffer.alloc(16, 1);
 const other = Buffer.alloc(16, 2);

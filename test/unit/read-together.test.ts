@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { mostTogether, type ReadByIds, readTogether } from '../../src/db/read-together.ts';
-import type { TaskRow } from '../../src/db/tables.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
+import { mostTogether, type ReadByIds, readTogether } from '../../src/tasks/store/read-together.ts';
+import type { TaskRow } from '../../src/tasks/store/tables.ts';
 
 const scopeOf = (name: string) => ({ userId: Buffer.from(name) }) as Scope;
 const idOf = (number: number) => Buffer.from([number]);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Caller, Permission, RolePermissions } from '../../src/tasks/caller.ts';
+import type { Caller, Permission, RolePermissions } from '../../src/call/caller.ts';
 import { readsEveryUser, readsOrganization, type Scope, scopeOf } from '../../src/tasks/scope.ts';
 
 const userId = Buffer.alloc(16, 1);

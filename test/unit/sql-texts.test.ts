@@ -10,20 +10,20 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   // What a new connection is set to: numbers of the settings.
   'src/db/connection.ts': ['sql'],
   // The statements of the file.
-  'src/db/migrations.ts': ['statement', 'sql'],
+  'src/schema/migrations.ts': ['statement', 'sql'],
   // A constant, so often.
-  'src/db/name-trigrams.ts': ['` union all ${countOne}`.repeat(unknown.length - 1)'],
+  'src/tasks/store/name-trigrams.ts': ['` union all ${countOne}`.repeat(unknown.length - 1)'],
   // One of two words, `?` so often, and a select made of both.
-  'src/db/outbox.ts': ['direction', "' union all select ?'.repeat(changes.length - 1)", 'numbers'],
+  'src/schema/outbox.ts': ['direction', "' union all select ?'.repeat(changes.length - 1)", 'numbers'],
   // What Knex has built, with its values beside it.
   'src/db/read-rows.ts': ['connection as ReadingConnection', '{ sql, values, rowsAsArray: true }', 'values'],
-  // Made of the tables and columns of src/db/noted-tables.ts.
-  'src/db/triggers.ts': ['statement', 'kind', 'row', 'key'],
-  // A constant of src/db/triggers.ts.
+  // Made of the tables and columns of src/schema/noted-tables.ts.
+  'src/schema/triggers.ts': ['statement', 'kind', 'row', 'key'],
+  // A constant of src/schema/triggers.ts.
   'src/demo/generate.ts': ['notesItself'],
   // One of the columns that the file names; `?` so often, and a select made of these.
   'src/projection/read-model.ts': ['column', "' union all select ?, ?, ?'.repeat(part.length - 1)", 'gone'],
-  // A constant of src/db/noted-tables.ts, and the statement that has it.
+  // A constant of src/schema/noted-tables.ts, and the statement that has it.
   'src/projection/task-facts.ts': ['promptParameter', 'promptParameter.length', 'taskFactsSql'],
 };
 

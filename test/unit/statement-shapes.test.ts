@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import knex from 'knex';
 import { describe, expect, test } from 'vitest';
-import { compileOnce } from '../../src/db/statement-shapes.ts';
+import { compileOnce } from '../../src/tasks/store/statement-shapes.ts';
 
 const database = knex({ client: 'mysql2' }); // never connects
 

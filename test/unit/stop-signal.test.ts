@@ -7,7 +7,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 // Processes are started, on machines that may be busy.
 vi.setConfig({ testTimeout: 30_000 });
 
-const file = resolve(import.meta.dirname, '../../src/stop-signal.ts');
+const file = resolve(import.meta.dirname, '../../src/platform/stop-signal.ts');
 /** Drains for two seconds once it is asked to stop. */
 const program = `
 import { aborted, stopSignal } from ${JSON.stringify(file)};

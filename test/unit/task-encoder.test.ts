@@ -1,8 +1,8 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { TaskRow } from '../../src/db/tables.ts';
 import { GetTaskResponseSchema, ListTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import { encodeGetTaskResponse, encodeListTasksResponse } from '../../src/tasks/task-encoder.ts';
 import { type TaskPage, toListTasksResponse, toTask } from '../../src/tasks/task-mapper.ts';
 import { frameOf } from '../../src/tasks/wire-writer.ts';

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { describe, expect, test } from 'vitest';
-import { maxViolations } from '../../src/errors.ts';
+import { maxViolations } from '../../src/call/errors.ts';
 import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { ListTasksRequestSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { statusWords } from '../../src/tasks/query-keys.ts';

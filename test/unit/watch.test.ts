@@ -1,9 +1,9 @@
 import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import type { FeedEvent, FeedRepository } from '../../src/db/feed-repository.ts';
-import type { WatchedRow } from '../../src/db/tables.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
+import type { WatchedRow } from '../../src/tasks/store/tables.ts';
 import { ChangedTask, LostEventsError, readChanges } from '../../src/watch/changes.ts';
+import type { FeedEvent, FeedRepository } from '../../src/watch/feed-repository.ts';
 import { maxBacklogTasks, Watch } from '../../src/watch/watch.ts';
 import { createWatchScope, type WatchScope } from '../../src/watch/watch-scope.ts';
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';

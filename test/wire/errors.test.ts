@@ -14,7 +14,8 @@ import {
   queryTooExpensive,
   shuttingDown,
   taskNotFound,
-} from '../../src/errors.ts';
+} from '../../src/call/errors.ts';
+import { maxRequestBytes } from '../../src/call/limits.ts';
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -28,7 +29,6 @@ import {
   TasksService,
   WatchTasksRequestSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { maxRequestBytes } from '../../src/server/limits.ts';
 import { type ListClient, listClients, makeGrpcClient } from '../support/clients.ts';
 import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
 

@@ -3,7 +3,7 @@ import { type ClientHttp2Session, connect, createServer, type Http2Server, type 
 import type net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { keepHttp2Sessions, type SessionLimits } from '../../src/server/http2-sessions.ts';
+import { keepHttp2Sessions, type SessionLimits } from '../../src/transport/http2-sessions.ts';
 
 const never = 60_000;
 const limits: SessionLimits = { idle: never, age: never, ageGrace: never, stalled: never };

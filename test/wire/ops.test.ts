@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { databaseUnavailable, taskNotFound } from '../../src/errors.ts';
+import { databaseUnavailable, taskNotFound } from '../../src/call/errors.ts';
 import { ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { listClients, makeGrpcClient } from '../support/clients.ts';
 import { goodToken, signedIn, startTestServer, type TestServer } from '../support/test-server.ts';

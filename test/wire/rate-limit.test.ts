@@ -1,7 +1,7 @@
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { ErrorInfoSchema, RetryInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';

@@ -6,7 +6,10 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { taskNotFound } from '../../src/errors.ts';
+import { type CallChain, createCallChain } from '../../src/call/call-chain.ts';
+import { createCallMetrics } from '../../src/call/call-metrics.ts';
+import { taskNotFound } from '../../src/call/errors.ts';
+import { serverStreaming } from '../../src/call/method.ts';
 import { ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import {
   TasksService,
@@ -14,12 +17,9 @@ import {
   type WatchTasksResponse,
   WatchTasksResponseSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { type CallChain, createCallChain } from '../../src/server/call-chain.ts';
-import { createCallMetrics } from '../../src/server/call-metrics.ts';
-import { createGrpcListener } from '../../src/server/grpc-listener.ts';
-import { type Listener, listen } from '../../src/server/listener.ts';
-import { serverStreaming } from '../../src/server/method.ts';
-import { createWebListener } from '../../src/server/web-listener.ts';
+import { createGrpcListener } from '../../src/transport/grpc/grpc-listener.ts';
+import { type Listener, listen } from '../../src/transport/listener.ts';
+import { createWebListener } from '../../src/transport/web-listener.ts';
 import { type CallOptions, makeGrpcClient } from '../support/clients.ts';
 import { authenticateForTests, signedIn, until } from '../support/test-server.ts';
 

@@ -14,7 +14,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ConfigError } from '../../src/config.ts';
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from '../../src/gen/grpc/health/v1/health_pb.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { type CertificateFiles, type Certificates, createCertificates } from '../../src/server/certificates.ts';
+import { type CertificateFiles, type Certificates, createCertificates } from '../../src/transport/certificates.ts';
 import { type Authority, type IssuedCertificate, makeAuthority } from '../support/certificates.ts';
 import { type GrpcClient, makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase } from '../support/database.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toJson } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { type Task, TaskSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { makeGrpcClient } from '../support/clients.ts';

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createApiKeyRepository } from '../../src/db/api-key-repository.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';

@@ -10,14 +10,14 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createCallChain } from '../../src/call/call-chain.ts';
+import { createCallMetrics } from '../../src/call/call-metrics.ts';
 import { ListTasksRequestSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createCallChain } from '../../src/server/call-chain.ts';
-import { createCallMetrics } from '../../src/server/call-metrics.ts';
-import { httpLimits } from '../../src/server/http.ts';
-import { tellHttpVersion } from '../../src/server/http-version.ts';
-import { listen } from '../../src/server/listener.ts';
-import { createWebListener } from '../../src/server/web-listener.ts';
 import { frameOf } from '../../src/tasks/wire-writer.ts';
+import { httpLimits } from '../../src/transport/http.ts';
+import { tellHttpVersion } from '../../src/transport/http-version.ts';
+import { listen } from '../../src/transport/listener.ts';
+import { createWebListener } from '../../src/transport/web-listener.ts';
 import { makeGrpcClient } from '../support/clients.ts';
 import {
   authenticateForTests,

@@ -1,6 +1,6 @@
 import type { DatabaseAddress } from '../../../src/config.ts';
 import { openDatabase } from '../../../src/db/connection.ts';
-import { migrateUp } from '../../../src/db/migrations.ts';
+import { migrateUp } from '../../../src/schema/migrations.ts';
 
 /** Migrates a database, and prints which migrations it applied. */
 const address = JSON.parse(process.argv[2] ?? '') as DatabaseAddress;

@@ -1,5 +1,5 @@
 import type { DatabaseAddress } from '../../../src/config.ts';
-import { createLog } from '../../../src/log.ts';
+import { createLog } from '../../../src/platform/log.ts';
 import { createProjector } from '../../../src/projection/projector.ts';
 
 /** Runs a projector until it is killed, without the sweep, which would hide a change that was lost. */

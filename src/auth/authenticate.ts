@@ -1,0 +1,157 @@
+import { hash as digest, timingSafeEqual } from 'node:crypto';
+import type { ConnectError } from '@connectrpc/connect';
+import { LRUCache } from 'lru-cache';
+import type { Caller } from '../call/caller.ts';
+import { unauthenticated } from '../call/errors.ts';
+import { parseUuid } from '../db/uuid.ts';
+import type { Logger } from '../platform/log.ts';
+import { type ApiKeyRepository, hashSecret, parseSessionToken } from './api-key-repository.ts';
+import { createTokenMisses, type TokenMisses } from './token-misses.ts';
+import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
+
+/** Reads a header of the call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
+export type HeaderReader = (name: string) => string | undefined;
+
+/** Finds out who calls. @throws {ConnectError} UNAUTHENTICATED, with one message for everything that can be wrong. */
+export type Authenticate = (header: HeaderReader, peer?: string) => Promise<Caller>;
+
+/** Verified callers remembered at once; the ones used longest ago are forgotten first. */
+const maxRemembered = 10_000;
+
+/**
+ * Scopes of a token that may read tasks (coderd/rbac/scopes.go). A task is a workspace here, so the right to read either will do.
+ * `application_connect`, for one, reads nothing.
+ */
+const readingScopes: ReadonlySet<string> = new Set([
+  'all',
+  'coder:all',
+  'coder:workspaces.create',
+  'coder:workspaces.operate',
+  'coder:workspaces.delete',
+  'coder:workspaces.access',
+  'workspace:*',
+  'workspace:read',
+  'task:*',
+  'task:read',
+]);
+
+/** What authentication may be given besides the session tokens. */
+export interface AuthenticateOptions {
+  readonly log?: Logger;
+  /** Checks JSON Web Tokens; without it they are no tokens. */
+  readonly verifyJwt?: VerifyJwt | undefined;
+  readonly misses?: TokenMisses;
+}
+
+/**
+ * Checks session tokens against the database, and JSON Web Tokens against their issuer's keys. The two are told apart by their
+ * form, and what has neither form costs nothing.
+ *
+ * A verified caller is remembered for a few seconds, so that a warm call needs no statement for it; a revoked token works for at
+ * most that long. Negative answers are not remembered. Calls that come at once with one token share one look.
+ *
+ * The use of a token is noted about once an hour, beside the call: a database that takes no writes does not fail a read.
+ *
+ * @param rememberSeconds how long a verified caller may be remembered, 0 for never.
+ */
+export function createAuthenticate(
+  keys: ApiKeyRepository,
+  rememberSeconds: number,
+  { log, verifyJwt, misses = createTokenMisses() }: AuthenticateOptions = {},
+): Authenticate {
+  // By the hash of the token, so that a dump of the memory holds no tokens.
+  const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
+  // Those that were good once are always looked up: whoever makes tokens up behind the same proxy does not lock them out.
+  const onceGood = new LRUCache<string, true>({ max: maxRemembered });
+  const underWay = new Map<string, Promise<Caller>>();
+
+  const remember = (hash: string, caller: Caller, expiresInMs: number): Caller => {
+    const ttl = Math.min(rememberSeconds * 1000, expiresInMs);
+    if (ttl > 0) remembered.set(hash, caller, { ttl });
+    onceGood.set(hash, true);
+    return caller;
+  };
+
+  const missed = (hash: string, peer: string): ConnectError => {
+    if (onceGood.delete(hash)) misses.count(peer); // the others have been counted
+    return unauthenticated();
+  };
+
+  const verify = async (token: Token, hash: string, peer: string): Promise<Caller> => {
+    if (token.kind === 'jwt') {
+      if (verifyJwt === undefined) throw unauthenticated();
+      const { caller, expiresAt } = await verifyJwt(token.text);
+      return remember(hash, caller, expiresAt - Date.now());
+    }
+    // The form is checked before the database is asked: most of what is no token costs nothing.
+    const parts = parseSessionToken(token.text);
+    if (parts === undefined) throw unauthenticated();
+    const isNew = !onceGood.has(hash);
+    if (isNew) misses.expect(peer);
+    const key = await keys.find(parts.id).catch((error: unknown) => {
+      if (isNew) misses.takeBack(peer);
+      throw error;
+    });
+    if (key === undefined) throw missed(hash, peer);
+    const secret = hashSecret(parts.secret);
+    const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
+    if (!matches || key.expired || key.userStatus === 'suspended') throw missed(hash, peer);
+    if (isNew) misses.takeBack(peer);
+    if (key.useIsDue) {
+      keys
+        .noteUse(parts.id)
+        .catch((error: unknown) => log?.warn({ err: error, key: parts.id }, 'the use of a token was not noted'));
+    }
+    const { userId, username, roles, customRoles, memberships, groupIds } = key;
+    const caller: Caller = {
+      userId,
+      username,
+      roles,
+      customRoles,
+      memberships,
+      groupIds,
+      mayRead: key.scopes.some((scope) => readingScopes.has(scope)),
+      ...allowed(key.allowList),
+    };
+    return remember(hash, caller, key.expiresInMs);
+  };
+
+  return (header, peer = '') => {
+    const token = tokenOf(header);
+    if (token === undefined) return Promise.reject(unauthenticated());
+    const hash = digest('sha256', token.text, 'base64');
+    const known = remembered.get(hash);
+    if (known !== undefined) return Promise.resolve(known);
+    const present = underWay.get(hash);
+    if (present !== undefined) return present;
+    const verification = verify(token, hash, peer).finally(() => underWay.delete(hash));
+    underWay.set(hash, verification);
+    return verification;
+  };
+}
+
+/** The tasks that a list of `type:id` allows: all, or those whose ids are in it. What is of another type says nothing of tasks. */
+function allowed(allowList: readonly string[] | undefined): { onlyIds?: Buffer[] } {
+  if (allowList === undefined) return {};
+  const entries = allowList.map((entry) => entry.split(':'));
+  const ofTasks = entries.filter(([type = '']) => ['*', 'workspace', 'task'].includes(type)).map(([, id = '']) => id);
+  return ofTasks.includes('*') ? {} : { onlyIds: ofTasks.map(parseUuid).filter((id) => id !== undefined) };
+}
+
+interface Token {
+  readonly kind: 'session' | 'jwt';
+  readonly text: string;
+}
+
+/**
+ * The first token that is given, even if it is a wrong one: the cookie, `coder-session-token`, then `authorization: Bearer`, where
+ * alone a JSON Web Token may be.
+ */
+function tokenOf(header: HeaderReader): Token | undefined {
+  const cookie = /(?:^|;)\s*coder_session_token=([^;]*)/.exec(header('cookie') ?? '')?.[1]?.trim();
+  if (cookie) return { kind: 'session', text: cookie };
+  const own = header('coder-session-token')?.trim();
+  if (own) return { kind: 'session', text: own };
+  const text = /^bearer +(\S+)\s*$/i.exec(header('authorization') ?? '')?.[1];
+  return text === undefined ? undefined : { kind: looksLikeJwt(text) ? 'jwt' : 'session', text };
+}

@@ -1,0 +1,217 @@
+import type { Database } from '../db/connection.ts';
+import { type ChangeKind, changeKinds } from './noted-tables.ts';
+
+/** A row of the outbox `workspace_changes`: something that a task may depend on has changed. */
+export interface Change {
+  readonly seq: number;
+  readonly kind: ChangeKind;
+  /** The id of what `kind` says. */
+  readonly ref: Buffer;
+}
+
+/** Most rows of the outbox in one batch. */
+export const changesPerBatch = 500;
+
+/**
+ * Reads the next changes: up to 250 of the oldest and 250 of the newest, so that a bulk load of a million rows does not hide a
+ * change that somebody waits for. What a task looks like depends on the source rows alone, not on the order of the notes.
+ *
+ * Sequence numbers are given when a row is written, not when it is committed: a lower one may appear after a higher one. So there
+ * is no position to read on from, and what was taken is deleted row by row.
+ *
+ *   select c.seq, c.kind, c.ref from workspace_changes as c order by c.seq limit 250
+ */
+export async function readChanges(database: Database): Promise<Change[]> {
+  const half = changesPerBatch / 2;
+  const read = async (direction: 'asc' | 'desc') => {
+    const [rows] = (await database.raw(
+      `select \`c\`.\`seq\`, \`c\`.\`kind\`, \`c\`.\`ref\` from \`workspace_changes\` as \`c\` order by \`c\`.\`seq\` ${direction} limit ${half}`,
+    )) as [Change[]];
+    return rows;
+  };
+  const oldest = await read('asc');
+  if (oldest.length < half) return oldest;
+  const last = oldest.at(-1)?.seq ?? 0;
+  return [...oldest, ...(await read('desc')).filter(({ seq }) => seq > last)];
+}
+
+/**
+ * How many milliseconds ago the oldest change that waits was written, by the database's clock; undefined when none waits.
+ *
+ * It is the lag of the read model. A change counts from its statement on, not from the commit.
+ *
+ *   select timestampdiff(microsecond, c.noted_at, utc_timestamp(6)) as age from workspace_changes as c order by c.seq limit 1
+ */
+export async function oldestChangeMs(database: Database): Promise<number | undefined> {
+  const [[oldest]] = (await database.raw(
+    'select timestampdiff(microsecond, `c`.`noted_at`, utc_timestamp(6)) as `age` from `workspace_changes` as `c` order by `c`.`seq` limit 1',
+  )) as [{ age: number }[]];
+  return oldest === undefined ? undefined : Math.max(0, oldest.age / 1000);
+}
+
+/**
+ * For how many milliseconds changes have waited without any being projected, by the database's clock; 0 when none waits.
+ *
+ *   select least(timestampdiff(microsecond, c.noted_at, utc_timestamp(6)),
+ *                coalesce(timestampdiff(microsecond, p.projected_at, utc_timestamp(6)), …)) as stall
+ *   from workspace_changes as c join projector_state as p on p.id = 1 order by c.seq limit 1
+ */
+export async function projectionStallMs(database: Database): Promise<number> {
+  const [[row]] = (await database.raw(
+    `select least(timestampdiff(microsecond, \`c\`.\`noted_at\`, utc_timestamp(6)),
+       coalesce(timestampdiff(microsecond, \`p\`.\`projected_at\`, utc_timestamp(6)), 9223372036854775807)) as \`stall\`
+     from \`workspace_changes\` as \`c\` join \`projector_state\` as \`p\` on \`p\`.\`id\` = 1
+     order by \`c\`.\`seq\` limit 1`,
+  )) as [[{ stall: number | string } | undefined]];
+  return Math.max(0, Number(row?.stall ?? 0) / 1000);
+}
+
+/** Where the count of what waits in the outbox ends: counting further would cost more than it says. */
+export const maxWaiting = 10_000;
+
+/** How much waits in the outbox, and how long the feed is. */
+export interface Backlog {
+  /** Rows of the outbox, {@link maxWaiting} at most. */
+  readonly waiting: number;
+  /** Sequence of the newest event of the feed. */
+  readonly seq: number;
+  /** Events of the feed that are kept. */
+  readonly events: number;
+}
+
+/**
+ * Counts what waits, and the feed.
+ *
+ *   select (select count(*) from (select 1 from workspace_changes limit 10000) as w) as waiting, p.seq, p.seq - p.floor_seq as events
+ *   from projector_state as p where p.id = 1
+ */
+export async function readBacklog(database: Database): Promise<Backlog> {
+  const [[row]] = (await database.raw(
+    `select (select count(*) from (select 1 from \`workspace_changes\` limit ${maxWaiting}) as \`w\`) as \`waiting\`,
+       \`p\`.\`seq\`, \`p\`.\`seq\` - \`p\`.\`floor_seq\` as \`events\` from \`projector_state\` as \`p\` where \`p\`.\`id\` = 1`,
+  )) as [[Record<keyof Backlog, number | string>]];
+  return { waiting: Number(row.waiting), seq: Number(row.seq), events: Number(row.events) };
+}
+
+/**
+ * Deletes exactly these rows.
+ *
+ * A join with the numbers, in this order, finds each row by its key. `in (…)` may scan the table, and then waits for every
+ * writer whose row it meets; a range would also delete rows that were committed since they were read.
+ *
+ *   delete c from (select 1 as seq union all select 2 …) as taken straight_join workspace_changes as c on c.seq = taken.seq
+ */
+export async function deleteChanges(database: Database, changes: readonly Pick<Change, 'seq'>[]): Promise<void> {
+  if (changes.length === 0) return;
+  const numbers = `select ? as \`seq\`${' union all select ?'.repeat(changes.length - 1)}`;
+  await database.raw(
+    `delete \`c\` from (${numbers}) as \`taken\` straight_join \`workspace_changes\` as \`c\` on \`c\`.\`seq\` = \`taken\`.\`seq\``,
+    changes.map(({ seq }) => seq),
+  );
+}
+
+/** For each kind, the statement that finds the workspaces of changed rows; a workspace's own id needs none. */
+const owners = {
+  [changeKinds.build]:
+    'select `b`.`id` as `ref`, `b`.`workspace_id` as `id` from `workspace_builds` as `b` where `b`.`id` in (?)',
+  [changeKinds.job]:
+    'select `b`.`job_id` as `ref`, `b`.`workspace_id` as `id` from `workspace_builds` as `b` where `b`.`job_id` in (?)',
+  [changeKinds.resource]:
+    'select `r`.`id` as `ref`, `b`.`workspace_id` as `id` from `workspace_resources` as `r` ' +
+    'inner join `workspace_builds` as `b` on `b`.`job_id` = `r`.`job_id` where `r`.`id` in (?)',
+  [changeKinds.agent]:
+    'select `a`.`id` as `ref`, `b`.`workspace_id` as `id` from `workspace_agents` as `a` ' +
+    'inner join `workspace_resources` as `r` on `r`.`id` = `a`.`resource_id` ' +
+    'inner join `workspace_builds` as `b` on `b`.`job_id` = `r`.`job_id` where `a`.`id` in (?)',
+} as const;
+
+/**
+ * Finds the workspaces that changes are about, each once. A change whose row leads to no workspace is about none: whatever links
+ * it to one later is noted itself.
+ */
+export async function workspacesOf(database: Database, changes: readonly Pick<Change, 'kind' | 'ref'>[]): Promise<Buffer[]> {
+  const found = new Map<string, Buffer>();
+  const add = (id: Buffer) => found.set(id.toString('hex'), id);
+  for (const kind of Object.values(changeKinds)) {
+    const refs = changes.filter((change) => change.kind === kind).map(({ ref }) => ref);
+    if (refs.length === 0) continue;
+    if (kind === changeKinds.workspace) refs.forEach(add);
+    else {
+      const [rows] = (await database.raw(owners[kind], [refs])) as [{ id: Buffer }[]];
+      for (const { id } of rows) add(id);
+    }
+  }
+  return [...found.values()];
+}
+
+/** Finds out which of these workspaces a change waits for in the outbox; returns their ids in hexadecimal. */
+export async function workspacesThatWait(database: Database, ids: Buffer[]): Promise<Set<string>> {
+  const waiting = new Set<string>();
+  if (ids.length === 0) return waiting;
+  const [links] = (await database.raw(
+    'select `b`.`workspace_id` as `workspace`, `b`.`id` as `build`, `b`.`job_id` as `job`, `r`.`id` as `resource`, `a`.`id` as `agent` ' +
+      'from `workspace_builds` as `b` left join `workspace_resources` as `r` on `r`.`job_id` = `b`.`job_id` ' +
+      'left join `workspace_agents` as `a` on `a`.`resource_id` = `r`.`id` where `b`.`workspace_id` in (?)',
+    [ids],
+  )) as [({ workspace: Buffer } & Record<Exclude<keyof typeof changeKinds, 'workspace'>, Buffer | null>)[]];
+  const owner = new Map<string, string>();
+  const refs = new Map<string, Buffer>();
+  const add = (kind: ChangeKind, ref: Buffer | null, workspace: Buffer) => {
+    if (ref === null) return;
+    owner.set(`${kind} ${ref.toString('hex')}`, workspace.toString('hex'));
+    refs.set(ref.toString('hex'), ref);
+  };
+  for (const id of ids) add(changeKinds.workspace, id, id);
+  for (const { workspace, build, job, resource, agent } of links) {
+    add(changeKinds.build, build, workspace);
+    add(changeKinds.job, job, workspace);
+    add(changeKinds.resource, resource, workspace);
+    add(changeKinds.agent, agent, workspace);
+  }
+  const [changes] = (await database.raw(
+    'select distinct `c`.`kind`, `c`.`ref` from `workspace_changes` as `c` where `c`.`ref` in (?)',
+    [[...refs.values()]],
+  )) as [Pick<Change, 'kind' | 'ref'>[]];
+  for (const { kind, ref } of changes) {
+    const workspace = owner.get(`${kind} ${ref.toString('hex')}`);
+    if (workspace !== undefined) waiting.add(workspace);
+  }
+  return waiting;
+}
+
+/** Notes that these workspaces must be looked at again. */
+export async function noteWorkspaces(database: Database, ids: readonly Buffer[]): Promise<void> {
+  if (ids.length === 0) return;
+  const rows: readonly unknown[] = ids.map((id) => [changeKinds.workspace, id]);
+  await database.raw('insert into `workspace_changes` (`kind`, `ref`) values ?', [rows as never]);
+}
+
+/**
+ * Reads the next ids, in order, of everything that is a workspace or has left a trace in the read model; pass the last id of one
+ * call to the next, until none comes.
+ */
+export async function workspaceIdsAfter(database: Database, after: Buffer | undefined, limit: number): Promise<Buffer[]> {
+  const start = after ?? Buffer.alloc(0); // sorts before every id
+  const [rows] = (await database.raw(
+    '(select `w`.`id` from `workspaces` as `w` where `w`.`id` > ? order by `w`.`id` limit ?) union ' +
+      '(select `t`.`id` from `workspace_tasks` as `t` where `t`.`id` > ? order by `t`.`id` limit ?) union ' +
+      '(select distinct `a`.`task_id` from `workspace_task_acl` as `a` where `a`.`task_id` > ? order by `a`.`task_id` limit ?) ' +
+      'order by `id` limit ?',
+    [start, limit, start, limit, start, limit, limit],
+  )) as [{ id: Buffer }[]];
+  return rows.map(({ id }) => id);
+}
+
+/** How many workspaces are noted in one statement. */
+const notesPerStatement = 1000;
+
+/** Notes every workspace, after a time in which changes may have gone by without a note. It locks no row of a source table. */
+export async function noteEveryWorkspace(database: Database): Promise<void> {
+  let after: Buffer | undefined;
+  for (;;) {
+    const ids = await workspaceIdsAfter(database, after, notesPerStatement);
+    await noteWorkspaces(database, ids);
+    after = ids.at(-1);
+    if (after === undefined) return;
+  }
+}

@@ -1,0 +1,185 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { type HttpRequest, type HttpResponse, pathOf, sendJson } from '../http.ts';
+
+/** What the page is made of. */
+export interface PageParts {
+  /** The folder of the built page: `index.html`, and `assets/` with each file also as `.br` and `.gz` where that is smaller. */
+  readonly folder: string;
+  /** Origins that pictures may come from. */
+  readonly imageOrigins: readonly string[];
+  /** Session tokens by username, offered for a sign-in by a click. For demo data alone. */
+  readonly demoTokens?: Readonly<Record<string, string>> | undefined;
+}
+
+/** Answers a request for the page, or says that it is for something else. */
+export type Page = (request: HttpRequest, response: HttpResponse) => boolean;
+
+/** Where the built page is, from the sources as from what was built of them. */
+export const pageFolder = path.resolve(import.meta.dirname, '../../dist-web');
+
+const demoPath = '/demo/tokens';
+
+/** The addresses that the page itself reads: the list, and one task. */
+const pagePath = /^\/(?:tasks\/[^/]+\/?)?$/;
+
+const mediaTypes: Readonly<Record<string, string>> = {
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
+
+/** The encodings that are made by the build, the best first, with the ending of their files. */
+const encodings = [
+  ['br', '.br'],
+  ['gzip', '.gz'],
+] as const;
+
+interface Asset {
+  readonly type: string;
+  readonly plain: Buffer;
+  readonly encoded: ReadonlyMap<string, Buffer>;
+}
+
+/** What the page has to know of the ports. */
+export interface PortsForPage {
+  /** Whether they speak TLS. */
+  readonly secure: boolean;
+  /** The gRPC port, for the page's example of a call. It is asked for when the page is. */
+  grpcPort(): number;
+}
+
+/** Serves the page from memory: its HTML at `/` and `/tasks/{id}`, the rest under `/assets/`, and for the demo its tokens. */
+export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { secure, grpcPort }: PortsForPage): Page {
+  const html = existsSync(path.join(folder, 'index.html')) ? readFileSync(path.join(folder, 'index.html'), 'utf8') : undefined;
+  const assets = html === undefined ? new Map<string, Asset>() : readAssets(path.join(folder, 'assets'));
+  const policy = contentSecurityPolicy(imageOrigins);
+  let index: { readonly body: Buffer; readonly etag: string } | undefined;
+
+  /** The HTML with what the service has to tell the page. */
+  const makeIndex = (text: string): { readonly body: Buffer; readonly etag: string } => {
+    const settings = { imageOrigins, grpc: { port: grpcPort(), secure }, demo: demoTokens !== undefined };
+    const body = Buffer.from(text.replace('%SETTINGS%', () => escapeAttribute(JSON.stringify(settings))));
+    return { body, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` };
+  };
+
+  const sendIndex = (request: HttpRequest, response: HttpResponse): void => {
+    if (html === undefined) {
+      sendJson(request, response, 404, { code: 'not_found', message: 'the page is not built: run "npm run build"' });
+      return;
+    }
+    index ??= makeIndex(html);
+    response.setHeader('content-security-policy', policy);
+    response.setHeader('cross-origin-opener-policy', 'same-origin');
+    response.setHeader('cache-control', 'no-cache'); // kept, and asked about each time
+    response.setHeader('etag', index.etag);
+    if (isNamed(index.etag, request.headers['if-none-match'])) {
+      response.statusCode = 304;
+      response.end();
+    } else send(request, response, 'text/html; charset=utf-8', index.body);
+  };
+
+  const sendAsset = (request: HttpRequest, response: HttpResponse, asset: Asset): void => {
+    const encoding = encodings.find(([name]) => asset.encoded.has(name) && accepts(request, name))?.[0];
+    response.setHeader('cache-control', 'public, max-age=31536000, immutable'); // its name has a hash of what it holds
+    response.setHeader('vary', 'accept-encoding');
+    if (encoding !== undefined) response.setHeader('content-encoding', encoding);
+    send(request, response, asset.type, (encoding === undefined ? undefined : asset.encoded.get(encoding)) ?? asset.plain);
+  };
+
+  return (request, response) => {
+    const asked = pathOf(request);
+    const isDemo = asked === demoPath && demoTokens !== undefined;
+    const asset = assets.get(asked);
+    if (!isDemo && asset === undefined && !pagePath.test(asked)) return false;
+    response.setHeader('cross-origin-resource-policy', 'same-origin');
+    response.setHeader('referrer-policy', 'no-referrer');
+    response.setHeader('x-content-type-options', 'nosniff');
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      response.setHeader('allow', 'GET, HEAD');
+      sendJson(request, response, 405, { code: 'unimplemented', message: 'the page is only read' });
+    } else if (isDemo) {
+      if (isOnThisMachine(request, secure ? 'https' : 'http')) sendJson(request, response, 200, { tokens: demoTokens });
+      else
+        sendJson(request, response, 403, {
+          code: 'permission_denied',
+          message: 'the page of this machine may ask, and no other',
+        });
+    } else if (asset !== undefined) sendAsset(request, response, asset);
+    else sendIndex(request, response);
+    return true;
+  };
+}
+
+function readAssets(folder: string): Map<string, Asset> {
+  const names = new Set(existsSync(folder) ? readdirSync(folder) : []);
+  const read = (name: string): Buffer => readFileSync(path.join(folder, name));
+  const assets = new Map<string, Asset>();
+  for (const name of names) {
+    const type = mediaTypes[path.extname(name)];
+    if (type === undefined) continue;
+    const encoded = encodings.flatMap(([encoding, ending]) =>
+      names.has(name + ending) ? [[encoding, read(name + ending)] as const] : [],
+    );
+    assets.set(`/assets/${name}`, { type, plain: read(name), encoded: new Map(encoded) });
+  }
+  return assets;
+}
+
+/** What the page may load: its own files, calls of this service, and pictures of the listed origins. */
+function contentSecurityPolicy(imageOrigins: readonly string[]): string {
+  return [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "connect-src 'self'",
+    ["img-src 'self' data:", ...imageOrigins].join(' '),
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    // No text becomes markup or a script, whatever a later version of the page might try.
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+  ].join('; ');
+}
+
+function send(request: HttpRequest, response: HttpResponse, type: string, body: Buffer): void {
+  response.statusCode = 200;
+  response.setHeader('content-type', type);
+  response.setHeader('content-length', body.length);
+  if (request.method === 'HEAD') response.end();
+  else response.end(body);
+}
+
+/**
+ * Whether a request comes from this machine, for a name that means this machine, and from the page itself: another site could
+ * let its own name mean 127.0.0.1 (DNS rebinding), or have a browser here ask for it.
+ */
+function isOnThisMachine({ headers, socket }: HttpRequest, scheme: string): boolean {
+  const host = headers.host ?? headers[':authority'];
+  if (typeof host !== 'string' || !/^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host)) return false;
+  if (!/^(?:::1|(?:::ffff:)?127\.[\d.]+)$/.test(socket.remoteAddress ?? '')) return false;
+  const { origin } = headers;
+  return (
+    (origin === undefined || origin === `${scheme}://${host}`) && (headers['sec-fetch-site'] ?? 'same-origin') === 'same-origin'
+  );
+}
+
+/** Whether an `if-none-match` names the ETag. A proxy that compresses makes it a weak one. */
+function isNamed(etag: string, header: string | undefined): boolean {
+  return (header ?? '').split(',').some((name) => name.trim().replace(/^W\//, '') === etag);
+}
+
+function accepts(request: HttpRequest, encoding: string): boolean {
+  const header = request.headers['accept-encoding'];
+  const listed = [header ?? ''].flat().join(',').split(',');
+  return listed.some((part) => {
+    const [name = '', quality = ''] = part.split(';').map((text) => text.trim());
+    return name.toLowerCase() === encoding && !/^q=0(?:\.0*)?$/.test(quality);
+  });
+}
+
+function escapeAttribute(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('"', '&quot;').replaceAll('<', '&lt;');
+}

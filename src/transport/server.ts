@@ -1,0 +1,176 @@
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { Registry } from 'prom-client';
+import type { Authenticate } from '../auth/authenticate.ts';
+import type { FindUser } from '../auth/user-lookup.ts';
+import { createCallChain, type RateLimitOf } from '../call/call-chain.ts';
+import { createCallMetrics } from '../call/call-metrics.ts';
+import { tasksMethods } from '../call/method.ts';
+import { file_google_rpc_error_details } from '../gen/google/rpc/error_details_pb.ts';
+import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
+import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
+import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
+import { addProcessMetrics } from '../platform/process-metrics.ts';
+import { createReadiness, type ReadinessCheck } from '../platform/readiness.ts';
+import type { TraceCall } from '../platform/tracing.ts';
+import type { TasksHandlers } from '../tasks/tasks-service.ts';
+import type { WatchTasks } from '../watch/watch-tasks.ts';
+import type { Certificates } from './certificates.ts';
+import { createCoderJson } from './coder/coder-json.ts';
+import { createGrpcListener } from './grpc/grpc-listener.ts';
+import { type Listener, listen } from './listener.ts';
+import { createOpsListener } from './ops/ops-listener.ts';
+import { createPage, type PageParts } from './page/page.ts';
+import { createHealth } from './services/health.ts';
+import { reflectionMethods, reflectionServices } from './services/reflection.ts';
+import { createWebListener } from './web-listener.ts';
+
+/** What the server is made of. */
+export interface ServerParts {
+  readonly handlers: TasksHandlers & { readonly watchTasks: WatchTasks };
+  /** Finds the user whom a path of the Coder-shaped JSON names. */
+  readonly findUser: FindUser;
+  readonly authenticate: Authenticate;
+  /** The address to listen on, `0.0.0.0` for all. */
+  readonly host: string;
+  /** The three ports; 0 takes any that is free. */
+  readonly ports: { readonly grpc: number; readonly web: number; readonly ops: number };
+  /** With what the gRPC and the web port speak TLS; without it they are clear text. The operator port always is. */
+  readonly certificates?: Certificates | undefined;
+  /** Origins whose pages may call the web port from a browser. */
+  readonly webOrigins: readonly string[];
+  /** The page for people on the web port; none if not said. */
+  readonly page?: PageParts;
+  /** Where clients may ask for our proto files. */
+  readonly reflection: { readonly grpc: boolean; readonly web: boolean };
+  /** The parts without which no call can be answered, such as the database, by name. */
+  readonly readiness: Readonly<Record<string, ReadinessCheck>>;
+  readonly log: Logger;
+  /** What limits the calls of a user over a protocol, if anything does. */
+  readonly rateLimitOf?: RateLimitOf;
+  /** Whether new calls are refused because others wait too long already; never if not said. */
+  readonly isOverloaded?: () => boolean;
+  /** Starts the spans of calls, if traces are on. */
+  readonly trace?: TraceCall | undefined;
+  /** Where the metrics of other parts are; those of the server come to them. */
+  readonly registry?: Registry;
+  /** How long running calls may take after `stop`, in milliseconds; 10 seconds if not said. */
+  readonly drainMs?: number;
+}
+
+/** Where the server answers, as `host:port`. */
+export interface Addresses {
+  readonly grpc: string;
+  readonly web: string;
+  readonly ops: string;
+}
+
+/** The service on its three ports. */
+export interface Server {
+  /** Starts listening. @throws {PortError} when a port cannot be had; then none is left open. */
+  start(): Promise<Addresses>;
+  /** Lets running calls finish, ends those that take too long, and closes the ports. The second call waits for the first. */
+  stop(): Promise<void>;
+}
+
+/** How long running calls may take after `stop`. Kubernetes kills after 30 s; a call takes at most the statement limit, 2 s. */
+const defaultDrainMs = 10_000;
+
+/** How long the answers of aborted calls may take to leave the process. */
+const flushMs = 500;
+
+/**
+ * Makes the server: the service over gRPC and the web protocols by one call chain, health and reflection beside it, and the
+ * operator port.
+ */
+export function createServer(parts: ServerParts): Server {
+  const registry = parts.registry ?? new Registry();
+  const chain = createCallChain({
+    authenticate: parts.authenticate,
+    log: parts.log,
+    metrics: createCallMetrics(registry),
+    rateLimitOf: parts.rateLimitOf,
+    isOverloaded: parts.isOverloaded,
+    trace: parts.trace,
+  });
+  addProcessMetrics(registry, () => chain.running, parts.certificates);
+
+  const health = createHealth([TasksService.typeName]);
+  const readiness = createReadiness(parts.readiness);
+  const served = [...tasksMethods(parts.handlers), ...health.methods];
+  const reflection = reflectionMethods(
+    [TasksService, HealthService, ...reflectionServices],
+    [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
+  );
+  const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain, parts.certificates);
+  const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, chain });
+  const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
+  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, {
+    origins: parts.webOrigins,
+    coderJson,
+    page,
+    log: parts.log,
+    certificates: parts.certificates,
+  });
+  const ops = createOpsListener(readiness, registry);
+  const stopped = new AbortController();
+  let stopping: Promise<void> | undefined;
+
+  const stop = async (): Promise<void> => {
+    stopped.abort();
+    readiness.drain();
+    health.drain();
+    await turn(); // those who watch are told before their streams end
+    const idle = chain.drain();
+    const closed = Promise.all([grpc.drain(), web.drain()]);
+    await within(parts.drainMs ?? defaultDrainMs, idle);
+    chain.abort();
+    await within(flushMs, closed);
+    grpc.destroy();
+    web.destroy();
+    await closed;
+    ops.destroy();
+    await ops.drain();
+  };
+
+  return {
+    async start() {
+      const bound: Listener[] = [];
+      const bind = async (listener: Listener, port: number, variable: string): Promise<string> => {
+        const address = await listen(listener.port, parts.host, port, variable);
+        bound.push(listener);
+        return address;
+      };
+      await readiness.watch(({ ready }) => health.setServing(TasksService.typeName, ready), stopped.signal);
+      try {
+        return {
+          grpc: await bind(grpc, parts.ports.grpc, 'GRPC_PORT'),
+          web: await bind(web, parts.ports.web, 'WEB_PORT'),
+          ops: await bind(ops, parts.ports.ops, 'OPS_PORT'),
+        };
+      } catch (error) {
+        stopped.abort();
+        for (const listener of bound) listener.destroy();
+        await Promise.all(bound.map((listener) => listener.drain()));
+        throw error;
+      }
+    },
+
+    stop() {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+/** Waits for the work, but no longer than so many milliseconds. */
+async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
+  const timer = new AbortController();
+  await Promise.race([work, delay(milliseconds, undefined, { signal: timer.signal }).catch(() => {})]);
+  timer.abort();
+}
+
+function portOf(listener: Listener): number {
+  return (listener.port.address() as AddressInfo).port;
+}

@@ -1,0 +1,211 @@
+import type { Database } from '../db/connection.ts';
+import { equalsInAnyCase } from '../db/letter-case.ts';
+import type { Subject } from '../tasks/scope.ts';
+import { aclKinds, namedOnlyOffset, type WatchedRow } from '../tasks/store/tables.ts';
+import { joinNames, longTextBytes, taskColumns } from '../tasks/store/task-columns.ts';
+
+/** How far the feed of changes is. */
+export interface FeedState {
+  /** Another generation does not go on where the last one ended. */
+  readonly generation: string;
+  /** The newest event. */
+  readonly seq: number;
+  /** Events up to this one are gone. */
+  readonly floorSeq: number;
+}
+
+/** What decides who may read a task. */
+export interface TaskPlace {
+  readonly ownerId: Buffer;
+  readonly organizationId: Buffer;
+  /** Whom its workspace is shared with. */
+  readonly readers: readonly Subject[];
+}
+
+/** One event of the feed: a task changed. What it looks like now is in the read model. */
+export interface FeedEvent {
+  readonly seq: number;
+  readonly taskId: Buffer;
+  /** Where the task was before. Absent when it was new. Without `readers`, they have not changed. */
+  readonly before: (Omit<TaskPlace, 'readers'> & { readonly readers?: TaskPlace['readers'] }) | undefined;
+}
+
+/**
+ * Reads the feed of changes and the tasks that changed. Each method is one statement; parameters that are asked for, and long texts,
+ * take one more each.
+ */
+export interface FeedRepository {
+  state(): Promise<FeedState>;
+  /** The events after one, in order. */
+  events(after: number, limit: number): Promise<FeedEvent[]>;
+  /**
+   * Tasks as they are now, whoever may read them: that must be judged for each watcher. It reads the first ones whose texts are not
+   * more together than `maxBytes`, one at least, and says how many of the ids that covers, with those that have no task.
+   *
+   * @param options `parameterNames` are the lower-cased names of the parameters that somebody's query asks about.
+   */
+  tasks(
+    ids: readonly Buffer[],
+    options: { readonly parameterNames: readonly string[]; readonly maxBytes: number },
+  ): Promise<{ readonly rows: readonly WatchedRow[]; readonly covered: number }>;
+}
+
+/** Reads over Knex, always from the primary, whose order of commits is the feed's. */
+export function createFeedRepository(database: Database, agentInactiveSeconds: number): FeedRepository {
+  return {
+    async state() {
+      const [row] = (await database
+        .from({ s: 'projector_state' })
+        .where('s.id', 1)
+        .select('s.generation', 's.seq', 's.floor_seq')) as { generation: string; seq: number; floor_seq: number }[];
+      if (row === undefined) throw new Error('projector_state has lost its row: insert one with id 1 and a new generation');
+      return { generation: row.generation, seq: row.seq, floorSeq: row.floor_seq };
+    },
+
+    async events(after, limit) {
+      const rows = (await database
+        .from({ e: 'task_events' })
+        .where('e.seq', '>', after)
+        .orderBy('e.seq')
+        .limit(limit)
+        .select('e.seq', 'e.task_id', 'e.old_owner_id', 'e.old_organization_id', 'e.old_readers')) as EventRow[];
+      return rows.map(({ seq, task_id, old_owner_id: ownerId, old_organization_id: organizationId, old_readers }) => ({
+        seq,
+        taskId: task_id,
+        before:
+          ownerId === null || organizationId === null
+            ? undefined
+            : { ownerId, organizationId, ...(old_readers === null ? {} : { readers: toSubjects(old_readers) }) },
+      }));
+    },
+
+    async tasks(ids, { parameterNames, maxBytes }) {
+      const byId = new Map((await select(ids, false)).map((row) => [row.id.toString('hex'), row]));
+      let bytes = 0;
+      const end = ids.findIndex((id, index) => {
+        bytes += byId.get(id.toString('hex'))?.texts_bytes ?? 0;
+        return bytes > maxBytes && index > 0;
+      });
+      const covered = end === -1 ? ids.length : end;
+      const found = ids.slice(0, covered).flatMap((id) => byId.get(id.toString('hex')) ?? []);
+      const long = new Set(found.filter(({ texts_bytes }) => texts_bytes > longTextBytes));
+      const rows = [
+        ...found.filter((row) => !long.has(row)),
+        ...(await select(
+          Array.from(long, ({ id }) => id),
+          true,
+        )),
+      ];
+      const parameters = await parametersOf(rows, parameterNames);
+      return {
+        covered,
+        rows: rows.map(({ readers, user_acl_ids, group_acl_ids, ...row }) => ({
+          ...row,
+          readers: words(readers).map(toSubject),
+          userAclIds: words(user_acl_ids),
+          groupAclIds: words(group_acl_ids),
+          parameters: parameters.get(row.build_id.toString('hex')) ?? [],
+        })),
+      };
+    },
+  };
+
+  /** `select … from workspace_tasks as t left join … where t.id in (…)` */
+  async function select(ids: readonly Buffer[], longTexts: boolean): Promise<SelectedRow[]> {
+    if (ids.length === 0) return [];
+    return (await joinNames(
+      database
+        .from({ t: 'workspace_tasks' })
+        .leftJoin({ b: 'workspace_builds' }, 'b.id', 't.build_id')
+        .whereIn('t.id', ids)
+        .select(...taskColumns(database, agentInactiveSeconds, { longTexts }), ...watchedColumns(database)),
+    )) as SelectedRow[];
+  }
+
+  /** The parameters of these names of the tasks' latest builds. What is longer than a query cannot be asked for. */
+  async function parametersOf(rows: readonly SelectedRow[], names: readonly string[]): Promise<Map<string, [string, string][]>> {
+    if (names.length === 0 || rows.length === 0) return new Map();
+    // select … from workspace_build_parameters as p where p.workspace_build_id in (…) and (<p.name in any case> or …)
+    const parameters = (await database
+      .from({ p: 'workspace_build_parameters' })
+      .whereIn(
+        'p.workspace_build_id',
+        rows.map(({ build_id }) => build_id),
+      )
+      .where((any) => {
+        for (const name of names) any.orWhere(equalsInAnyCase(database, 'p.name', name));
+      })
+      .select('p.workspace_build_id', 'p.name', database.raw('left(??, 4096) as ??', ['p.value', 'value']))) as {
+      workspace_build_id: Buffer;
+      name: string;
+      value: string;
+    }[];
+    const found = new Map<string, [string, string][]>();
+    for (const { workspace_build_id, name, value } of parameters) {
+      const key = workspace_build_id.toString('hex');
+      found.set(key, [...(found.get(key) ?? []), [name, value]]);
+    }
+    return found;
+  }
+}
+
+/** What a list has no need to show, but a watcher to be judged by. */
+function watchedColumns(database: Database): (string | ReturnType<Database['raw']>)[] {
+  return [
+    't.live',
+    't.build_id',
+    't.name_fold',
+    't.prompt_fold',
+    'b.has_external_agent',
+    database.raw('(?? <> ??) as ??', ['m.active_version_id', 't.build_template_version_id', 'outdated']),
+    database.raw('json_keys(??) as ??', ['w.user_acl', 'user_acl_ids']),
+    database.raw('json_keys(??) as ??', ['w.group_acl', 'group_acl_ids']),
+    // (select json_arrayagg(concat(s.kind, hex(s.subject_id))) from workspace_task_acl as s
+    // where s.task_id = t.id and s.kind < 10) as readers
+    database.raw('(?) as ??', [
+      database
+        .from({ s: 'workspace_task_acl' })
+        .whereRaw('?? = ??', ['s.task_id', 't.id'])
+        .where('s.kind', '<', namedOnlyOffset)
+        .select(database.raw('json_arrayagg(concat(??, hex(??)))', ['s.kind', 's.subject_id'])),
+      'readers',
+    ]),
+  ];
+}
+
+interface EventRow {
+  readonly seq: number;
+  readonly task_id: Buffer;
+  readonly old_owner_id: Buffer | null;
+  readonly old_organization_id: Buffer | null;
+  readonly old_readers: Buffer | null;
+}
+
+type SelectedRow = Omit<WatchedRow, 'readers' | 'userAclIds' | 'groupAclIds' | 'parameters'> & {
+  readonly readers: unknown;
+  readonly user_acl_ids: unknown;
+  readonly group_acl_ids: unknown;
+};
+
+const kindNames = new Map<number, Subject['kind']>([
+  [aclKinds.user, 'user'],
+  [aclKinds.group, 'group'],
+]);
+
+/** A subject written as the digit of its kind and its id in hexadecimal. */
+function toSubject(word: string): Subject {
+  return { kind: kindNames.get(Number(word[0])) ?? 'group', id: Buffer.from(word.slice(1), 'hex') };
+}
+
+/** Subjects of 17 bytes each, kind and id. */
+function toSubjects(bytes: Buffer): Subject[] {
+  return Array.from({ length: bytes.length / 17 }, (_, i) =>
+    toSubject(`${bytes[17 * i]}${bytes.toString('hex', 17 * i + 1, 17 * i + 17)}`),
+  );
+}
+
+/** mysql2 parses columns of the type JSON, but not every expression that gives JSON on MariaDB. */
+function words(json: unknown): string[] {
+  const value: unknown = typeof json === 'string' ? JSON.parse(json) : json;
+  return Array.isArray(value) ? value.filter((word) => typeof word === 'string') : [];
+}
