@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { BlockList, isIP } from 'node:net';
 import * as z from 'zod';
 
 /** Where a database is, and how to sign in to it. */
@@ -38,6 +38,9 @@ const list = z.string().transform((text) =>
     .filter((part) => part !== ''),
 );
 const origins = list.refine((texts) => texts.every(isOrigin), 'must be origins, such as https://app.example.com, without a path');
+const networks = list
+  .refine((texts) => texts.every(isNetwork), 'must be addresses or networks, such as 10.0.0.0/8, 2001:db8::/32')
+  .transform(toBlockList);
 const key = z
   .string()
   .regex(/^[0-9a-fA-F]{64,}$/, 'must be at least 32 bytes in hexadecimal')
@@ -66,6 +69,7 @@ const environment = z.object({
   TLS_CERT_FILE: z.string().optional(),
   TLS_KEY_FILE: z.string().optional(),
   TLS_CLIENT_CA_FILE: z.string().optional(),
+  TRUSTED_PROXIES: networks.optional(),
   WEB_ORIGINS: origins.default([]),
   IMAGE_ORIGINS: origins.default([]),
   REFLECTION: flag.optional(),
@@ -140,6 +144,26 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     );
   }
   return parsed.data;
+}
+
+/** Whether a text is an address, or a network in the notation of CIDR. */
+function isNetwork(text: string): boolean {
+  const [address = '', prefix, more] = text.split('/');
+  const bits = { 4: 32, 6: 128 }[isIP(address)];
+  return (
+    bits !== undefined && more === undefined && (prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits))
+  );
+}
+
+function toBlockList(texts: readonly string[]): BlockList {
+  const addresses = new BlockList();
+  for (const text of texts) {
+    const [address = '', prefix] = text.split('/');
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+    if (prefix === undefined) addresses.addAddress(address, family);
+    else addresses.addSubnet(address, Number(prefix), family);
+  }
+  return addresses;
 }
 
 function portOf(given: Readonly<Record<string, string>>, name: 'GRPC_PORT' | 'WEB_PORT' | 'OPS_PORT'): number | undefined {

@@ -5,7 +5,7 @@ import { createAuthenticate } from './auth/authenticate.ts';
 import { createFindUser } from './auth/user-lookup.ts';
 import { createFindUserRights, type FindUserRights } from './auth/user-rights.ts';
 import { createVerifyJwt, type VerifyJwt } from './auth/verify-jwt.ts';
-import type { RateLimitOf } from './call/call-chain.ts';
+import type { RateLimitOf } from './call/admission.ts';
 import { createRateLimit } from './call/rate-limit.ts';
 import { type Config, ConfigError } from './config.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, requireDatabase } from './db/connection.ts';
@@ -152,6 +152,7 @@ export async function serve(config: Config): Promise<void> {
     host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     certificates,
+    trustedProxies: config.TRUSTED_PROXIES,
     webOrigins: config.WEB_ORIGINS,
     page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: engine === undefined ? undefined : tokens },
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },

@@ -1,19 +1,13 @@
 import { hash as digest, timingSafeEqual } from 'node:crypto';
-import type { ConnectError } from '@connectrpc/connect';
 import { LRUCache } from 'lru-cache';
+import type { Authenticate, HeaderReader } from '../call/admission.ts';
 import type { Caller } from '../call/caller.ts';
 import { unauthenticated } from '../call/errors.ts';
 import { parseUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
 import { type ApiKeyRepository, hashSecret, parseSessionToken } from './api-key-repository.ts';
-import { createTokenMisses, type TokenMisses } from './token-misses.ts';
+import { createTokenLookups, type TokenLookups } from './token-lookups.ts';
 import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
-
-/** Reads a header of the call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
-export type HeaderReader = (name: string) => string | undefined;
-
-/** Finds out who calls. @throws {ConnectError} UNAUTHENTICATED, with one message for everything that can be wrong. */
-export type Authenticate = (header: HeaderReader, peer?: string) => Promise<Caller>;
 
 /** Verified callers remembered at once; the ones used longest ago are forgotten first. */
 const maxRemembered = 10_000;
@@ -40,7 +34,7 @@ export interface AuthenticateOptions {
   readonly log?: Logger;
   /** Checks JSON Web Tokens; without it they are no tokens. */
   readonly verifyJwt?: VerifyJwt | undefined;
-  readonly misses?: TokenMisses;
+  readonly lookups?: TokenLookups;
 }
 
 /**
@@ -57,11 +51,11 @@ export interface AuthenticateOptions {
 export function createAuthenticate(
   keys: ApiKeyRepository,
   rememberSeconds: number,
-  { log, verifyJwt, misses = createTokenMisses() }: AuthenticateOptions = {},
+  { log, verifyJwt, lookups = createTokenLookups() }: AuthenticateOptions = {},
 ): Authenticate {
   // By the hash of the token, so that a dump of the memory holds no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
-  // Those that were good once are always looked up: whoever makes tokens up behind the same proxy does not lock them out.
+  // Those that were good once are looked up at once: they do not wait behind whoever makes tokens up.
   const onceGood = new LRUCache<string, true>({ max: maxRemembered });
   const underWay = new Map<string, Promise<Caller>>();
 
@@ -72,12 +66,7 @@ export function createAuthenticate(
     return caller;
   };
 
-  const missed = (hash: string, peer: string): ConnectError => {
-    if (onceGood.delete(hash)) misses.count(peer); // the others have been counted
-    return unauthenticated();
-  };
-
-  const verify = async (token: Token, hash: string, peer: string): Promise<Caller> => {
+  const verify = async (token: Token, hash: string, address: string): Promise<Caller> => {
     if (token.kind === 'jwt') {
       if (verifyJwt === undefined) throw unauthenticated();
       const { caller, expiresAt } = await verifyJwt(token.text);
@@ -86,17 +75,12 @@ export function createAuthenticate(
     // The form is checked before the database is asked: most of what is no token costs nothing.
     const parts = parseSessionToken(token.text);
     if (parts === undefined) throw unauthenticated();
-    const isNew = !onceGood.has(hash);
-    if (isNew) misses.expect(peer);
-    const key = await keys.find(parts.id).catch((error: unknown) => {
-      if (isNew) misses.takeBack(peer);
-      throw error;
-    });
-    if (key === undefined) throw missed(hash, peer);
+    const lookup = () => keys.find(parts.id);
+    const key = onceGood.delete(hash) ? await lookup() : await lookups.run(address, lookup);
+    if (key === undefined) throw unauthenticated();
     const secret = hashSecret(parts.secret);
     const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
-    if (!matches || key.expired || key.userStatus === 'suspended') throw missed(hash, peer);
-    if (isNew) misses.takeBack(peer);
+    if (!matches || key.expired || key.userStatus === 'suspended') throw unauthenticated();
     if (key.useIsDue) {
       keys
         .noteUse(parts.id)
@@ -116,7 +100,7 @@ export function createAuthenticate(
     return remember(hash, caller, key.expiresInMs);
   };
 
-  return (header, peer = '') => {
+  return (header, address = '') => {
     const token = tokenOf(header);
     if (token === undefined) return Promise.reject(unauthenticated());
     const hash = digest('sha256', token.text, 'base64');
@@ -124,7 +108,7 @@ export function createAuthenticate(
     if (known !== undefined) return Promise.resolve(known);
     const present = underWay.get(hash);
     if (present !== undefined) return present;
-    const verification = verify(token, hash, peer).finally(() => underWay.delete(hash));
+    const verification = verify(token, hash, address).finally(() => underWay.delete(hash));
     underWay.set(hash, verification);
     return verification;
   };

@@ -141,6 +141,16 @@ export function tooManyWatches(limit: number): ConnectError {
   ]);
 }
 
+/** RESOURCE_EXHAUSTED because a connection has as many streams of services that need no token as it may have. */
+export function tooManyOpenStreams(limit: number): ConnectError {
+  return failure(
+    Code.ResourceExhausted,
+    `this connection has ${limit} streams of services that need no token, and no more are allowed: end one first`,
+    'RATE_LIMITED',
+    [retryIn(1000)],
+  );
+}
+
 /** OUT_OF_RANGE because a watch cannot go on where it was: it must begin anew, without a token. */
 export function resumeTokenExpired(why: string): ConnectError {
   return failure(Code.OutOfRange, `${why}: watch again without resume_token`, 'RESUME_TOKEN_EXPIRED');

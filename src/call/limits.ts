@@ -16,6 +16,28 @@ export const greetingMs = 10_000;
  */
 export const maxUnaryCalls = 1000;
 
+/**
+ * Calls of callers with a token whose requests are being received. Each may hold {@link maxRequestBytes}: 32 MiB in all. Beyond, the
+ * one that has been sending for longest makes room. With those that wait for the look-up of their token (16 MiB, see
+ * `tokenLookupLimits`), and those of services that need none (24 MiB), requests that are not whole hold 72 MiB at most.
+ */
+export const maxReceivingCalls = 512;
+
+/** How long a request may take before it makes room for another, in milliseconds, where there are too many. */
+export const stalledAfterMs = 1000;
+
+/** Limits of Health and Reflection, which need no token. */
+export const openCallLimits = {
+  /** Calls whose requests are being received: 16 MiB in all. */
+  receiving: 256,
+  /** Streams of one connection: a client has one for each service that it watches, and one while it asks for descriptions. */
+  streamsPerConnection: 8,
+  /** Watches of Health in all: one for each connection. */
+  streams: maxConnections,
+  /** Streams of Reflection in all: 8 MiB. */
+  bidiStreams: 128,
+} as const;
+
 /** The longest timer Node has, 24.8 days; a longer one would fire at once. A later deadline is none. */
 export const longestTimerMs = 2 ** 31 - 1;
 

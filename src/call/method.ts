@@ -5,18 +5,20 @@ import type {
   DescMethodUnary,
   MessageShape,
 } from '@bufbuild/protobuf';
-import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
-import type { TasksHandlers } from '../tasks/tasks-service.ts';
-import type { WatchTasks } from '../watch/watch-tasks.ts';
 import type { Call } from './call.ts';
 
-/** A method with one request and one response. */
-export interface UnaryMethod<I extends DescMessage = DescMessage, O extends DescMessage = DescMessage> {
+/**
+ * A method with one request and one response. Its handler gives a result, which a transport then has made into a message or, where
+ * there is a shorter way, into the bytes of that message.
+ */
+export interface UnaryMethod<I extends DescMessage = DescMessage, O extends DescMessage = DescMessage, R = unknown> {
   readonly kind: 'unary';
   readonly desc: DescMethodUnary<I, O>;
-  handle(request: MessageShape<I>, call: Call): Promise<MessageShape<O>>;
-  /** Gives the same response as a gRPC frame, where there is a shorter way to it than over the message. */
-  encoded?(request: MessageShape<I>, call: Call): Promise<Buffer>;
+  handle(request: MessageShape<I>, call: Call): Promise<R>;
+  /** The response as a message. */
+  toMessage(result: R, call: Call): MessageShape<O>;
+  /** The response in the binary format, if there is a shorter way to it than over the message. */
+  readonly toBinary?: ((result: R, call: Call) => Uint8Array<ArrayBuffer>) | undefined;
 }
 
 /** A method with one request and any number of responses. */
@@ -36,17 +38,22 @@ export interface BidiStreamingMethod<I extends DescMessage = DescMessage, O exte
 /** A method of a service with what answers it. It does not know which transport it is called over. */
 export type Method = UnaryMethod | ServerStreamingMethod | BidiStreamingMethod;
 
-/** Describes a unary method to the listeners, its types checked against the contract. */
+/** Describes a unary method whose handler gives the response itself, its types checked against the contract. */
 export function unary<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodUnary<I, O>,
-  handle: UnaryMethod<I, O>['handle'],
-  encoded?: UnaryMethod<I, O>['encoded'],
+  handle: (request: MessageShape<I>, call: Call) => Promise<MessageShape<O>>,
 ): Method {
-  const method = { kind: 'unary', desc, handle, ...(encoded === undefined ? {} : { encoded }) } satisfies UnaryMethod<I, O>;
-  return method as UnaryMethod;
+  return unaryWithResult<I, O, MessageShape<O>>({ desc, handle, toMessage: (response) => response });
 }
 
-/** Describes a server-streaming method to the listeners, its types checked against the contract. */
+/** Describes a unary method whose handler gives something that becomes the response, its types checked against the contract. */
+export function unaryWithResult<I extends DescMessage, O extends DescMessage, R>(
+  method: Omit<UnaryMethod<I, O, R>, 'kind'>,
+): Method {
+  return { kind: 'unary', ...method } satisfies UnaryMethod<I, O, R> as UnaryMethod;
+}
+
+/** Describes a server-streaming method, its types checked against the contract. */
 export function serverStreaming<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodServerStreaming<I, O>,
   handle: ServerStreamingMethod<I, O>['handle'],
@@ -54,20 +61,10 @@ export function serverStreaming<I extends DescMessage, O extends DescMessage>(
   return { kind: 'server_streaming', desc, handle } satisfies ServerStreamingMethod<I, O> as ServerStreamingMethod;
 }
 
-/** Describes a bidirectional method to the listeners, its types checked against the contract. */
+/** Describes a bidirectional method, its types checked against the contract. */
 export function bidiStreaming<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodBiDiStreaming<I, O>,
   handle: BidiStreamingMethod<I, O>['handle'],
 ): Method {
   return { kind: 'bidi_streaming', desc, handle } satisfies BidiStreamingMethod<I, O> as BidiStreamingMethod;
-}
-
-/** The methods of `tasks.v1.TasksService`. */
-export function tasksMethods(handlers: TasksHandlers & { readonly watchTasks: WatchTasks }): Method[] {
-  const { listTasks, getTask, watchTasks } = TasksService.method;
-  return [
-    unary(listTasks, (request, call) => handlers.listTasks(request, call), handlers.encodedListTasks),
-    unary(getTask, (request, call) => handlers.getTask(request, call), handlers.encodedGetTask),
-    serverStreaming(watchTasks, (request, call) => handlers.watchTasks(request, call)),
-  ];
 }

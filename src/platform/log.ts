@@ -40,13 +40,3 @@ export function createLog(level: string, destination?: DestinationStream): Logge
     stream,
   );
 }
-
-/**
- * Writes an event whose members are JSON already, such as `"rows":3`. It is for the one line that most of a log consists of: pino
- * takes five times as long to put it together.
- */
-export function writeMembers(log: Logger, level: 'info' | 'debug', members: string, message: string): void {
-  if (!log.isLevelEnabled(level)) return;
-  const { [pino.symbols.streamSym]: stream } = log as unknown as Record<symbol, DestinationStream>;
-  stream?.write(`{"level":"${level}","time":"${new Date().toISOString()}",${members},"msg":"${message}"}\n`);
-}

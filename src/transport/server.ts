@@ -1,12 +1,11 @@
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, BlockList } from 'node:net';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
-import type { Authenticate } from '../auth/authenticate.ts';
 import type { FindUser } from '../auth/user-lookup.ts';
-import { createCallChain, type RateLimitOf } from '../call/call-chain.ts';
+import type { Authenticate, RateLimitOf } from '../call/admission.ts';
 import { createCallMetrics } from '../call/call-metrics.ts';
-import { tasksMethods } from '../call/method.ts';
+import { createCalls } from '../call/calls.ts';
 import { file_google_rpc_error_details } from '../gen/google/rpc/error_details_pb.ts';
 import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
 import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
@@ -17,6 +16,7 @@ import type { TraceCall } from '../platform/tracing.ts';
 import type { TasksHandlers } from '../tasks/tasks-service.ts';
 import type { WatchTasks } from '../watch/watch-tasks.ts';
 import type { Certificates } from './certificates.ts';
+import { createClientAddress } from './client-address.ts';
 import { createCoderJson } from './coder/coder-json.ts';
 import { createGrpcListener } from './grpc/grpc-listener.ts';
 import { type Listener, listen } from './listener.ts';
@@ -24,6 +24,7 @@ import { createOpsListener } from './ops/ops-listener.ts';
 import { createPage, type PageParts } from './page/page.ts';
 import { createHealth } from './services/health.ts';
 import { reflectionMethods, reflectionServices } from './services/reflection.ts';
+import { tasksMethods } from './tasks-methods.ts';
 import { createWebListener } from './web-listener.ts';
 
 /** What the server is made of. */
@@ -51,6 +52,8 @@ export interface ServerParts {
   readonly rateLimitOf?: RateLimitOf;
   /** Whether new calls are refused because others wait too long already; never if not said. */
   readonly isOverloaded?: () => boolean;
+  /** Proxies that are believed when they say who a client is; none if not said. */
+  readonly trustedProxies?: BlockList | undefined;
   /** Starts the spans of calls, if traces are on. */
   readonly trace?: TraceCall | undefined;
   /** Where the metrics of other parts are; those of the server come to them. */
@@ -77,24 +80,20 @@ export interface Server {
 /** How long running calls may take after `stop`. Kubernetes kills after 30 s; a call takes at most the statement limit, 2 s. */
 const defaultDrainMs = 10_000;
 
-/** How long the answers of aborted calls may take to leave the process. */
-const flushMs = 500;
+/** How long the last answers may take to leave the process, in milliseconds: slow watchers first read what they have been sent before. */
+const flushMs = 3000;
 
 /**
- * Makes the server: the service over gRPC and the web protocols by one call chain, health and reflection beside it, and the
+ * Makes the server: the service over gRPC and the web protocols by one way of a call, health and reflection beside it, and the
  * operator port.
  */
 export function createServer(parts: ServerParts): Server {
   const registry = parts.registry ?? new Registry();
-  const chain = createCallChain({
-    authenticate: parts.authenticate,
-    log: parts.log,
-    metrics: createCallMetrics(registry),
-    rateLimitOf: parts.rateLimitOf,
-    isOverloaded: parts.isOverloaded,
-    trace: parts.trace,
-  });
-  addProcessMetrics(registry, () => chain.running, parts.certificates);
+  const { authenticate, log, rateLimitOf, isOverloaded, trace, certificates } = parts;
+  const metrics = createCallMetrics(registry);
+  const calls = createCalls({ authenticate, log, metrics, rateLimitOf, isOverloaded, trace });
+  const clientAddress = createClientAddress(parts.trustedProxies);
+  addProcessMetrics(registry, () => calls.running, certificates);
 
   const health = createHealth([TasksService.typeName]);
   const readiness = createReadiness(parts.readiness);
@@ -103,15 +102,17 @@ export function createServer(parts: ServerParts): Server {
     [TasksService, HealthService, ...reflectionServices],
     [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
   );
-  const grpc = createGrpcListener(parts.reflection.grpc ? [...served, ...reflection] : served, chain, parts.certificates);
-  const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, chain });
+  const grpcMethods = parts.reflection.grpc ? [...served, ...reflection] : served;
+  const grpc = createGrpcListener(grpcMethods, calls, { certificates, clientAddress });
+  const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, calls, clientAddress });
   const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
-  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, chain, {
+  const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, calls, {
     origins: parts.webOrigins,
     coderJson,
     page,
-    log: parts.log,
-    certificates: parts.certificates,
+    log,
+    certificates,
+    clientAddress,
   });
   const ops = createOpsListener(readiness, registry);
   const stopped = new AbortController();
@@ -122,10 +123,10 @@ export function createServer(parts: ServerParts): Server {
     readiness.drain();
     health.drain();
     await turn(); // those who watch are told before their streams end
-    const idle = chain.drain();
+    const idle = calls.drain();
     const closed = Promise.all([grpc.drain(), web.drain()]);
     await within(parts.drainMs ?? defaultDrainMs, idle);
-    chain.abort();
+    calls.abort();
     await within(flushMs, closed);
     grpc.destroy();
     web.destroy();

@@ -1,12 +1,11 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/auth/api-key-repository.ts';
-import { createAuthenticate, type HeaderReader } from '../../src/auth/authenticate.ts';
-import { createTokenMisses } from '../../src/auth/token-misses.ts';
-import { reasonOf } from '../../src/call/errors.ts';
+import { createAuthenticate } from '../../src/auth/authenticate.ts';
+import { createTokenLookups } from '../../src/auth/token-lookups.ts';
+import type { HeaderReader } from '../../src/call/admission.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { RetryInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
@@ -17,6 +16,14 @@ const headers =
   (values: Record<string, string>): HeaderReader =>
   (name) =>
     values[name];
+
+async function codeOf(call: Promise<unknown>): Promise<string> {
+  const error: unknown = await call.then(
+    () => 'OK',
+    (reason: unknown) => reason,
+  );
+  return error instanceof ConnectError ? (Code[error.code] ?? '') : String(error);
+}
 const bearing = (token: string) => headers({ 'coder-session-token': token });
 
 describeOnEngines('session tokens', (engine) => {
@@ -56,45 +63,57 @@ describeOnEngines('session tokens', (engine) => {
     expect(JSON.stringify(row)).not.toContain(secret);
   });
 
-  test('of tokens that are none so many are looked up, for each address and altogether, and good ones all the same', async () => {
-    const looked: string[] = [];
-    const counting = { ...keys, find: (id: string) => keys.find(looked.push(id) > 0 ? id : '') };
-    const misses = createTokenMisses({ perPeer: 5, altogether: 8 });
-    const check = createAuthenticate(counting, 0, { misses });
-    const other = await make('developer');
-    const reasonFor = async (one: string, peer: string): Promise<string | undefined> => {
-      try {
-        await check(bearing(one), peer);
-        return 'good';
-      } catch (error) {
-        if (!(error instanceof ConnectError)) throw error;
-        const retries = error.findDetails(RetryInfoSchema).length;
-        return reasonOf(error) + (retries > 0 ? ', may retry' : '');
-      }
+  test('made-up tokens are looked up a few at once, and keep nobody from a good one', async () => {
+    let running = 0;
+    let most = 0;
+    const counting = {
+      ...keys,
+      async find(id: string) {
+        running += 1;
+        most = Math.max(most, running);
+        try {
+          return await keys.find(id);
+        } finally {
+          running -= 1;
+        }
+      },
     };
-    const madeUp = (i: number): string => `${String(i).padStart(10, 'a')}-${'b'.repeat(22)}`;
-    expect(await reasonFor(token, '10.0.0.1:1000')).toBe('good');
-    for (let i = 0; i < 5; i++) expect(await reasonFor(madeUp(i), `10.0.0.1:${i}`)).toBe('UNAUTHENTICATED');
-    const before = looked.length;
-    for (let i = 5; i < 9; i++) expect(await reasonFor(madeUp(i), `10.0.0.1:${i}`)).toBe('RATE_LIMITED, may retry');
-    expect(await reasonFor(other, '10.0.0.1:9')).toBe('RATE_LIMITED, may retry'); // it was never seen to be good
-    expect(looked.length).toBe(before);
-    expect(await reasonFor(token, '10.0.0.1:10')).toBe('good');
-    expect(await reasonFor(other, '10.0.0.2:10')).toBe('good');
-    for (let i = 0; i < 3; i++) expect(await reasonFor(madeUp(i), '[::2]:1')).toBe('UNAUTHENTICATED');
-    expect(await reasonFor(madeUp(1), '10.0.0.3:1')).toBe('RATE_LIMITED, may retry');
+    const lookups = createTokenLookups({ running: 2, waiting: 1000, waitingPerAddress: 800 });
+    const check = createAuthenticate(counting, 0, { lookups });
+    const unseen = await make('developer');
+    const madeUp = Array.from({ length: 700 }, (_, i) => `${String(i).padStart(10, 'c')}-${'b'.repeat(22)}`);
+    const refusals = Promise.all(madeUp.map((one) => codeOf(check(bearing(one), '10.0.0.1'))));
+    // Behind the same proxy, and from elsewhere.
+    const good = await Promise.all([check(bearing(unseen), '10.0.0.1'), check(bearing(token), '10.0.0.2')]);
+    expect(good.map(({ username }) => username)).toEqual(['Developer', 'Developer']);
+    expect(new Set(await refusals)).toEqual(new Set(['Unauthenticated']));
+    expect(most).toBe(2);
+    await expect(check(bearing(await make('developer')), '10.0.0.1')).resolves.toMatchObject({ userId });
   });
 
-  test('tokens that come at once are no way around the limit, and good ones do not use it up', async () => {
-    const looked: string[] = [];
-    const counting = { ...keys, find: (id: string) => keys.find(looked.push(id) > 0 ? id : '') };
-    const check = createAuthenticate(counting, 0, { misses: createTokenMisses({ perPeer: 5, altogether: 100 }) });
-    for (let i = 0; i < 10; i++) await check(bearing(await make('developer')), '10.0.0.1:1');
-    const before = looked.length;
-    const madeUp = Array.from({ length: 20 }, (_, i) => `${String(i).padStart(10, 'c')}-${'b'.repeat(22)}`);
-    const outcomes = await Promise.allSettled(madeUp.map((one) => check(bearing(one), '10.0.0.1:1')));
-    expect(outcomes.every(({ status }) => status === 'rejected')).toBe(true);
-    expect(looked.length - before).toBe(5);
+  test('addresses take turns, and of one that sends too many at once the last ones are to try again', async () => {
+    const started: string[] = [];
+    const going: (() => void)[] = [];
+    const slow = {
+      ...keys,
+      async find(id: string) {
+        started.push(id.slice(0, 2));
+        await new Promise<void>((resolve) => going.push(resolve));
+        return undefined;
+      },
+    };
+    const check = createAuthenticate(slow, 0, { lookups: createTokenLookups({ running: 1, waiting: 8, waitingPerAddress: 5 }) });
+    const send = (name: string, i: number): Promise<string> =>
+      codeOf(check(bearing(`${`${name}${i}`.padEnd(10, 'x')}-${'b'.repeat(22)}`), name));
+    const ofA = Array.from({ length: 8 }, (_, i) => send('a', i));
+    const ofB = Array.from({ length: 4 }, (_, i) => send('b', i));
+    for (let i = 0; i < 12; i++) {
+      await new Promise(setImmediate);
+      going.shift()?.();
+    }
+    expect(await Promise.all(ofA)).toEqual([...Array<string>(6).fill('Unauthenticated'), 'Unavailable', 'Unavailable']);
+    expect(await Promise.all(ofB)).toEqual([...Array<string>(3).fill('Unauthenticated'), 'Unavailable']);
+    expect(started.map((id) => id[0]).join('')).toBe('aababab'.concat('aa'));
   });
 
   test('tells who calls, with all roles and memberships', async () => {

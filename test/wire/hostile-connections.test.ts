@@ -6,13 +6,13 @@ import { create } from '@bufbuild/protobuf';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createCallChain } from '../../src/call/call-chain.ts';
 import { createCallMetrics } from '../../src/call/call-metrics.ts';
+import { createCalls } from '../../src/call/calls.ts';
 import { maxConnections } from '../../src/call/limits.ts';
 import { unary } from '../../src/call/method.ts';
 import { type ListTasksResponse, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createGrpcListener } from '../../src/transport/grpc/grpc-listener.ts';
-import { sessionLimits } from '../../src/transport/http2-sessions.ts';
+import { sessionLimits } from '../../src/transport/http2-limits.ts';
 import { type Listener, listen } from '../../src/transport/listener.ts';
 import { hpack } from '../fuzz/cases.ts';
 import { makeGrpcClient } from '../support/clients.ts';
@@ -244,12 +244,12 @@ describe('a call that does not go on', () => {
   let address = '';
 
   beforeAll(async () => {
-    const chain = createCallChain({
+    const calls = createCalls({
       authenticate: authenticateForTests,
       log: pino({ level: 'silent' }),
       metrics: createCallMetrics(new Registry()),
     });
-    grpc = createGrpcListener([unary(TasksService.method.listTasks, () => Promise.resolve(large))], chain, undefined, limits);
+    grpc = createGrpcListener([unary(TasksService.method.listTasks, () => Promise.resolve(large))], calls, { limits });
     address = await listen(grpc.port, '127.0.0.1', 0, 'GRPC_PORT');
   });
   afterAll(async () => {

@@ -3,7 +3,7 @@ import { type ClientHttp2Session, connect, createServer, type Http2Server, type 
 import type net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { keepHttp2Sessions, type SessionLimits } from '../../src/transport/http2-sessions.ts';
+import { Http2Sessions, type SessionLimits } from '../../src/transport/http2-limits.ts';
 
 const never = 60_000;
 const limits: SessionLimits = { idle: never, age: never, ageGrace: never, stalled: never };
@@ -30,7 +30,8 @@ afterEach(async () => {
 });
 
 async function open(changes: Partial<SessionLimits>): Promise<ClientHttp2Session> {
-  keepHttp2Sessions(server, { ...limits, ...changes });
+  const kept = new Http2Sessions({ ...limits, ...changes });
+  server.on('session', (session) => kept.add(session));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const client = connect(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}`);

@@ -6,8 +6,8 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type CallChain, createCallChain } from '../../src/call/call-chain.ts';
 import { createCallMetrics } from '../../src/call/call-metrics.ts';
+import { type Calls, createCalls } from '../../src/call/calls.ts';
 import { taskNotFound } from '../../src/call/errors.ts';
 import { serverStreaming } from '../../src/call/method.ts';
 import { ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
@@ -43,19 +43,19 @@ const watchTasks = serverStreaming(TasksService.method.watchTasks, async functio
   }
 });
 
-let chain: CallChain;
+let shared: Calls;
 const listeners: Listener[] = [];
 const addresses = { grpc: '', web: '' };
 const lines: Record<string, unknown>[] = [];
 
 beforeAll(async () => {
-  chain = createCallChain({
+  shared = createCalls({
     authenticate: authenticateForTests,
     log: pino({ base: null }, { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }),
     metrics: createCallMetrics(new Registry()),
   });
-  const grpc = createGrpcListener([watchTasks], chain);
-  const web = createWebListener([watchTasks], chain);
+  const grpc = createGrpcListener([watchTasks], shared);
+  const web = createWebListener([watchTasks], shared);
   listeners.push(grpc, web);
   addresses.grpc = await listen(grpc.port, '127.0.0.1', 0, 'GRPC_PORT');
   addresses.web = await listen(web.port, '127.0.0.1', 0, 'WEB_PORT');
@@ -173,10 +173,10 @@ describe.each(protocols)('a stream over %s', (_name, open) => {
   test('ends when the server stops', async () => {
     const stream = reading(watch, 'wait');
     await until('first message', () => stream.count() === 1);
-    chain.abort();
+    shared.abort();
     expect(reasonOf(await stream.end)).toBe('SHUTTING_DOWN');
     await until('end of the handler', () => stream.state()?.left);
-    expect(chain.running).toBe(0);
+    expect(shared.running).toBe(0);
   });
 });
 

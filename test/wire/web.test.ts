@@ -10,12 +10,12 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createCallChain } from '../../src/call/call-chain.ts';
 import { createCallMetrics } from '../../src/call/call-metrics.ts';
+import { createCalls } from '../../src/call/calls.ts';
 import { ListTasksRequestSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { frameOf } from '../../src/tasks/wire-writer.ts';
+import { detectHttpVersion } from '../../src/transport/detect-http-version.ts';
 import { httpLimits } from '../../src/transport/http.ts';
-import { tellHttpVersion } from '../../src/transport/http-version.ts';
 import { listen } from '../../src/transport/listener.ts';
 import { createWebListener } from '../../src/transport/web-listener.ts';
 import { makeGrpcClient } from '../support/clients.ts';
@@ -203,7 +203,7 @@ describe('the version of HTTP is known', () => {
     const told = Promise.withResolvers<{ version: number | undefined; read: string }>();
     const port = net.createServer((socket) => {
       socket.once('close', () => told.resolve({ version: undefined, read: '' }));
-      tellHttpVersion(socket, timeoutMs, (version) => {
+      detectHttpVersion(socket, timeoutMs, (version) => {
         told.resolve({ version, read: String(socket.read()) });
         socket.destroy();
       });
@@ -602,8 +602,8 @@ test('many calls that are canceled at once do not end the connection', async () 
 test('a fault of ours outside of calls is logged, and its connection does not hang', async () => {
   const lines: LogLine[] = [];
   const log = pino({ base: null }, { write: (line) => void lines.push(JSON.parse(line) as LogLine) });
-  const chain = createCallChain({ authenticate: authenticateForTests, log, metrics: createCallMetrics(new Registry()) });
-  const broken = createWebListener([], chain, { log, coderJson: () => Promise.reject(new Error('a bug')) });
+  const calls = createCalls({ authenticate: authenticateForTests, log, metrics: createCallMetrics(new Registry()) });
+  const broken = createWebListener([], calls, { log, coderJson: () => Promise.reject(new Error('a bug')) });
   const address = await listen(broken.port, '127.0.0.1', 0, 'WEB_PORT');
   await expect(fetch(`http://${address}/anything`)).rejects.toThrow('fetch failed');
   expect(lines).toMatchObject([{ level: 50, err: { message: 'a bug' } }]);

@@ -2,13 +2,14 @@ import { pipeline } from 'node:stream/promises';
 import { create } from '@bufbuild/protobuf';
 import type { ConnectError } from '@connectrpc/connect';
 import type { FindUser } from '../../auth/user-lookup.ts';
-import type { CallChain, Handling, Incoming, Route } from '../../call/call-chain.ts';
+import type { Calls } from '../../call/calls.ts';
 import { canceled, echo, invalidArgument, taskNotFound } from '../../call/errors.ts';
-import { unary } from '../../call/method.ts';
+import type { CallInfo, ServerCall } from '../../call/server-call.ts';
 import { formatUuid } from '../../db/uuid.ts';
 import { GetTaskRequestSchema, TasksService } from '../../gen/tasks/v1/tasks_pb.ts';
 import { parseLooseUuid } from '../../tasks/query-keys.ts';
 import type { TasksHandlers } from '../../tasks/tasks-service.ts';
+import type { ClientAddress } from '../client-address.ts';
 import { type HttpRequest, type HttpResponse, pathOf, protect } from '../http.ts';
 import { pathIdField, toCoderError } from './coder-error.ts';
 import { toCoderTask } from './coder-task.ts';
@@ -36,16 +37,17 @@ const root = '/api/experimental/tasks';
  * - `GET /api/experimental/tasks/{user}`: the caller's own tasks, unless `q` names an owner;
  * - `GET /api/experimental/tasks/{user}/{id}`: one task.
  *
- * They are ListTasks and GetTask in another shape: the same handlers, and the same way through the call chain.
+ * They are ListTasks and GetTask in another shape: the same handlers, and the same way of a call.
  */
 export function createCoderJson(parts: {
   readonly handlers: TasksHandlers;
   readonly findUser: FindUser;
-  readonly chain: CallChain;
+  readonly calls: Calls;
+  readonly clientAddress: ClientAddress;
 }): CoderJson {
-  const { handlers, findUser, chain } = parts;
-  const listRoute = chain.route(unary(TasksService.method.listTasks, (request, call) => handlers.listTasks(request, call)));
-  const getRoute = chain.route(unary(TasksService.method.getTask, (request, call) => handlers.getTask(request, call)));
+  const { handlers, findUser, calls, clientAddress } = parts;
+  const beginList = calls.register({ kind: 'unary', desc: TasksService.method.listTasks });
+  const beginGet = calls.register({ kind: 'unary', desc: TasksService.method.getTask });
 
   return (request, response) => {
     const path = segmentsOf(pathOf(request));
@@ -55,47 +57,53 @@ export function createCoderJson(parts: {
     if (id === undefined) {
       const search = new URLSearchParams(request.url?.slice(pathOf(request).length));
       const defaultOwner = user === undefined ? 'everyone' : 'me';
-      return answerCall(request, response, listRoute, user, {
-        read: () => readListParameters(search),
-        handle: (parameters, call) => readList(handlers.listTasks, parameters, call, { defaultOwner }),
-      });
+      return answerCall(beginList(infoOf(request)), response, user, (call) =>
+        readList(handlers.listTasks, readListParameters(search), call, { defaultOwner }),
+      );
     }
-    return answerCall(request, response, getRoute, user, {
-      read() {
-        const bytes = parseLooseUuid(id);
-        if (bytes !== undefined) return formatUuid(bytes);
+    return answerCall(beginGet(infoOf(request)), response, user, async (call) => {
+      const bytes = parseLooseUuid(id);
+      if (bytes === undefined) {
         const description = `Invalid UUID ${JSON.stringify(echo(id))} for task ID.`;
         throw invalidArgument([{ field: pathIdField, description }]);
-      },
-      async handle(value, call) {
-        const { task } = await handlers.getTask(create(GetTaskRequestSchema, { identifier: { case: 'id', value } }), call);
-        if (task === undefined) throw taskNotFound();
-        return [json(toCoderTask(task))];
-      },
+      }
+      const identifier = { case: 'id', value: formatUuid(bytes) } as const;
+      const { task } = await handlers.getTask(create(GetTaskRequestSchema, { identifier }), call);
+      if (task === undefined) throw taskNotFound();
+      return [json(toCoderTask(task))];
     });
   };
 
-  /** Sends a call through the chain. The user of the path is checked once the caller is known, before anything else. */
-  async function answerCall<Parameters>(
-    request: HttpRequest,
+  /** Answers a call. The user of the path is checked once the caller is known, before anything else. */
+  async function answerCall(
+    call: ServerCall,
     response: HttpResponse,
-    route: Route,
     user: string | undefined,
-    method: Handling<Parameters, Buffer[]> & { read(): Parameters },
+    handle: (call: ServerCall) => Promise<Buffer[]>,
   ): Promise<CoderAnswer> {
-    const call = route.begin(incomingOf(request));
     response.once('close', () => call.abort(canceled));
     const requestId = { 'x-request-id': call.requestId };
     try {
-      const read = async (): Promise<Parameters> => {
+      await call.admit(() => response.destroy());
+      const body = await call.unary(async () => {
         if (user !== undefined) await checkPathUser(user, call, findUser);
-        return method.read();
-      };
-      return { status: 200, headers: requestId, body: await call.unary(method, read, (body) => body) };
+        return handle(call);
+      });
+      return { status: 200, headers: requestId, body };
     } catch (error) {
-      const { status, headers, body } = toCoderError(error as ConnectError); // the chain throws nothing else
+      const { status, headers, body } = toCoderError(error as ConnectError); // a call throws nothing else
       return { status, headers: { ...requestId, ...headers }, body: [json(body)] };
     }
+  }
+
+  function infoOf(request: HttpRequest): CallInfo {
+    const { remoteAddress, remotePort } = request.socket;
+    const connection = `${remoteAddress}:${remotePort}`;
+    const header = (name: string): string | undefined => {
+      const value = request.headers[name];
+      return typeof value === 'string' ? value : undefined;
+    };
+    return { protocol: 'coder-json', connection, header, ...clientAddress(connection, header) };
   }
 }
 
@@ -143,18 +151,6 @@ function decode(segment: string): string {
   } catch {
     return segment;
   }
-}
-
-function incomingOf(request: HttpRequest): Incoming {
-  const { remoteAddress, remotePort } = request.socket;
-  return {
-    protocol: 'coder-json',
-    peer: `${remoteAddress}:${remotePort}`,
-    header(name) {
-      const value = request.headers[name];
-      return typeof value === 'string' ? value : undefined;
-    },
-  };
 }
 
 function json(value: object): Buffer {

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { entityTag, isAmongTags } from '../entity-tag.ts';
 import { type HttpRequest, type HttpResponse, pathOf, sendJson } from '../http.ts';
 
 /** What the page is made of. */
@@ -61,7 +61,7 @@ export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { se
   const makeIndex = (text: string): { readonly body: Buffer; readonly etag: string } => {
     const settings = { imageOrigins, grpc: { port: grpcPort(), secure }, demo: demoTokens !== undefined };
     const body = Buffer.from(text.replace('%SETTINGS%', () => escapeAttribute(JSON.stringify(settings))));
-    return { body, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` };
+    return { body, etag: entityTag(body) };
   };
 
   const sendIndex = (request: HttpRequest, response: HttpResponse): void => {
@@ -74,7 +74,7 @@ export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { se
     response.setHeader('cross-origin-opener-policy', 'same-origin');
     response.setHeader('cache-control', 'no-cache'); // kept, and asked about each time
     response.setHeader('etag', index.etag);
-    if (isNamed(index.etag, request.headers['if-none-match'])) {
+    if (isAmongTags(index.etag, request.headers['if-none-match'])) {
       response.statusCode = 304;
       response.end();
     } else send(request, response, 'text/html; charset=utf-8', index.body);
@@ -164,11 +164,6 @@ function isOnThisMachine({ headers, socket }: HttpRequest, scheme: string): bool
   return (
     (origin === undefined || origin === `${scheme}://${host}`) && (headers['sec-fetch-site'] ?? 'same-origin') === 'same-origin'
   );
-}
-
-/** Whether an `if-none-match` names the ETag. A proxy that compresses makes it a weak one. */
-function isNamed(etag: string, header: string | undefined): boolean {
-  return (header ?? '').split(',').some((name) => name.trim().replace(/^W\//, '') === etag);
 }
 
 function accepts(request: HttpRequest, encoding: string): boolean {

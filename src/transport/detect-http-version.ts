@@ -9,7 +9,7 @@ const preface = Buffer.from('PRI * HTTP/2.0');
  *
  * @param timeoutMs from the connection to its first decisive byte.
  */
-export function tellHttpVersion(socket: Socket, timeoutMs: number, tell: (version: 1 | 2) => void): void {
+export function detectHttpVersion(socket: Socket, timeoutMs: number, detected: (version: 1 | 2) => void): void {
   let head: Buffer = Buffer.alloc(0);
   const done = (): void => {
     clearTimeout(timer);
@@ -30,7 +30,7 @@ export function tellHttpVersion(socket: Socket, timeoutMs: number, tell: (versio
     if (http2 && length < preface.length) return;
     done();
     socket.unshift(head);
-    tell(http2 ? 2 : 1);
+    detected(http2 ? 2 : 1);
   };
   const timer = setTimeout(close, timeoutMs);
   socket.on('readable', look);

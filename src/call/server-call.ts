@@ -1,0 +1,353 @@
+import { randomBytes } from 'node:crypto';
+import type { Message } from '@bufbuild/protobuf';
+import type { ConnectError } from '@connectrpc/connect';
+import type { Logger } from '../platform/log.ts';
+import type { CallSpan, TraceCall } from '../platform/tracing.ts';
+import { callerIdOf, codeName, isFault, writeAccessLog } from './access-log.ts';
+import type { Admission, AdmissionRequest, Admitted, HeaderReader } from './admission.ts';
+import type { Call } from './call.ts';
+import type { MethodMetrics } from './call-metrics.ts';
+import type { Caller } from './caller.ts';
+import { canceled, reasonOf, shuttingDown, toConnectError } from './errors.ts';
+import type { Method } from './method.ts';
+
+/** What a transport knows of a call before its request: where it comes from, and its headers. */
+export interface CallInfo {
+  /** `grpc`, `grpc-web`, `connect` or `coder-json`. */
+  readonly protocol: string;
+  /** The client for the log: its address and port, or its address alone where a trusted proxy has told it. */
+  readonly peer: string;
+  /** The client's address. */
+  readonly address: string;
+  /** What tells this connection from others: the address and port of its other end. */
+  readonly connection: string;
+  readonly header: HeaderReader;
+}
+
+/** A method as calls of it are logged and counted. */
+export interface MethodInfo {
+  readonly kind: Method['kind'];
+  /** `package.Service/Method`. */
+  readonly name: string;
+  /** Whether it may be called without a token. */
+  readonly open: boolean;
+  readonly metrics: MethodMetrics;
+}
+
+/** What calls of one process share. */
+export interface SharedByCalls {
+  readonly admission: Admission;
+  /** Finds out anew who calls. */
+  readonly reauthenticate: (header: HeaderReader, address: string) => Promise<Caller>;
+  readonly log: Logger;
+  /** Starts a span for each call of a service that is not open, if traces are on. */
+  readonly trace?: TraceCall | undefined;
+  readonly draining: boolean;
+  /** Told when a call has ended. */
+  ended(call: ServerCall): void;
+}
+
+/** Who calls where nobody had to say so: a caller that may read nothing. */
+const anyone: Caller = {
+  userId: Buffer.alloc(0),
+  username: '',
+  roles: [],
+  customRoles: [],
+  memberships: [],
+  groupIds: [],
+  mayRead: false,
+};
+
+/** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
+const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** How long a stream may take for its last message when the server stops, in milliseconds: its client may have stopped reading. */
+const lastMessageMs = 1000;
+
+/** Request ids count the calls of a process, behind what tells it from all others. A UUID for each would take ten times as long. */
+const processId = randomBytes(9).toString('base64url');
+let requests = 0;
+
+function newRequestId(): string {
+  requests += 1;
+  return `${processId}-${requests.toString(36)}`;
+}
+
+/**
+ * A call from its headers to its end, the same over every transport. A transport begins it, asks {@link admit} before it reads the
+ * request, then answers it by {@link unary} or {@link stream}; each of the three ends the call when it throws, with one line in the
+ * access log and one count in the metrics.
+ *
+ * A call that is aborted is answered at once with the reason, whether or not its handler listens to the signal.
+ */
+export class ServerCall implements Call, AdmissionRequest {
+  readonly requestId: string;
+  caller: Caller = anyone;
+  rows?: number;
+  readonly #shared: SharedByCalls;
+  readonly #method: MethodInfo;
+  readonly #info: CallInfo;
+  readonly #startedAt = performance.now();
+  readonly #span: CallSpan | undefined;
+  #admitted: Admitted | undefined;
+  #controller: AbortController | undefined;
+  #draining: AbortController | undefined;
+  #log: Logger | undefined;
+  #abortedBy: ConnectError | undefined;
+  /** Ends the wait of the moment. */
+  #interrupt: ((reason: ConnectError) => void) | undefined;
+  #onAborted: ((failure: ConnectError) => void) | undefined;
+  #ended = false;
+
+  constructor(shared: SharedByCalls, method: MethodInfo, info: CallInfo) {
+    this.#shared = shared;
+    this.#method = method;
+    this.#info = info;
+    const given = info.header('x-request-id');
+    this.requestId = given !== undefined && saneRequestId.test(given) ? given : newRequestId();
+    if (!method.open) this.#span = shared.trace?.(method.name, info.protocol, info.header);
+    method.metrics.started();
+    if (shared.draining && !(method.open && method.kind === 'unary')) this.abort(shuttingDown);
+  }
+
+  get method(): string {
+    return this.#method.name;
+  }
+
+  get kind(): Method['kind'] {
+    return this.#method.kind;
+  }
+
+  get open(): boolean {
+    return this.#method.open;
+  }
+
+  get protocol(): string {
+    return this.#info.protocol;
+  }
+
+  get connection(): string {
+    return this.#info.connection;
+  }
+
+  get address(): string {
+    return this.#info.address;
+  }
+
+  get header(): HeaderReader {
+    return this.#info.header;
+  }
+
+  // The next three are made when first used: most calls need none.
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#abortedBy !== undefined) this.#controller.abort(this.#abortedBy);
+    }
+    return this.#controller.signal;
+  }
+
+  get draining(): AbortSignal {
+    this.#draining ??= new AbortController();
+    return this.#draining.signal;
+  }
+
+  get log(): Logger {
+    this.#log ??= this.#shared.log.child({ requestId: this.requestId });
+    return this.#log;
+  }
+
+  async reauthenticate(): Promise<Caller> {
+    this.caller = await this.#shared.reauthenticate(this.header, this.address);
+    return this.caller;
+  }
+
+  /**
+   * Decides on the headers whether the request is read.
+   *
+   * @param onAborted told what the client shall see when the call ends while its request is still on the way.
+   * @throws {ConnectError} what the client shall see; the call has ended.
+   */
+  async admit(onAborted: (failure: ConnectError) => void): Promise<void> {
+    this.#onAborted = onAborted;
+    try {
+      this.#throwIfAborted();
+      const admission = this.#inSpan(() => this.#shared.admission.admit(this));
+      // An aborted call does not wait for its admission, which still has to be given back.
+      admission.then(
+        (admitted) => {
+          if (this.#ended) admitted.release();
+          else this.#admitted = admitted;
+        },
+        () => {},
+      );
+      const { caller } = await this.#untilAborted(admission);
+      if (caller !== undefined) this.caller = caller;
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /**
+   * Answers a unary call, whose request has been read.
+   *
+   * @param answer makes the response in the form that the transport sends.
+   * @throws {ConnectError} what the client shall see; the call has ended.
+   */
+  async unary<T>(answer: () => Promise<T>): Promise<T> {
+    try {
+      this.#receive();
+      const response = await this.#untilAborted(this.#inSpan(answer));
+      this.#method.metrics.sent();
+      this.#end();
+      return response;
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /**
+   * Answers a call with one request, which has been read, and any number of responses. When the consumer stops early, the call counts
+   * as canceled.
+   *
+   * @throws {ConnectError} what the client shall see; the call has ended.
+   */
+  stream(answer: () => AsyncIterable<Message>): AsyncGenerator<Message, void> {
+    return this.#stream(() => {
+      this.#receive();
+      return answer();
+    });
+  }
+
+  /** The same for any number of requests, which come while the call runs. */
+  bidiStream(
+    requests: AsyncIterable<Message>,
+    answer: (requests: AsyncIterable<Message>) => AsyncIterable<Message>,
+  ): AsyncGenerator<Message, void> {
+    return this.#stream(() => {
+      this.#throwIfAborted();
+      return answer(this.#counted(requests));
+    });
+  }
+
+  async *#stream(open: () => AsyncIterable<Message>): AsyncGenerator<Message, void> {
+    let responses: AsyncIterator<Message> | undefined;
+    const leave = (): void => {
+      if (!this.#ended) this.fail(canceled());
+      this.#controller?.abort(canceled()); // ends the waits of a handler that is left in the middle
+      void responses?.return?.()?.catch(() => {}); // it may wait for something, and the client does not
+    };
+    try {
+      const from = open()[Symbol.asyncIterator]();
+      responses = from;
+      for (;;) {
+        const next = await this.#untilAborted(this.#inSpan(() => from.next()));
+        if (next.done === true) break;
+        this.#method.metrics.sent();
+        this.#interrupt = leave; // a client that is gone may never take the response
+        yield next.value;
+      }
+      this.#end();
+    } catch (error) {
+      throw this.fail(error);
+    } finally {
+      leave();
+    }
+  }
+
+  /** Ends the call because the server stops; a stream that asked for it may send a last message first. */
+  drain(): void {
+    if (this.#draining === undefined) return this.abort(shuttingDown);
+    this.#draining.abort();
+    setTimeout(() => this.abort(shuttingDown), lastMessageMs).unref();
+  }
+
+  /**
+   * Ends the call early. Nothing happens when it has ended already: transports say at the end of every call that the client is
+   * gone, which is why they pass a function, an error with its stack being costly.
+   */
+  abort(why: () => ConnectError): void {
+    if (this.#ended || this.#abortedBy !== undefined) return;
+    const reason = why();
+    this.#abortedBy = reason;
+    this.#controller?.abort(reason);
+    if (this.#interrupt !== undefined) this.#interrupt(reason);
+    else if (this.#admitted !== undefined) this.#onAborted?.(this.fail(reason)); // it waits for its request, and nobody for it
+  }
+
+  /**
+   * Ends a call with an error.
+   *
+   * @returns what the client shall see: why the call was aborted, if it was; the log has it already, with its cause.
+   */
+  fail(error: unknown): ConnectError {
+    const failure = this.#abortedBy ?? toConnectError(error, this);
+    this.#end(failure);
+    return failure;
+  }
+
+  /** Does work of the call where its span, if it has one, is the parent of others. */
+  #inSpan<T>(work: () => T): T {
+    return this.#span === undefined ? work() : this.#span.run(work);
+  }
+
+  #receive(): void {
+    this.#throwIfAborted();
+    this.#admitted?.requestReceived();
+    this.#method.metrics.received();
+  }
+
+  async *#counted(requests: AsyncIterable<Message>): AsyncGenerator<Message> {
+    for await (const request of requests) {
+      this.#method.metrics.received();
+      yield request;
+    }
+  }
+
+  #throwIfAborted(): void {
+    if (this.#abortedBy !== undefined) throw this.#abortedBy;
+  }
+
+  async #untilAborted<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#interrupt = reject;
+        work.then(resolve, reject);
+        if (this.#abortedBy !== undefined) reject(this.#abortedBy);
+      });
+    } finally {
+      this.#interrupt = undefined;
+    }
+  }
+
+  #end(failure?: ConnectError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#admitted?.release();
+    const milliseconds = performance.now() - this.#startedAt;
+    this.#method.metrics.handled(failure?.code ?? 0, milliseconds / 1000);
+    const caller = this.caller === anyone ? undefined : this.caller;
+    const { requestId, rows } = this;
+    writeAccessLog(this.#shared.log, {
+      method: this.#method.name,
+      open: this.#method.open,
+      protocol: this.#info.protocol,
+      milliseconds,
+      rows,
+      caller,
+      requestId,
+      traceId: this.#span?.traceId,
+      peer: this.#info.peer,
+      failure,
+    });
+    this.#span?.end({
+      code: codeName(failure),
+      isFault: isFault(failure),
+      reason: failure === undefined ? undefined : reasonOf(failure),
+      requestId,
+      caller: caller && callerIdOf(caller),
+      rows,
+    });
+    this.#shared.ended(this);
+  }
+}

@@ -1,0 +1,152 @@
+import { create, type DescMessage, type DescMethod, type Message } from '@bufbuild/protobuf';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
+import {
+  Code,
+  ConnectError,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+} from '@connectrpc/connect';
+import type { UniversalHandler, UniversalServerResponse } from '@connectrpc/connect/protocol';
+import { compressionGzip, universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
+import type { Calls } from '../../call/calls.ts';
+import { canceled, deadlineExceeded } from '../../call/errors.ts';
+import { maxRequestBytes } from '../../call/limits.ts';
+import type { Method, UnaryMethod } from '../../call/method.ts';
+import type { ServerCall } from '../../call/server-call.ts';
+import type { ClientAddress } from '../client-address.ts';
+import { sendWithEntityTag } from '../entity-tag.ts';
+import { type HttpRequest, type HttpResponse, pathOf, protect } from '../http.ts';
+
+/** Answers the request of a method over Connect, gRPC-Web or gRPC, or gives undefined when its path is of no method. */
+export type ConnectHandler = (request: HttpRequest, response: HttpResponse) => Promise<void> | undefined;
+
+/** What the library carries from a request to the gate and the handler of its method. */
+interface Carried {
+  readonly request: HttpRequest;
+  /** The call, since it was admitted. */
+  call?: ServerCall;
+}
+
+const carriedKey = createContextKey<Carried | undefined>(undefined, { description: 'the call' });
+
+/**
+ * Makes the handler of some methods, by Connect's router. Its gate begins each call and admits it on its headers, before the library
+ * reads the body; then the handler of its method answers it. What the library refuses by itself, such as a body that cannot be read,
+ * it answers in its own words.
+ */
+export function createConnectHandler(methods: readonly Method[], calls: Calls, clientAddress: ClientAddress): ConnectHandler {
+  const begin = new Map(methods.map((method) => [method.desc as DescMethod, calls.register(method)]));
+
+  const gate = async (context: HandlerContext): Promise<void> => {
+    const carried = carriedOf(context);
+    const { remoteAddress, remotePort } = carried.request.socket;
+    const connection = `${remoteAddress}:${remotePort}`;
+    const header = (name: string): string | undefined => context.requestHeader.get(name) ?? undefined;
+    const call = begin.get(context.method)?.({
+      protocol: context.protocolName,
+      connection,
+      header,
+      ...clientAddress(connection, header),
+    });
+    if (call === undefined) throw new Error(`${context.method.name} is not registered`);
+    carried.call = call;
+    context.responseHeader.set('x-request-id', call.requestId);
+    // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
+    const abort = (): void => call.abort(() => reasonOf(context.signal.reason));
+    if (context.signal.aborted) abort();
+    else context.signal.addEventListener('abort', abort);
+    await call.admit(() => carried.request.destroy());
+  };
+
+  const router = createConnectRouter({
+    requestGate: gate,
+    readMaxBytes: maxRequestBytes,
+    // Brotli at its default level would take 20 ms of a processor for a page of tasks.
+    acceptCompression: [compressionGzip],
+  });
+  for (const method of methods) {
+    switch (method.kind) {
+      case 'unary':
+        router.rpc(method.desc, (request, context) => answerUnary(method, request, context));
+        break;
+      case 'server_streaming':
+        router.rpc(method.desc, (request, context) => {
+          const call = admittedCall(context);
+          return call.stream(() => method.handle(request, call));
+        });
+        break;
+      case 'bidi_streaming':
+        router.rpc(method.desc, (requests, context) => {
+          const call = admittedCall(context);
+          return call.bidiStream(requests, (counted) => method.handle(counted, call));
+        });
+        break;
+    }
+  }
+  const handlers = new Map<string, UniversalHandler>(router.handlers.map((handler) => [handler.requestPath, handler]));
+
+  return (request, response) => {
+    const handler = handlers.get(pathOf(request));
+    if (handler === undefined) return undefined;
+    return (async () => {
+      const contextValues = createContextValues().set(carriedKey, { request });
+      const answer = forGrpcClients(await handler(universalRequestFromNodeRequest(request, response, undefined, contextValues)));
+      protect(response);
+      if (request.method === 'GET' && answer.status === 200) await sendWithEntityTag(answer, request, response);
+      else await universalResponseToNodeResponse(answer, response);
+    })();
+  };
+}
+
+function carriedOf(context: HandlerContext): Carried {
+  const carried = context.values.get(carriedKey);
+  if (carried === undefined) throw new Error('a call has not come from its HTTP request');
+  return carried;
+}
+
+function admittedCall(context: HandlerContext): ServerCall {
+  const { call } = carriedOf(context);
+  if (call === undefined) throw new Error('a call has come past its admission');
+  return call;
+}
+
+function answerUnary(method: UnaryMethod, request: Message, context: HandlerContext): Promise<Message> {
+  const call = admittedCall(context);
+  const isJson = context.responseHeader.get('content-type')?.endsWith('json') === true;
+  const { toBinary } = method;
+  return call.unary(async () => {
+    const result = await method.handle(request, call);
+    return toBinary === undefined || isJson
+      ? method.toMessage(result, call)
+      : carrying(toBinary(result, call), method.desc.output);
+  });
+}
+
+/**
+ * An empty message that the library writes as these bytes, which are a message already: all of them stand in one field that the
+ * message does not know, and the library copies such a field as it is.
+ */
+function carrying(bytes: Uint8Array<ArrayBuffer>, schema: DescMessage): Message {
+  const message = create(schema);
+  if (bytes.length === 0) return message;
+  const reader = new BinaryReader(bytes);
+  const [no, wireType] = reader.tag();
+  message.$unknown = [{ no, wireType, data: bytes.subarray(reader.pos) }];
+  return message;
+}
+
+/** Why the library has ended a call before its handler did: for the log, and for what the call still waits for. */
+function reasonOf(reason: unknown): ConnectError {
+  if (!(reason instanceof ConnectError)) return canceled();
+  if (reason.code === Code.DeadlineExceeded) return deadlineExceeded();
+  return reason.code === Code.Aborted ? canceled() : reason;
+}
+
+/** Clients of grpc-js decode of an error's message what `encodeURI` encodes, where the library encodes more. */
+function forGrpcClients(response: UniversalServerResponse): UniversalServerResponse {
+  const message = response.trailer?.get('grpc-message') ?? '';
+  if (message !== '') response.trailer?.set('grpc-message', encodeURI(decodeURIComponent(message)));
+  return response;
+}

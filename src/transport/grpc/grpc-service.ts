@@ -1,0 +1,204 @@
+import { once } from 'node:events';
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
+import type { ConnectError } from '@connectrpc/connect';
+import * as grpc from '@grpc/grpc-js';
+import type { Calls } from '../../call/calls.ts';
+import { canceled, deadlineExceeded, unreadableRequest } from '../../call/errors.ts';
+import { maxRequestBytes } from '../../call/limits.ts';
+import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from '../../call/method.ts';
+import type { ServerCall } from '../../call/server-call.ts';
+import type { ClientAddress } from '../client-address.ts';
+import type { SessionLimits } from '../http2-limits.ts';
+import { grpcStatus, requestIdMetadata } from './grpc-status.ts';
+
+// How gRPC calls go through grpc-js, by its public API: an interceptor begins each call and admits it on its metadata, before the
+// library reads the request; then the handler of its method answers it.
+
+/** Makes the gRPC server of some methods. It listens on no port: connections are handed to its connection injector. */
+export function createGrpcServer(
+  methods: readonly Method[],
+  calls: Calls,
+  limits: SessionLimits,
+  clientAddress: ClientAddress,
+): grpc.Server {
+  // The library prints metadata it cannot parse, which may be a mistyped token.
+  if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
+  const begin = new Map(methods.map((method) => [grpcPath(method), calls.register(method)]));
+
+  const admit: grpc.ServerInterceptor = ({ path }, next) =>
+    new grpc.ServerInterceptingCall(next, {
+      start(proceed) {
+        let call: ServerCall | undefined;
+        proceed({
+          onReceiveMetadata(metadata, deliver) {
+            const begun = begin.get(path)?.({ protocol: 'grpc', ...readHeaders(metadata, next, clientAddress) });
+            if (begun === undefined) throw new Error(`${path} is not registered`);
+            call = begun;
+            callOf.set(metadata, begun);
+            const refuse = (failure: ConnectError): void => next.sendStatus(grpcStatus(failure, begun.requestId));
+            begun.admit(refuse).then(
+              () => deliver(metadata),
+              (error: unknown) => refuse(error as ConnectError), // admission throws nothing else
+            );
+          },
+          onCancel() {
+            const deadline = next.getDeadline();
+            call?.abort(Date.now() >= Number(deadline) ? deadlineExceeded : canceled);
+          },
+        });
+      },
+    });
+
+  const server = new grpc.Server({
+    interceptors: [admit],
+    'grpc.max_receive_message_length': maxRequestBytes,
+    // Pages end before 3 MiB by themselves; a larger single task shall reach clients that allow it.
+    'grpc.max_send_message_length': -1,
+    // Watching streams stay open, and a mesh may carry those of many clients on one connection. Beyond, calls wait at the client.
+    'grpc.max_concurrent_streams': 1000,
+    'grpc.max_connection_idle_ms': limits.idle,
+    'grpc.max_connection_age_ms': limits.age,
+    'grpc.max_connection_age_grace_ms': limits.ageGrace,
+    // Its statistics would cost each call and nothing here serves them.
+    'grpc.enable_channelz': 0,
+  });
+  for (const method of methods) {
+    switch (method.kind) {
+      case 'unary':
+        server.register(grpcPath(method), unaryHandler(method), asIs, asIs, 'unary');
+        break;
+      case 'server_streaming':
+        server.register(grpcPath(method), serverStreamHandler(method), asIs, asIs, 'serverStream');
+        break;
+      case 'bidi_streaming':
+        server.register(grpcPath(method), bidiStreamHandler(method), asIs, asIs, 'bidi');
+        break;
+    }
+  }
+  return server;
+}
+
+/**
+ * Makes what grpc-js would let pass into what it refuses by itself, with HTTP status 415: methods other than POST, and content types
+ * that are not gRPC's.
+ *
+ * A stream that its client has reset in the packet that opened it is shown to grpc-js as a call of a registered method, for which it
+ * looks whether the stream is still there: for what it refuses it does not, and its answer would be an error that ends the process.
+ */
+export function refuseOtherRequests(
+  methods: readonly Method[],
+): (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void {
+  const [someMethod] = methods;
+  const registeredPath = someMethod === undefined ? '/' : grpcPath(someMethod);
+  return (stream, headers) => {
+    if (headers[':method'] !== 'POST' || !isGrpc.test(headers['content-type'] ?? '')) headers['content-type'] = 'refused';
+    process.nextTick(() => {
+      if (!stream.closed && !stream.destroyed) return;
+      headers[':path'] = registeredPath;
+      headers['content-type'] = 'application/grpc';
+    });
+  };
+}
+
+/** gRPC with Protobuf messages, with or without parameters. */
+const isGrpc = /^application\/grpc(?:\+proto)?\s*(?:;|$)/i;
+
+/** The calls that have been admitted, by their metadata: the one thing that an interceptor and a handler both see. */
+const callOf = new WeakMap<grpc.Metadata, ServerCall>();
+
+function admittedCall({ metadata }: { readonly metadata: grpc.Metadata }): ServerCall {
+  const call = callOf.get(metadata);
+  if (call === undefined) throw new Error('a call has come past its admission');
+  return call;
+}
+
+function grpcPath({ desc }: Method): string {
+  return `/${desc.parent.typeName}/${desc.name}`;
+}
+
+function readHeaders(metadata: grpc.Metadata, call: grpc.ServerInterceptingCallInterface, clientAddress: ClientAddress) {
+  const connection = call.getPeer();
+  // Cookies are for browsers, which do not speak gRPC.
+  const header = (name: string): string | undefined => (name === 'cookie' ? undefined : metadata.get(name)[0]?.toString());
+  return { connection, header, ...clientAddress(connection, header) };
+}
+
+/** Messages are read and written by the handlers, where their errors are ours. */
+function asIs(bytes: Buffer): Buffer {
+  return bytes;
+}
+
+function unaryHandler(method: UnaryMethod): grpc.handleUnaryCall<Buffer, Buffer> {
+  const { desc, toBinary: encode = (result, call) => toBinary(desc.output, method.toMessage(result, call)) } = method;
+  return (incoming, callback) => {
+    const call = admittedCall(incoming);
+    const answer = async (): Promise<Buffer> =>
+      toBuffer(encode(await method.handle(decode(method, incoming.request), call), call));
+    call.unary(answer).then(
+      (bytes) => {
+        incoming.sendMetadata(requestIdMetadata(call.requestId));
+        callback(null, bytes);
+      },
+      (error: unknown) => callback(grpcStatus(error as ConnectError, call.requestId)), // a call throws nothing else
+    );
+  };
+}
+
+function serverStreamHandler(method: ServerStreamingMethod): grpc.handleServerStreamingCall<Buffer, Buffer> {
+  return (incoming) => {
+    const call = admittedCall(incoming);
+    void sendStream(
+      method,
+      call,
+      incoming,
+      call.stream(() => method.handle(decode(method, incoming.request), call)),
+    );
+  };
+}
+
+function bidiStreamHandler(method: BidiStreamingMethod): grpc.handleBidiStreamingCall<Buffer, Buffer> {
+  return (incoming) => {
+    const call = admittedCall(incoming);
+    const responses = call.bidiStream(decodeAll(method, incoming), (requests) => method.handle(requests, call));
+    void sendStream(method, call, incoming, responses);
+  };
+}
+
+/** Sends the responses of a stream as fast as its client takes them, and its status. */
+async function sendStream(
+  { desc }: Method,
+  call: ServerCall,
+  outgoing: grpc.ServerWritableStream<Buffer, Buffer> | grpc.ServerDuplexStream<Buffer, Buffer>,
+  responses: AsyncIterable<Message>,
+): Promise<void> {
+  try {
+    outgoing.sendMetadata(requestIdMetadata(call.requestId));
+    for await (const response of responses) {
+      if (outgoing.write(toBuffer(toBinary(desc.output, response)))) continue;
+      await once(outgoing, 'drain', { signal: call.signal });
+    }
+    outgoing.end();
+  } catch (error) {
+    // Waiting for the client ends with an error of its own when the call is aborted; what the client shall see is the call's.
+    outgoing.emit('error', grpcStatus(call.fail(error), call.requestId));
+  }
+}
+
+/** Reads a request. @throws {ConnectError} INVALID_ARGUMENT when the bytes are no such message. */
+function decode({ desc }: Method, bytes: Buffer): Message {
+  try {
+    return fromBinary(desc.input, bytes);
+  } catch (error) {
+    throw unreadableRequest(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function* decodeAll(method: Method, call: grpc.ServerDuplexStream<Buffer, Buffer>): AsyncGenerator<Message> {
+  // Leaving the requests in the middle must not destroy the call, over which the answers go.
+  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
+}
+
+function toBuffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

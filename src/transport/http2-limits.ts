@@ -1,0 +1,129 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  constants,
+  type Http2Session,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo, Server } from 'node:net';
+import { dropLongTimeout } from './timeouts.ts';
+
+/** How long connections may last, in milliseconds. */
+export interface SessionLimits {
+  /** A connection without a call for so long is closed; clients open another when they need it. */
+  readonly idle: number;
+  /** A connection is asked to leave after so long, so that clients behind a balancer find new servers. */
+  readonly age: number;
+  /** Calls that run longer than that are cut so much later. */
+  readonly ageGrace: number;
+  /** A call is cut when for so long its request did not get whole, or its answer was not taken. */
+  readonly stalled: number;
+}
+
+/** The same on the gRPC port and on the web port. */
+export const sessionLimits: SessionLimits = { idle: 15 * 60_000, age: 30 * 60_000, ageGrace: 60_000, stalled: 60_000 };
+
+/** On which Node tells of each HTTP/2 stream that a client opens, before any library has seen it. */
+const streamCreated = 'http2.server.stream.created';
+
+/**
+ * Prepares every HTTP/2 stream of a port before a library sees it, by Node's public diagnostics channel: the same rules for
+ * grpc-js, which shows its streams to nobody, and for the web port.
+ *
+ * - A stream whose client stalls is cut.
+ * - A stream whose answer is whole before its request is closed with RST_STREAM(NO_ERROR) (RFC 9113, 8.1): a client that still sends
+ *   would wait, and what it sends would be kept.
+ * - A timeout that is too long for a timer is taken away, since libraries take it for a passed one.
+ *
+ * @param prepare what else is to be done with a stream and its headers.
+ */
+export function prepareHttp2Streams(
+  port: Server,
+  stalledMs: number,
+  prepare: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void = () => {},
+): void {
+  const onPort = new WeakMap<Http2Session, boolean>();
+  const isOnPort = (session: Http2Session): boolean => {
+    let known = onPort.get(session);
+    if (known === undefined) {
+      known = session.socket.localPort === (port.address() as AddressInfo | null)?.port;
+      onPort.set(session, known);
+    }
+    return known;
+  };
+  const onStream = (message: unknown): void => {
+    const { stream, headers } = message as { stream: ServerHttp2Stream; headers: IncomingHttpHeaders };
+    if (stream.session === undefined || !isOnPort(stream.session)) return;
+    stream.on('error', () => {}); // a client that hangs up; its call learns it from the closed stream
+    dropLongTimeout(headers);
+    cutWhenStalled(stream, stalledMs);
+    closeWhenAnswered(stream);
+    prepare(stream, headers);
+  };
+  port.on('listening', () => subscribe(streamCreated, onStream));
+  port.on('close', () => unsubscribe(streamCreated, onStream));
+}
+
+/** Cuts a call whose client does not go on. A stream that has nothing to say at the moment is not touched. */
+function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
+  stream.setTimeout(milliseconds, () => {
+    if (stream.writableLength > 0 || !stream.headersSent) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    else stream.setTimeout(milliseconds);
+  });
+}
+
+function closeWhenAnswered(stream: ServerHttp2Stream): void {
+  stream.once('finish', () => {
+    if (stream.readableEnded) return;
+    // Trailers are sent in the turn in which the stream finishes.
+    setImmediate(() => {
+      if (!stream.destroyed && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
+    });
+  });
+}
+
+/** Ends idle and old HTTP/2 connections, which Node leaves to the program. */
+export class Http2Sessions {
+  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #limits: SessionLimits;
+
+  constructor(limits: SessionLimits = sessionLimits) {
+    this.#limits = limits;
+  }
+
+  add(session: ServerHttp2Session): void {
+    const { idle: idleMs, age, ageGrace } = this.#limits;
+    let calls = 0;
+    const idle = setTimeout(() => {
+      if (calls === 0) session.close();
+    }, idleMs).unref();
+    session.on('stream', (stream) => {
+      calls += 1;
+      stream.once('close', () => {
+        calls -= 1;
+        if (calls === 0) idle.refresh();
+      });
+    });
+
+    let cut: NodeJS.Timeout | undefined;
+    const leave = (): void => {
+      session.close(); // running calls may finish
+      cut = setTimeout(() => session.destroy(), ageGrace).unref();
+    };
+    // Clients that came together shall not come back together.
+    const aging = setTimeout(leave, age * (0.9 + 0.2 * Math.random())).unref();
+
+    session.on('error', () => {}); // a client that breaks the protocol; the session is closed
+    this.#sessions.add(session);
+    session.once('close', () => {
+      this.#sessions.delete(session);
+      for (const timer of [idle, aging, cut]) clearTimeout(timer);
+    });
+  }
+
+  /** Asks all clients to leave; running calls may finish. */
+  close(): void {
+    for (const session of this.#sessions) session.close();
+  }
+}

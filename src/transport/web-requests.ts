@@ -1,0 +1,115 @@
+import type { Logger } from '../platform/log.ts';
+import type { Certificates } from './certificates.ts';
+import { type CoderJson, sendAnswer } from './coder/coder-json.ts';
+import type { ConnectHandler } from './connect/connect-handler.ts';
+import { createCors } from './cors.ts';
+import { dropForeignCookies } from './foreign-cookies.ts';
+import { type HttpRequest, type HttpResponse, maxHeaders, pathOf, protect, sendJson } from './http.ts';
+import type { Page } from './page/page.ts';
+import { dropLongTimeout } from './timeouts.ts';
+
+/** Browsers that have seen the service over TLS do not call it without for a year, the usual time. */
+const hsts = 'max-age=31536000';
+
+/** Most bytes of a request that are read and dropped after its answer, so that the next request on the connection can follow. */
+const maxDroppedBytes = 1024 * 1024;
+
+/** What answers requests on the web port. */
+export interface WebRequestParts {
+  /** Answers the paths of the methods. */
+  readonly methods: ConnectHandler;
+  /** Answers the paths of the Coder-shaped JSON. */
+  readonly coderJson?: CoderJson;
+  /** Answers the paths of the page. */
+  readonly page?: Page | undefined;
+  /** Whose pages may call it from a browser. */
+  readonly origins?: readonly string[];
+  readonly log?: Logger;
+  readonly certificates?: Certificates | undefined;
+  /** Whether connections of HTTP/1.1 are asked to leave. */
+  isDraining(): boolean;
+}
+
+/** Makes the listener of requests of the web port, the same over both versions of HTTP. */
+export function createWebRequests({
+  methods,
+  coderJson = () => undefined,
+  page = () => false,
+  origins = [],
+  log,
+  certificates,
+  isDraining,
+}: WebRequestParts): (request: HttpRequest, response: HttpResponse) => void {
+  const answerCors = createCors(origins);
+
+  const answer = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
+    if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
+    // Over HTTP/1.1 Node would leave out those that are too many, without a word.
+    if (request.rawHeaders.length > 2 * maxHeaders) {
+      response.setHeader('connection', 'close');
+      sendJson(request, response, 431, { code: 'resource_exhausted', message: `a request has at most ${maxHeaders} headers` });
+      return;
+    }
+    if (answerCors(request, response)) return;
+    if (hostOf(request) === undefined) {
+      sendJson(request, response, 400, { code: 'invalid_argument', message: 'the request has no valid host or path' });
+      return;
+    }
+    dropForeignCookies(request);
+    dropLongTimeout(request.headers);
+    if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    const json = coderJson(request, response);
+    if (json !== undefined) return sendAnswer(request, response, await json);
+    const call = methods(request, response);
+    if (call !== undefined) return call;
+    if (page(request, response)) return;
+    if (isGrpc(request)) sendUnimplemented(request, response);
+    else sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
+  };
+
+  return (request, response) => {
+    request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
+    response.on('error', () => {});
+    if (request.httpVersionMajor === 1) response.once('finish', () => dropRest(request));
+    answer(request, response).catch((error: unknown) => {
+      // An answer that its client did not wait for is no fault. Over HTTP/2 the stream knows first that the client is gone.
+      const gone = response.destroyed || response.closed || ('stream' in response && response.stream.destroyed);
+      if (!gone) log?.error({ err: error }, 'a request on the web port could not be answered');
+      response.destroy();
+    });
+  };
+}
+
+/** Whom the request is for, or undefined when it has no host or its path is none. */
+function hostOf(request: HttpRequest): string | undefined {
+  const host = 'authority' in request ? request.authority : request.headers.host;
+  return host === undefined ? undefined : URL.parse(request.url ?? '', `http://${host}`)?.host;
+}
+
+/** Whether a request is of gRPC or of gRPC-Web. */
+function isGrpc(request: HttpRequest): boolean {
+  return request.method === 'POST' && /^application\/grpc(?:-web)?(?:[+;\s]|$)/i.test(request.headers['content-type'] ?? '');
+}
+
+/** Answers a call of no method of ours, as gRPC and gRPC-Web expect it: with a status in the headers, and no messages. */
+function sendUnimplemented(request: HttpRequest, response: HttpResponse): void {
+  protect(response);
+  response.setHeader('content-type', request.headers['content-type'] ?? 'application/grpc');
+  response.setHeader('grpc-status', '12');
+  response.setHeader('grpc-message', encodeURI(`there is no method ${pathOf(request)}`));
+  response.statusCode = 200;
+  response.end();
+}
+
+/** Reads what an answered request of HTTP/1.1 still sends, as far as that is little, so that the next one on its connection is read. */
+function dropRest(request: HttpRequest): void {
+  if (request.complete) return;
+  const { socket } = request;
+  const mostRead = socket.bytesRead + maxDroppedBytes;
+  const check = setInterval(() => {
+    if (socket.bytesRead > mostRead) socket.destroy();
+  }, 100).unref();
+  request.once('close', () => clearInterval(check));
+  socket.once('close', () => clearInterval(check));
+  request.resume();
+}
