@@ -37,12 +37,14 @@ const streamCreated = 'http2.server.stream.created';
  * - A timeout that is too long for a timer is taken away, since libraries take it for a passed one.
  *
  * @param prepare what else is to be done with a stream and its headers.
+ * @returns the streams of the port that are open.
  */
 export function prepareHttp2Streams(
   port: Server,
   stalledMs: number,
   prepare: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void = () => {},
-): void {
+): ReadonlySet<ServerHttp2Stream> {
+  const open = new Set<ServerHttp2Stream>();
   const onPort = new WeakMap<Http2Session, boolean>();
   const isOnPort = (session: Http2Session): boolean => {
     let known = onPort.get(session);
@@ -55,6 +57,8 @@ export function prepareHttp2Streams(
   const onStream = (message: unknown): void => {
     const { stream, headers } = message as { stream: ServerHttp2Stream; headers: IncomingHttpHeaders };
     if (stream.session === undefined || !isOnPort(stream.session)) return;
+    open.add(stream);
+    stream.once('close', () => open.delete(stream));
     stream.on('error', () => {}); // a client that hangs up; its call learns it from the closed stream
     dropLongTimeout(headers);
     cutWhenStalled(stream, stalledMs);
@@ -63,6 +67,7 @@ export function prepareHttp2Streams(
   };
   port.on('listening', () => subscribe(streamCreated, onStream));
   port.on('close', () => unsubscribe(streamCreated, onStream));
+  return open;
 }
 
 /** Cuts a call whose client does not go on. A stream that has nothing to say at the moment is not touched. */
@@ -73,13 +78,20 @@ function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
   });
 }
 
+/** How long after an answer it is looked for the first time whether its last frame has been sent, in milliseconds, and the last time. */
+const firstCheckMs = 1;
+const lastCheckMs = 1000;
+
 function closeWhenAnswered(stream: ServerHttp2Stream): void {
   stream.once('finish', () => {
     if (stream.readableEnded) return;
-    // Trailers are sent in the turn in which the stream finishes.
-    setImmediate(() => {
-      if (!stream.destroyed && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
-    });
+    // Trailers, and what waits for the client to take it, are sent after the stream has finished.
+    const check = (afterMs: number): void => {
+      if (stream.destroyed || stream.closed) return;
+      if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
+      else setTimeout(check, afterMs, Math.min(2 * afterMs, lastCheckMs)).unref();
+    };
+    setImmediate(check, firstCheckMs);
   });
 }
 

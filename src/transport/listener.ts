@@ -4,6 +4,8 @@ import type { AddressInfo, Server } from 'node:net';
 export interface Listener {
   /** Owns the port. */
   readonly port: Server;
+  /** How many requests are open: not yet answered, or their answers not yet taken. */
+  readonly open: number;
   /** Takes no more connections and asks clients to leave the present ones. Resolves when all have gone. */
   drain(): Promise<void>;
   /** Cuts the connections that are left. */

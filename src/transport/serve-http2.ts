@@ -52,11 +52,12 @@ export function serveHttp2Beside(
     const session = performServerHandshake(socket, http2Limits);
     sessions.add(session);
     session.on('stream', (stream, headers, _flags, rawHeaders) => {
+      const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
+      const response = new Http2ServerResponse(stream);
       // A call may be opened and canceled by one packet, ten thousand times in a row: it is begun when the packet has been read, if
       // its client is still there then.
       setImmediate(() => {
-        if (stream.destroyed || stream.closed) return;
-        onRequest(new Http2ServerRequest(stream, headers, {}, rawHeaders), new Http2ServerResponse(stream));
+        if (!stream.destroyed && !stream.closed) onRequest(request, response);
       });
     });
   };

@@ -80,8 +80,14 @@ export interface Server {
 /** How long running calls may take after `stop`. Kubernetes kills after 30 s; a call takes at most the statement limit, 2 s. */
 const defaultDrainMs = 10_000;
 
-/** How long the last answers may take to leave the process, in milliseconds: slow watchers first read what they have been sent before. */
-const flushMs = 3000;
+/** How long clients may take for their last answers, in milliseconds: slow watchers first read what they have been sent before. */
+const lastAnswersMs = 3000;
+
+/** How long they may then take to hang up. */
+const hangUpMs = 500;
+
+/** How often it is looked whether the last answers have been taken, in milliseconds. */
+const lookEveryMs = 10;
 
 /**
  * Makes the server: the service over gRPC and the web protocols by one way of a call, health and reflection beside it, and the
@@ -127,7 +133,9 @@ export function createServer(parts: ServerParts): Server {
     const closed = Promise.all([grpc.drain(), web.drain()]);
     await within(parts.drainMs ?? defaultDrainMs, idle);
     calls.abort();
-    await within(flushMs, closed);
+    const until = performance.now() + lastAnswersMs;
+    while (grpc.open + web.open > 0 && performance.now() < until) await delay(lookEveryMs);
+    await within(hangUpMs, closed);
     grpc.destroy();
     web.destroy();
     await closed;

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { Calls } from '../call/calls.ts';
 import { greetingMs, maxConnections, tcpKeepAlive } from '../call/limits.ts';
@@ -38,6 +38,7 @@ export interface WebParts {
 export function createWebListener(methods: readonly Method[], calls: Calls, parts: WebParts = {}): Listener {
   const { certificates, clientAddress = createClientAddress() } = parts;
   let draining = false;
+  let answering = 0;
   const onRequest = createWebRequests({
     ...parts,
     methods: createConnectHandler(methods, calls, clientAddress),
@@ -55,10 +56,20 @@ export function createWebListener(methods: readonly Method[], calls: Calls, part
   port.maxConnections = maxConnections;
   if (certificates !== undefined && 'setSecureContext' in port) certificates.follow(port);
   const { sockets, sessions } = serveHttp2Beside(port, onRequest);
-  prepareHttp2Streams(port, sessionLimits.stalled);
+  const streams = prepareHttp2Streams(port, sessionLimits.stalled);
+  port.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
+    answering += 1;
+    response.once('close', () => {
+      answering -= 1;
+    });
+  });
 
   return {
     port,
+
+    get open() {
+      return streams.size + answering;
+    },
 
     async drain() {
       draining = true;

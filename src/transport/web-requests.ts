@@ -51,17 +51,21 @@ export function createWebRequests({
       return;
     }
     if (answerCors(request, response)) return;
-    if (hostOf(request) === undefined) {
-      sendJson(request, response, 400, { code: 'invalid_argument', message: 'the request has no valid host or path' });
-      return;
-    }
     dropForeignCookies(request);
     dropLongTimeout(request.headers);
-    if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    // Said of each answer when it is sent: the server may have begun to stop meanwhile.
+    const leaveWhenDraining = (): void => {
+      if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    };
     const json = coderJson(request, response);
-    if (json !== undefined) return sendAnswer(request, response, await json);
-    const call = methods(request, response);
+    if (json !== undefined) {
+      const toSend = await json;
+      leaveWhenDraining();
+      return sendAnswer(request, response, toSend);
+    }
+    const call = methods(request, response, leaveWhenDraining);
     if (call !== undefined) return call;
+    leaveWhenDraining();
     if (page(request, response)) return;
     if (isGrpc(request)) sendUnimplemented(request, response);
     else sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
@@ -78,12 +82,6 @@ export function createWebRequests({
       response.destroy();
     });
   };
-}
-
-/** Whom the request is for, or undefined when it has no host or its path is none. */
-function hostOf(request: HttpRequest): string | undefined {
-  const host = 'authority' in request ? request.authority : request.headers.host;
-  return host === undefined ? undefined : URL.parse(request.url ?? '', `http://${host}`)?.host;
 }
 
 /** Whether a request is of gRPC or of gRPC-Web. */

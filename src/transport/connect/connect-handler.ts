@@ -11,22 +11,58 @@ import {
 import type { UniversalHandler, UniversalServerResponse } from '@connectrpc/connect/protocol';
 import { compressionGzip, universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import type { Calls } from '../../call/calls.ts';
-import { canceled, deadlineExceeded } from '../../call/errors.ts';
+import { canceled, deadlineExceeded, unreadableRequest } from '../../call/errors.ts';
 import { maxRequestBytes } from '../../call/limits.ts';
 import type { Method, UnaryMethod } from '../../call/method.ts';
 import type { ServerCall } from '../../call/server-call.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { sendWithEntityTag } from '../entity-tag.ts';
-import { type HttpRequest, type HttpResponse, pathOf, protect } from '../http.ts';
+import { type HttpRequest, type HttpResponse, pathOf, protect, sendJson } from '../http.ts';
 
-/** Answers the request of a method over Connect, gRPC-Web or gRPC, or gives undefined when its path is of no method. */
-export type ConnectHandler = (request: HttpRequest, response: HttpResponse) => Promise<void> | undefined;
+/**
+ * Answers the request of a method over Connect, gRPC-Web or gRPC, or gives undefined when its path is of no method.
+ *
+ * @param beforeAnswer called when the answer is known and not yet sent.
+ */
+export type ConnectHandler = (
+  request: HttpRequest,
+  response: HttpResponse,
+  beforeAnswer: () => void,
+) => Promise<void> | undefined;
 
 /** What the library carries from a request to the gate and the handler of its method. */
-interface Carried {
+class Carried {
   readonly request: HttpRequest;
-  /** The call, since it was admitted. */
+  /** The call, since its headers were read. */
   call?: ServerCall;
+  #abort: ((failure: ConnectError) => void) | undefined;
+
+  constructor(request: HttpRequest) {
+    this.request = request;
+  }
+
+  /** The body of the request, which ends with an error when the call ends before: the library then answers with it. */
+  async *body(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const aborted = new Promise<never>((_, reject) => {
+      this.#abort = reject;
+    });
+    aborted.catch(() => {}); // it may come between two reads
+    const chunks = body[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const next = await Promise.race([chunks.next(), aborted]);
+        if (next.done === true) return;
+        yield next.value;
+      }
+    } finally {
+      void chunks.return?.()?.catch(() => {}); // a client that has stopped sending
+    }
+  }
+
+  /** Ends the wait for the body. */
+  abort(failure: ConnectError): void {
+    this.#abort?.(failure);
+  }
 }
 
 const carriedKey = createContextKey<Carried | undefined>(undefined, { description: 'the call' });
@@ -57,7 +93,7 @@ export function createConnectHandler(methods: readonly Method[], calls: Calls, c
     const abort = (): void => call.abort(() => reasonOf(context.signal.reason));
     if (context.signal.aborted) abort();
     else context.signal.addEventListener('abort', abort);
-    await call.admit(() => carried.request.destroy());
+    await call.admit((failure) => carried.abort(failure));
   };
 
   const router = createConnectRouter({
@@ -87,17 +123,48 @@ export function createConnectHandler(methods: readonly Method[], calls: Calls, c
   }
   const handlers = new Map<string, UniversalHandler>(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-  return (request, response) => {
+  return (request, response, beforeAnswer) => {
     const handler = handlers.get(pathOf(request));
     if (handler === undefined) return undefined;
-    return (async () => {
-      const contextValues = createContextValues().set(carriedKey, { request });
-      const answer = forGrpcClients(await handler(universalRequestFromNodeRequest(request, response, undefined, contextValues)));
-      protect(response);
-      if (request.method === 'GET' && answer.status === 200) await sendWithEntityTag(answer, request, response);
-      else await universalResponseToNodeResponse(answer, response);
-    })();
+    if (!hasAddress(request)) {
+      sendJson(request, response, 400, { code: 'invalid_argument', message: 'the request has no valid host or path' });
+      return Promise.resolve();
+    }
+    return answer(handler, request, response, beforeAnswer);
   };
+}
+
+async function answer(
+  handler: UniversalHandler,
+  request: HttpRequest,
+  response: HttpResponse,
+  beforeAnswer: () => void,
+): Promise<void> {
+  const carried = new Carried(request);
+  const contextValues = createContextValues().set(carriedKey, carried);
+  const universal = universalRequestFromNodeRequest(request, response, undefined, contextValues);
+  const body = carried.body(universal.body as AsyncIterable<Uint8Array>); // it is nothing else where no parsed body is given
+  let answered: UniversalServerResponse;
+  try {
+    answered = await handler({ ...universal, body });
+  } catch (error) {
+    // The library answers all but a GET whose message it cannot take from the address.
+    if (request.method !== 'GET' || carried.call === undefined) throw error;
+    const { rawMessage } = carried.call.fail(unreadableRequest(error instanceof Error ? error.message : String(error)));
+    sendJson(request, response, 400, { code: 'invalid_argument', message: rawMessage });
+    return;
+  }
+  const toSend = forGrpcClients(answered);
+  beforeAnswer();
+  protect(response);
+  if (request.method === 'GET' && toSend.status === 200) await sendWithEntityTag(toSend, request, response);
+  else await universalResponseToNodeResponse(toSend, response);
+}
+
+/** Whether a request says for whom it is, and has a path that is one. */
+function hasAddress(request: HttpRequest): boolean {
+  const host = 'authority' in request ? request.authority : request.headers.host;
+  return host !== undefined && URL.canParse(request.url ?? '', `http://${host}`);
 }
 
 function carriedOf(context: HandlerContext): Carried {
@@ -140,13 +207,29 @@ function carrying(bytes: Uint8Array<ArrayBuffer>, schema: DescMessage): Message 
 /** Why the library has ended a call before its handler did: for the log, and for what the call still waits for. */
 function reasonOf(reason: unknown): ConnectError {
   if (!(reason instanceof ConnectError)) return canceled();
-  if (reason.code === Code.DeadlineExceeded) return deadlineExceeded();
-  return reason.code === Code.Aborted ? canceled() : reason;
+  switch (reason.code) {
+    case Code.DeadlineExceeded:
+      return deadlineExceeded();
+    case Code.Aborted:
+    case Code.Canceled:
+      return canceled();
+    case Code.Internal: // bytes that are no message, which are no fault of ours
+      return unreadableRequest(reason.rawMessage);
+    default:
+      return reason;
+  }
 }
 
-/** Clients of grpc-js decode of an error's message what `encodeURI` encodes, where the library encodes more. */
+/**
+ * Makes an error over gRPC what clients of grpc-js expect: they read the request id of a failed call in its trailers, and decode of
+ * its message what `encodeURI` encodes, where the library encodes more.
+ */
 function forGrpcClients(response: UniversalServerResponse): UniversalServerResponse {
-  const message = response.trailer?.get('grpc-message') ?? '';
-  if (message !== '') response.trailer?.set('grpc-message', encodeURI(decodeURIComponent(message)));
+  const { header, trailer } = response;
+  const message = trailer?.get('grpc-message') ?? '';
+  if (trailer === undefined || message === '') return response;
+  trailer.set('grpc-message', encodeURI(decodeURIComponent(message)));
+  trailer.set('x-request-id', header?.get('x-request-id') ?? '');
+  header?.delete('x-request-id');
   return response;
 }

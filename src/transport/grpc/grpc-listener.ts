@@ -49,10 +49,14 @@ export function createGrpcListener(
   port.maxConnections = maxConnections;
   if (port instanceof TlsServer) certificates?.follow(port);
   const sockets = new Sockets(port);
-  prepareHttp2Streams(port, limits.stalled, refuseOtherRequests(methods));
+  const streams = prepareHttp2Streams(port, limits.stalled, refuseOtherRequests(methods));
 
   return {
     port,
+
+    get open() {
+      return streams.size;
+    },
 
     async drain() {
       const closed = once(port, 'close');

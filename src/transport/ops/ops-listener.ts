@@ -44,6 +44,7 @@ export function createOpsListener(readiness: Readiness, registry: Registry): Lis
   });
   return {
     port: server,
+    open: 0, // nobody waits for those that are on their way
     async drain() {
       const closed = once(server, 'close');
       server.close();
