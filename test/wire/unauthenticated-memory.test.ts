@@ -1,0 +1,92 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { startScript } from '../support/child-script.ts';
+import { makeGrpcClient } from '../support/clients.ts';
+import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { insertOwnerWithTasks, type OwnerWithTasks } from '../support/owner-with-tasks.ts';
+import { type RunningService, startService } from '../support/service.ts';
+import type { StalledStreams, StalledStreamsResult } from '../support/stalled-streams.ts';
+
+/** Bytes that clients without a session may make the process hold: 72 MiB of requests, and what connections and streams cost. */
+const mostBytes = 160 * 2 ** 20;
+
+const connections = 6;
+const streams = 1000;
+const listPath = '/tasks.v1.TasksService/ListTasks';
+
+describeOnEngines(
+  'requests that never come whole, a thousand on each of many connections',
+  (engine) => {
+    let testDatabase: TestDatabase;
+    let owner: OwnerWithTasks;
+    let service: RunningService;
+
+    beforeAll(async () => {
+      testDatabase = await createTestDatabase(engine);
+      owner = await insertOwnerWithTasks(testDatabase.database, { tasks: 5 });
+      service = await startService(testDatabase.address, { PROJECTOR: 'false', LOG_LEVEL: 'warn' });
+    });
+    afterAll(async () => {
+      expect(await service.stop()).toBe(0);
+      await testDatabase.drop();
+    });
+
+    async function residentBytes(): Promise<number> {
+      const metrics = await (await fetch(`http://${service.ops}/metrics`)).text();
+      return Number(/^process_resident_memory_bytes (\S+)$/m.exec(metrics)?.[1]);
+    }
+
+    /** Sends them, and gives how they ended and the most memory that the service had meanwhile, beyond what it had before. */
+    async function flood(question: Pick<StalledStreams, 'path' | 'tokens'> & { port: 'grpc' | 'web' }) {
+      const before = await residentBytes();
+      const client = makeGrpcClient(service.grpc);
+      const script = startScript('stalled-streams', {
+        ...question,
+        address: service[question.port],
+        connections,
+        streams,
+        holdMs: 6000,
+      } satisfies StalledStreams & { port: string });
+      let most = 0;
+      let answered = 0;
+      let isOver = false;
+      void script.ended.then(() => {
+        isOver = true;
+      });
+      while (!isOver) {
+        most = Math.max(most, await residentBytes());
+        await client.unary(TasksService.method.listTasks, {}, { headers: { 'coder-session-token': owner.token } });
+        answered += 1;
+      }
+      client.close();
+      const result = JSON.parse((await script.line('result ')).slice('result '.length)) as StalledStreamsResult;
+      return { ...result, bytes: most - before, answered };
+    }
+
+    test.each([
+      ['grpc', 'without a token', { path: listPath, tokens: false }],
+      ['grpc', 'with made-up tokens', { path: listPath, tokens: true }],
+      ['web', 'without a token', { path: listPath, tokens: false }],
+      ['web', 'with made-up tokens', { path: listPath, tokens: true }],
+    ] as const)('on the port %s, %s, are answered on their headers, and hold little memory', async (port, _what, question) => {
+      const { outcomes, open, bytes, answered } = await flood({ ...question, port });
+      expect(open).toBe(0);
+      // Of made-up tokens so many wait for their look-up, and the others are to try again.
+      expect(Object.keys(outcomes).filter((status) => status !== '14')).toEqual(['16']);
+      expect(bytes).toBeLessThan(mostBytes);
+      expect(answered).toBeGreaterThan(10);
+    });
+
+    test.each(['grpc', 'web'] as const)(
+      'of Health on the port %s make room for each other, and hold little memory',
+      async (port) => {
+        const { outcomes, open, bytes, answered } = await flood({ path: '/grpc.health.v1.Health/Check', tokens: false, port });
+        expect(open).toBeLessThan(300);
+        expect(Object.keys(outcomes)).toEqual(['14']);
+        expect(bytes).toBeLessThan(mostBytes);
+        expect(answered).toBeGreaterThan(10);
+      },
+    );
+  },
+  ['mariadb'],
+);
