@@ -1,12 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { generateTasks } from '../dev/demo/generate.ts';
+import { startEngine } from '../dev/engine/engine.ts';
 import { createApiKeyRepository } from '../src/auth/api-key-repository.ts';
 import type { DatabaseAddress } from '../src/config.ts';
 import { closeDatabase, type Database, openDatabase } from '../src/db/connection.ts';
 import { formatUuid } from '../src/db/uuid.ts';
-import { generateTasks } from '../src/demo/generate.ts';
-import { startEngine } from '../src/embedded/engine.ts';
 import { createLog, type Logger } from '../src/platform/log.ts';
 import { createProjector } from '../src/projection/projector.ts';
 import { migrateUp } from '../src/schema/migrations.ts';

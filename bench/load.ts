@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type FetchedProgram, fetchedProgram, fetchPackages } from '../src/embedded/fetch-packages.ts';
+import { type FetchedProgram, fetchedProgram, fetchPackages } from '../dev/engine/fetch-packages.ts';
 import { cacheDir } from './data.ts';
 import { median, quantile } from './statistics.ts';
 

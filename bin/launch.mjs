@@ -2,7 +2,7 @@
 // @ts-check
 // Runs the programs of this repository on the Node version and the packages that its lockfile names:
 //
-//   node bin/launch.mjs serve          a sub-command of src/main.ts, or of dist/main.js where the sources are not there
+//   node bin/launch.mjs serve          a sub-command of dev/main.ts, or of dist/main.js where the sources are not there
 //   node bin/launch.mjs test/run.ts    a program of the repository, named by its file
 //
 // It is plain JavaScript that imports only from Node, because it has to run before anything is installed, on any Node from 18
@@ -362,8 +362,8 @@ async function run(node, args) {
   stopIfAsked();
   const program = args[0]?.endsWith('.ts')
     ? args
-    : existsSync(join(root, 'src', 'main.ts'))
-      ? [youngSpace, join('src', 'main.ts'), ...args]
+    : existsSync(join(root, 'dev', 'main.ts'))
+      ? [youngSpace, join('dev', 'main.ts'), ...args]
       : [youngSpace, '--enable-source-maps', join('dist', 'main.js'), ...args];
   const pathName = Object.keys(process.env).find((name) => name.toUpperCase() === 'PATH') ?? 'PATH';
   const path = [join(modules, '.bin'), process.env[pathName]].filter(Boolean).join(delimiter);

@@ -166,6 +166,12 @@ function toBlockList(texts: readonly string[]): BlockList {
   return addresses;
 }
 
+/** The database that the settings name. @throws {ConfigError} when they name none. */
+export function requireDatabaseUrl({ DATABASE_URL: address }: Config): DatabaseAddress {
+  if (address === undefined) throw new ConfigError('DATABASE_URL is required: mysql://user:password@host:3306/database');
+  return address;
+}
+
 function portOf(given: Readonly<Record<string, string>>, name: 'GRPC_PORT' | 'WEB_PORT' | 'OPS_PORT'): number | undefined {
   return environment.shape[name].safeParse(given[name]).data;
 }

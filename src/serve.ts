@@ -1,4 +1,3 @@
-import path from 'node:path';
 import { Registry } from 'prom-client';
 import { createApiKeyRepository } from './auth/api-key-repository.ts';
 import { createAuthenticate } from './auth/authenticate.ts';
@@ -7,17 +6,14 @@ import { createFindUserRights, type FindUserRights } from './auth/user-rights.ts
 import { createVerifyJwt, type VerifyJwt } from './auth/verify-jwt.ts';
 import type { RateLimitOf } from './call/admission.ts';
 import { createRateLimit } from './call/rate-limit.ts';
-import { type Config, ConfigError } from './config.ts';
+import { type Config, requireDatabaseUrl } from './config.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, requireDatabase } from './db/connection.ts';
 import type { ConnectionPool } from './db/connection-pool.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
 import { addReplicaMetrics, openReplica, preferReplica } from './db/replica.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { measureStatements, withStatements } from './db/statements.ts';
-import { keepDemoAgentsConnected } from './demo/demo.ts';
-import { keepDemoFile } from './demo/demo-file.ts';
-import { prepareDemo } from './demo/prepare-demo.ts';
-import { startEngine } from './embedded/engine.ts';
+import type { Development } from './development.ts';
 import { createLog, type Logger } from './platform/log.ts';
 import { version } from './platform/process-metrics.ts';
 import { aborted, stopSignal } from './platform/stop-signal.ts';
@@ -38,14 +34,14 @@ import { createFeedRepository } from './watch/feed-repository.ts';
 import { TaskFeed } from './watch/task-feed.ts';
 import { addWatchMetrics } from './watch/watch-metrics.ts';
 import { createWatchTasks } from './watch/watch-tasks.ts';
-import { welcome } from './welcome.ts';
 
 /**
- * Runs the service until SIGINT or SIGTERM: on the database of `DATABASE_URL`, or without one on a private database with demo
- * data. Parts start in the order of their needs and stop in reverse, the listeners first.
+ * Runs the service until SIGINT or SIGTERM: on the database of `DATABASE_URL`, or without one on the private database of a
+ * checkout. Parts start in the order of their needs and stop in reverse, the listeners first.
+ *
+ * @throws {ConfigError} when there is neither.
  */
-export async function serve(config: Config): Promise<void> {
-  const started = performance.now();
+export async function serve(config: Config, development: Development | undefined): Promise<void> {
   const stop = stopSignal();
   const log = createLog(config.LOG_LEVEL);
   await using parts = new AsyncDisposableStack();
@@ -53,12 +49,9 @@ export async function serve(config: Config): Promise<void> {
   const certificates = openCertificates(config, log);
   if (certificates !== undefined) parts.defer(() => certificates.close());
 
-  const dataDir = path.resolve(config.DATA_DIR);
-  const engine =
-    config.DATABASE_URL === undefined ? await startEngine({ dataDir, cacheDir: path.resolve(config.CACHE_DIR), log }) : undefined;
-  if (engine !== undefined) parts.defer(() => engine.stop());
-  const address = engine?.address ?? config.DATABASE_URL;
-  if (address === undefined) throw new ConfigError('DATABASE_URL is required');
+  const privateDatabase =
+    config.DATABASE_URL === undefined ? parts.use(await development?.startDatabase(config, log)) : undefined;
+  const address = privateDatabase?.address ?? requireDatabaseUrl(config);
 
   const pool = {
     size: config.DATABASE_POOL_SIZE,
@@ -71,15 +64,11 @@ export async function serve(config: Config): Promise<void> {
   parts.defer(() => closeDatabase(database));
   await requireDatabase(database);
   if (stop.aborted) return;
-  if (engine !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
+  if (privateDatabase !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
   else await requireNewestSchema(database);
 
-  const tokens = engine === undefined ? {} : await prepareDemo(address);
+  const demo = parts.use(await privateDatabase?.loadDemo(database));
   if (stop.aborted) return;
-  if (engine !== undefined) {
-    const agents = keepDemoAgentsConnected(database, { log });
-    parts.defer(() => agents.stop());
-  }
 
   const registry = new Registry();
   // Connections of their own: when all of the pool are busy, the service is busy and not unready.
@@ -144,7 +133,7 @@ export async function serve(config: Config): Promise<void> {
   const findUser = createFindUser(database);
   const findRights = createFindUserRights(database);
   const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);
-  const host = config.HOST ?? (engine === undefined ? '0.0.0.0' : '127.0.0.1');
+  const host = config.HOST ?? (demo === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
     handlers: { ...service, watchTasks },
     findUser: (...user) => run('find_user', () => findUser(...user)),
@@ -154,10 +143,10 @@ export async function serve(config: Config): Promise<void> {
     certificates,
     trustedProxies: config.TRUSTED_PROXIES,
     webOrigins: config.WEB_ORIGINS,
-    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: engine === undefined ? undefined : tokens },
+    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: demo?.tokens },
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
-    rateLimitOf: rateLimits(config, engine !== undefined),
+    rateLimitOf: rateLimits(config, demo !== undefined),
     isOverloaded: () => isTooLong(connectionsOf(database)) || replica?.isOverloaded() === true,
     log,
     registry,
@@ -166,28 +155,8 @@ export async function serve(config: Config): Promise<void> {
   const addresses = await server.start();
   parts.defer(() => server.stop());
 
-  if (engine !== undefined) {
-    const demoFile = keepDemoFile(dataDir, engine, log, {
-      grpc: addresses.grpc,
-      web: `${certificates === undefined ? 'http' : 'https'}://${addresses.web}`,
-      ops: `http://${addresses.ops}`,
-      socket: address.socketPath ?? '',
-      user: address.user,
-      database: address.database,
-      tokens,
-    });
-    parts.defer(() => demoFile.remove());
-    console.log(
-      welcome({
-        addresses,
-        tls: certificates !== undefined,
-        tokens,
-        demoFile: demoFile.path,
-        engine: engine.version,
-        milliseconds: Math.round(performance.now() - started),
-      }),
-    );
-  } else log.info({ ...addresses, host }, 'listening');
+  if (demo === undefined) log.info({ ...addresses, host }, 'listening');
+  else demo.announce(addresses);
 
   await aborted(stop);
   log.info('stopping');

@@ -1,20 +1,25 @@
 import type { Config } from '../config.ts';
+import type { Database } from '../db/connection.ts';
 import { type AccountKind, accounts, grantsFor } from '../schema/grants.ts';
 import { migrateDown, migrateUp, migrationStatus } from '../schema/migrations.ts';
-import { withDatabase } from './with-database.ts';
 
-/** Migrates the database: `up` to the newest version, `down` by one step, `down all` to nothing. */
-export function migrate(config: Config, direction: 'up' | 'down' | 'down all'): Promise<void> {
-  return withDatabase(config, async (database) => {
-    if (direction === 'up') await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
-    else await migrateDown(database, { all: direction === 'down all' });
-    await report(database);
-  });
+/** Migrates a database to the newest version. */
+export async function migrateToNewest(database: Database, config: Config): Promise<void> {
+  await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
+  await printMigrations(database);
+}
+
+/** Undoes the last migration, or `all` of them. */
+export async function undoMigrations(database: Database, options: { readonly all: boolean }): Promise<void> {
+  await migrateDown(database, options);
+  await printMigrations(database);
 }
 
 /** Prints each migration and when it was applied, in their order. */
-export function printMigrations(config: Config): Promise<void> {
-  return withDatabase(config, report);
+export async function printMigrations(database: Database): Promise<void> {
+  for (const { name, appliedAt } of await migrationStatus(database)) {
+    console.log(`${name}\t${appliedAt === undefined ? 'pending' : `applied ${appliedAt}`}`);
+  }
 }
 
 /** Prints the statements that give each part of the service its own account's rights, for an administrator to run. */
@@ -24,11 +29,5 @@ export function printGrants(config: Config): void {
     const account = `'tasks_${kind}'@'%'`;
     console.log(`-- ${use}.\n-- create user ${account} identified by '…' require ssl;`);
     console.log(`${grantsFor(kind, database, account).join(';\n')};\n`);
-  }
-}
-
-async function report(database: Parameters<typeof migrationStatus>[0]): Promise<void> {
-  for (const { name, appliedAt } of await migrationStatus(database)) {
-    console.log(`${name}\t${appliedAt === undefined ? 'pending' : `applied ${appliedAt}`}`);
   }
 }

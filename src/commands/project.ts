@@ -1,4 +1,5 @@
-import type { Config } from '../config.ts';
+import type { Config, DatabaseAddress } from '../config.ts';
+import type { Database } from '../db/connection.ts';
 import { createLog } from '../platform/log.ts';
 import { version } from '../platform/process-metrics.ts';
 import { aborted, stopSignal } from '../platform/stop-signal.ts';
@@ -8,21 +9,18 @@ import { projectAll } from '../projection/rebuild.ts';
 import { describeDifference, verify } from '../projection/verify.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
-import { withTables } from './with-database.ts';
 
 /** Keeps the read model true until SIGINT or SIGTERM, in a process of its own. */
-export function followChanges(config: Config): Promise<void> {
-  return withTables(config, async (_database, address) => {
-    const stop = stopSignal();
-    const log = createLog(config.LOG_LEVEL);
-    const tracing = await openTracing(process.env, version);
-    const projector = createProjector({ address, log, ...(tracing === undefined ? {} : { onBatch: tracing.batch }) });
-    projector.start();
-    log.info('following the changes');
-    await aborted(stop);
-    await projector.stop();
-    await tracing?.close();
-  });
+export async function followChanges(_database: Database, config: Config, address: DatabaseAddress): Promise<void> {
+  const stop = stopSignal();
+  const log = createLog(config.LOG_LEVEL);
+  const tracing = await openTracing(process.env, version);
+  const projector = createProjector({ address, log, ...(tracing === undefined ? {} : { onBatch: tracing.batch }) });
+  projector.start();
+  log.info('following the changes');
+  await aborted(stop);
+  await projector.stop();
+  await tracing?.close();
 }
 
 /**
@@ -30,17 +28,15 @@ export function followChanges(config: Config): Promise<void> {
  *
  * @throws {CommandError} when a workspace cannot be projected; all others are.
  */
-export function rebuildReadModel(config: Config): Promise<void> {
-  return withTables(config, async (database) => {
-    const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
-    const bar = progressBar(process.stderr);
-    const { workspaces, changed, parked } = await projectAll(database, {
-      onProgress: (done) => bar.show(done, row?.count ?? done),
-    });
-    bar.end();
-    console.log(`${workspaces} workspaces were looked at, ${changed} tasks were made, changed or removed`);
-    if (parked > 0) throw new CommandError(`${parked} of them cannot be projected: workspace_changes_failed says why`);
+export async function rebuildReadModel(database: Database): Promise<void> {
+  const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
+  const bar = progressBar(process.stderr);
+  const { workspaces, changed, parked } = await projectAll(database, {
+    onProgress: (done) => bar.show(done, row?.count ?? done),
   });
+  bar.end();
+  console.log(`${workspaces} workspaces were looked at, ${changed} tasks were made, changed or removed`);
+  if (parked > 0) throw new CommandError(`${parked} of them cannot be projected: workspace_changes_failed says why`);
 }
 
 /**
@@ -48,10 +44,8 @@ export function rebuildReadModel(config: Config): Promise<void> {
  *
  * @throws {CommandError} when there is one.
  */
-export function verifyReadModel(config: Config): Promise<void> {
-  return withTables(config, async (database) => {
-    const count = await verify(database, (difference) => console.log(describeDifference(difference)));
-    if (count > 0) throw new CommandError(`${count} differences`);
-    console.log('no difference');
-  });
+export async function verifyReadModel(database: Database): Promise<void> {
+  const count = await verify(database, (difference) => console.log(describeDifference(difference)));
+  if (count > 0) throw new CommandError(`${count} differences`);
+  console.log('no difference');
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { toJson } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
-import { readDemoFile } from '../demo/demo-file.ts';
+import type { DevelopmentService } from '../development.ts';
 import { type Task, TaskSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import { stopSignal } from '../platform/stop-signal.ts';
 import { CommandError } from './command-error.ts';
@@ -29,13 +29,18 @@ const drawMs = 100;
 /**
  * Shows the tasks of a query and how they change: a table at a terminal, else a line for each change.
  *
- * With `until`, it ends as soon as there are tasks and each of them is as wanted.
+ * With `until`, it ends as soon as there are tasks and each of them is as wanted. What neither the options nor the environment say of
+ * the service is taken from `local`.
  *
  * @throws {CommandError} when that did not happen in time, no task is left that could be, or the service refuses.
  */
-export async function watchTasks(options: WatchOptions, env: NodeJS.ProcessEnv): Promise<void> {
+export async function watchTasks(
+  options: WatchOptions,
+  env: NodeJS.ProcessEnv,
+  local: DevelopmentService | undefined,
+): Promise<void> {
   const conditions = (options.until ?? []).map(readUntil);
-  const { address, token } = whereAndWho(options, env);
+  const { address, token } = whereAndWho(options, env, local);
   const sessionManager = new Http2SessionManager(address);
   const client = createClient(TasksService, createGrpcTransport({ baseUrl: address, sessionManager }));
   const tasks = new Map<string, Task>();
@@ -70,12 +75,15 @@ export async function watchTasks(options: WatchOptions, env: NodeJS.ProcessEnv):
 }
 
 /** Where the service is and with which token: what is said, else the private service of `npm start` and its developer. */
-function whereAndWho({ address }: WatchOptions, env: NodeJS.ProcessEnv): { address: string; token: string } {
+function whereAndWho(
+  { address }: WatchOptions,
+  env: NodeJS.ProcessEnv,
+  local: DevelopmentService | undefined,
+): { address: string; token: string } {
   const file = env['TASKS_TOKEN_FILE'];
   const given = env['TASKS_TOKEN'] ?? (file === undefined ? undefined : readToken(file));
-  const demo = address === undefined ? readDemoFile(env['DATA_DIR'] ?? '.data') : undefined;
-  const where = address ?? env['TASKS_ADDRESS'] ?? demo?.grpc;
-  const token = given ?? demo?.tokens['developer'];
+  const where = address ?? env['TASKS_ADDRESS'] ?? local?.grpc;
+  const token = given ?? local?.token;
   if (where === undefined)
     throw new CommandError('where is the service? Give --address or TASKS_ADDRESS, or start one here by `npm start`');
   if (token === undefined) throw new CommandError('who are you? Give a session token in TASKS_TOKEN or TASKS_TOKEN_FILE');

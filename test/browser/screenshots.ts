@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import type { DemoFile } from '../../src/demo/demo-file.ts';
+import type { DemoFile } from '../../dev/demo/demo-file.ts';
 import { findChromium } from '../support/chromium.ts';
 
 // The pictures of the page in docs/images, from the demo, on its usual ports:

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { keepDemoAgentsConnected, loadDemo } from '../../dev/demo/demo.ts';
+import { connectedDemoAgents, demoRows } from '../../dev/demo/demo-rows.ts';
+import { demoTasks } from '../../dev/demo/demo-tasks.ts';
+import { sourceTables } from '../../dev/demo/source-rows.ts';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
-import { keepDemoAgentsConnected, loadDemo } from '../../src/demo/demo.ts';
-import { connectedDemoAgents, demoRows } from '../../src/demo/demo-rows.ts';
-import { demoTasks } from '../../src/demo/demo-tasks.ts';
-import { sourceTables } from '../../src/demo/source-rows.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { verify } from '../../src/projection/verify.ts';

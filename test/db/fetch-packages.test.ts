@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { startEngine } from '../../src/embedded/engine.ts';
-import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
-import { findEngine } from '../../src/embedded/find-engine.ts';
+import { startEngine } from '../../dev/engine/engine.ts';
+import { fetchedProgram, fetchPackages } from '../../dev/engine/fetch-packages.ts';
+import { findEngine } from '../../dev/engine/find-engine.ts';
 import { hasOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
 
 const run = promisify(execFile);
 const hasApt = existsSync('/usr/bin/apt-get') && existsSync('/var/lib/dpkg/status');
-const embedded = join(import.meta.dirname, '../../src/embedded');
+const engine = join(import.meta.dirname, '../../dev/engine');
 /** What apt says when there is no network. */
 const unreachable = /Failed to fetch|Could not resolve|Temporary failure|Unable to locate package|no apt-get|Unable to connect/;
 let home: string;
@@ -34,7 +34,7 @@ describe.runIf(hasApt)('fetching packages', () => {
     cacheDir = join(folder, 'a cache');
     // Not as root: whoever starts the service must be able to fetch.
     if (hasOrdinaryUser) chownSync(folder, ordinaryUser.uid, ordinaryUser.gid);
-    const code = `import { findEngine } from ${JSON.stringify(join(embedded, 'find-engine.ts'))};
+    const code = `import { findEngine } from ${JSON.stringify(join(engine, 'find-engine.ts'))};
       await findEngine({ cacheDir: ${JSON.stringify(cacheDir)}, log: console, folders: [] });`;
     await run(process.execPath, ['--input-type=module-typescript', '-e', code], hasOrdinaryUser ? ordinaryUser : {}).catch(
       (error: Error) => {
@@ -57,7 +57,7 @@ describe.runIf(hasApt)('fetching packages', () => {
 
   test('two at once after one that was killed: both have it, complete, and nothing else is left', async () => {
     const into = join(home, 'cache/fetched');
-    const code = `import { fetchPackages } from ${JSON.stringify(join(embedded, 'fetch-packages.ts'))};
+    const code = `import { fetchPackages } from ${JSON.stringify(join(engine, 'fetch-packages.ts'))};
       await fetchPackages({ packages: ['mysql-common'], into: ${JSON.stringify(into)} });`;
     const command = ['--input-type=module-typescript', '-e', code];
     const killed = spawn(process.execPath, command, { stdio: 'inherit' });

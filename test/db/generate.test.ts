@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { loadDemo } from '../../dev/demo/demo.ts';
+import { type GenerateOptions, generateTasks } from '../../dev/demo/generate.ts';
 import type { Database } from '../../src/db/connection.ts';
-import { loadDemo } from '../../src/demo/demo.ts';
-import { type GenerateOptions, generateTasks } from '../../src/demo/generate.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { notesItself } from '../../src/schema/triggers.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';

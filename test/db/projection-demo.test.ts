@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { loadDemo } from '../../dev/demo/demo.ts';
+import { generateTasks } from '../../dev/demo/generate.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { loadDemo } from '../../src/demo/demo.ts';
-import { generateTasks } from '../../src/demo/generate.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import type { ProjectedRow } from '../../src/projection/project-task.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';

@@ -1,10 +1,10 @@
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { loadDemo } from '../../dev/demo/demo.ts';
 import type { Caller } from '../../src/call/caller.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { loadDemo } from '../../src/demo/demo.ts';
 import { ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';

@@ -1,5 +1,5 @@
 import { create, toBinary, toJsonString } from '@bufbuild/protobuf';
-import { seededRandom } from '../../src/demo/seeded-random.ts';
+import { seededRandom } from '../../dev/demo/seeded-random.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema, WatchTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { frame, preface } from '../support/http2-frames.ts';
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
+import { fetchedProgram, fetchPackages } from '../../dev/engine/fetch-packages.ts';
 import { cacheDir } from './engines.ts';
 
 const run = promisify(execFile);

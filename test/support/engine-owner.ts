@@ -5,7 +5,7 @@
  */
 import mysql from 'mysql2/promise';
 import pino from 'pino';
-import { startEngine } from '../../src/embedded/engine.ts';
+import { startEngine } from '../../dev/engine/engine.ts';
 
 const [, , dataDir = '', cacheDir = ''] = process.argv;
 const print = (value: unknown): boolean => process.stdout.write(`${JSON.stringify(value)}\n`);

@@ -3,12 +3,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { bootstrap } from '../../dev/engine/bootstrap.ts';
+import { fetchedProgram, fetchPackages } from '../../dev/engine/fetch-packages.ts';
+import { takeFileLock } from '../../dev/engine/file-lock.ts';
+import { describeEngine, type EngineProgram, findEngine } from '../../dev/engine/find-engine.ts';
+import { type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from '../../dev/engine/server-process.ts';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { bootstrap } from '../../src/embedded/bootstrap.ts';
-import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
-import { takeFileLock } from '../../src/embedded/file-lock.ts';
-import { describeEngine, type EngineProgram, findEngine } from '../../src/embedded/find-engine.ts';
-import { type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from '../../src/embedded/server-process.ts';
 
 const run = promisify(execFile);
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import type { Account } from '../../src/embedded/server-process.ts';
+import type { Account } from '../../dev/engine/server-process.ts';
 
 /** An ordinary user, by number: tests that run as root start programs as this one. */
 export const ordinaryUser: Account = { uid: 1234, gid: 1234 };

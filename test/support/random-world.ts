@@ -1,4 +1,4 @@
-import { seededRandom } from '../../src/demo/seeded-random.ts';
+import { seededRandom } from '../../dev/demo/seeded-random.ts';
 import { type Acl, type AgentRow, type BuildRow, emptyWorld, type JobRow, type RolePermission, type World } from './world.ts';
 
 /** How long an agent of a random world may be silent and still counts as connected: long, so that no test depends on its speed. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
+import { sourceTables } from '../../dev/demo/source-rows.ts';
 import type { Database } from '../../src/db/connection.ts';
-import { sourceTables } from '../../src/demo/source-rows.ts';
 
 /** A task as Coder's rules make it from the source tables, worked out row by row, apart from the program's own projection. */
 export interface SourceTask {

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
+import { fetchedProgram, fetchPackages } from '../../dev/engine/fetch-packages.ts';
 import { readConfig, variables } from '../../src/config.ts';
-import { fetchedProgram, fetchPackages } from '../../src/embedded/fetch-packages.ts';
 import { chartDigest, chartFolder, manifest, manifestFile, renderChart } from '../../tools/chart-manifest.ts';
 import { cacheDir } from '../support/engines.ts';
 
@@ -189,7 +189,7 @@ describe('the image', () => {
 
   test('holds nothing of the machine that builds it', () => {
     const ignored = read('.dockerignore').split('\n');
-    for (const name of ['.git', '.data', '.cache', 'node_modules', 'dist', 'dist-web*', '**/.env*'])
+    for (const name of ['.git', '.data', '.cache', 'node_modules', 'dist', 'dist-web*', 'dev', '**/.env*'])
       expect(ignored).toContain(name);
     // What a build takes must not be among it.
     for (const name of ['src', 'web', 'proto', 'migrations', 'bin', 'package.json', 'LICENSE'])

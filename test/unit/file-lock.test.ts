@@ -4,9 +4,9 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { LockHeldError, processStart, takeFileLock } from '../../src/embedded/file-lock.ts';
+import { LockHeldError, processStart, takeFileLock } from '../../dev/engine/file-lock.ts';
 
-const module = join(import.meta.dirname, '../../src/embedded/file-lock.ts');
+const module = join(import.meta.dirname, '../../dev/engine/file-lock.ts');
 let folder: string;
 let path: string;
 

@@ -96,9 +96,9 @@ const running = new Set<ChildProcessWithoutNullStreams>();
 beforeEach(() => {
   folder = realpathSync(mkdtempSync(join(tmpdir(), 'tasks launch ')));
   root = join(folder, 'a repository');
-  for (const path of ['bin', 'src', 'tools', 'dist', '../fake bin']) mkdirSync(join(root, path), { recursive: true });
+  for (const path of ['bin', 'dev', 'tools', 'dist', '../fake bin']) mkdirSync(join(root, path), { recursive: true });
   copyFileSync(launcher, join(root, 'bin/launch.mjs'));
-  writeFileSync(join(root, 'src/main.ts'), program('src'));
+  writeFileSync(join(root, 'dev/main.ts'), program('dev'));
   writeFileSync(join(root, 'dist/main.js'), program('dist'));
   writeFileSync(join(root, 'tools/tool.ts'), program('tool'));
   writeJson('package.json', { type: 'module', ...lockedPackages[''] });
@@ -153,7 +153,7 @@ describe('what is run', () => {
     const { code, stdout } = await launch(['serve', '--flag', 'a value'], { cwd: tmpdir() });
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toEqual({
-      program: 'src',
+      program: 'dev',
       args: ['serve', '--flag', 'a value'],
       cwd: root,
       path: join(root, 'node_modules/.bin'),
@@ -168,7 +168,7 @@ describe('what is run', () => {
   });
 
   test('what was built, where the sources are not there', async () => {
-    rmSync(join(root, 'src'), { recursive: true });
+    rmSync(join(root, 'dev'), { recursive: true });
     const { stdout } = await launch(['serve']);
     expect(JSON.parse(stdout)).toMatchObject({ program: 'dist', args: ['serve'] });
   });
@@ -369,7 +369,7 @@ describe('a platform without a packaged Node', () => {
   test.each(['24.12.0', '24.21.3', '26.0.0', '28.1.0'])("runs on the machine's own Node %s", async (node) => {
     const { code, stdout } = await launch(['serve'], { env: pretend(node) });
     expect(code).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ program: 'src', node: process.execPath });
+    expect(JSON.parse(stdout)).toMatchObject({ program: 'dev', node: process.execPath });
     expect(await launch(['serve'], { env: { ...pretend(node), ...offline } })).toMatchObject({ code: 0, stderr: '' });
   });
 

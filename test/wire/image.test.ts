@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -84,5 +84,23 @@ describe.runIf(inject('engines').mariadb !== undefined)('what the image holds', 
     } finally {
       expect(await service.stop()).toBe(0);
     }
+  });
+
+  test.each(['serve', 'keys list', 'migrate status'])(
+    'is no database of its own: without DATABASE_URL, %s ends with a line that names it',
+    async (command) => {
+      const ended = await run(process.execPath, ['dist/main.js', ...command.split(' ')], { cwd: folder, env: {} }).catch(
+        (error: unknown) => error,
+      );
+      expect(ended).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^DATABASE_URL is required[^\n]*\n$/) });
+    },
+  );
+
+  test('is nothing for development: neither the demo nor its command', async () => {
+    expect(readdirSync(folder)).not.toContain('dev');
+    await expect(run(process.execPath, ['dist/main.js', 'demo'], { cwd: folder, env: {} })).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("unknown command 'demo'"),
+    });
   });
 });

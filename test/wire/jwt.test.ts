@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { prepareDemo } from '../../src/demo/prepare-demo.ts';
+import { prepareDemo } from '../../dev/demo/prepare-demo.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { listClients, makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';

@@ -30,11 +30,11 @@ describe('the examples of the README', () => {
   let output = '';
 
   beforeAll(async () => {
-    for (const name of ['bin', 'node_modules', 'package.json', 'proto', 'src'])
+    for (const name of ['bin', 'dev', 'node_modules', 'package.json', 'proto', 'src'])
       symlinkSync(path.join(root, name), path.join(folder, name));
     // The ports of the README, unless something else has them just now.
     for (const [name, port] of Object.entries(ports)) ports[name as keyof typeof ports] = await freePort(port);
-    service = spawn(process.execPath, [path.join(root, 'src/main.ts'), 'serve'], {
+    service = spawn(process.execPath, [path.join(root, 'dev/main.ts'), 'serve'], {
       cwd: folder,
       env: {
         PATH: process.env['PATH'] ?? '',

@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { DemoFile } from '../../dev/demo/demo-file.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
-import type { DemoFile } from '../../src/demo/demo-file.ts';
 import { type Task, TaskPhase, TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createTestDatabase, describeOnEngines } from '../support/database.ts';
 import { databaseUrl, startService } from '../support/service.ts';
@@ -24,7 +24,7 @@ interface Run {
 
 /** Runs the program in a folder of its own, on free ports. */
 function start(args: readonly string[], env: Readonly<Record<string, string>>): Run {
-  const child = spawn(process.execPath, [path.join(root, 'src/main.ts'), ...args], {
+  const child = spawn(process.execPath, [path.join(root, 'dev/main.ts'), ...args], {
     cwd: root,
     env: {
       PATH: process.env['PATH'] ?? '',

@@ -1,7 +1,7 @@
-import { createApiKeyRepository } from '../auth/api-key-repository.ts';
-import type { DatabaseAddress } from '../config.ts';
-import { closeDatabase, openDatabase } from '../db/connection.ts';
-import { projectAll } from '../projection/rebuild.ts';
+import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
+import type { DatabaseAddress } from '../../src/config.ts';
+import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
 import { loadDemo } from './demo.ts';
 
 /** The demo users who get a token. `suspended` is one who would not be let in with it. */

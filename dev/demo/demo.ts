@@ -1,5 +1,5 @@
-import type { Database } from '../db/connection.ts';
-import type { Logger } from '../platform/log.ts';
+import type { Database } from '../../src/db/connection.ts';
+import type { Logger } from '../../src/platform/log.ts';
 import { connectedDemoAgents, demoRows } from './demo-rows.ts';
 import { insertRows } from './source-rows.ts';
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { formatUuid, parseUuid } from '../db/uuid.ts';
+import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { type DemoTemplate, demoGroups, demoOrganizations, demoTemplates, demoUsers } from './demo-people.ts';
 import { type Age, type DemoTask, demoTasks, demoWorkspaces } from './demo-tasks.ts';
 import { type Step, situations } from './situations.ts';

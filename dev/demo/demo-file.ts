@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { DatabaseAddress } from '../config.ts';
-import type { Logger } from '../platform/log.ts';
+import type { DatabaseAddress } from '../../src/config.ts';
+import type { Logger } from '../../src/platform/log.ts';
 
 /** What `demo.json` in the data folder tells scripts while the service runs on its private database. */
 export interface DemoFile {
@@ -26,13 +26,12 @@ const engineCheckMs = 1000;
 
 /** Writes the file, and again when the engine died and was started again, until it is removed. */
 export function keepDemoFile(
-  dataDir: string,
   engine: { readonly pid: number; readonly dataDir: string },
   log: Logger,
   content: Omit<DemoFile, 'pid' | 'engine'>,
 ): { readonly path: string; remove(): void } {
   const write = (): string =>
-    writeDemoFile(dataDir, { ...content, pid: process.pid, engine: { pid: engine.pid, dataDir: engine.dataDir } });
+    writeDemoFile({ ...content, pid: process.pid, engine: { pid: engine.pid, dataDir: engine.dataDir } });
   const file = path.relative('', write());
   let written = engine.pid;
   const check = setInterval(() => {
@@ -48,13 +47,14 @@ export function keepDemoFile(
     path: file,
     remove() {
       clearInterval(check);
-      removeDemoFile(dataDir);
+      removeDemoFile(engine.dataDir);
     },
   };
 }
 
 /** Writes the file so that only its owner can read it, since it holds tokens, and returns its path. */
-function writeDemoFile(dataDir: string, content: DemoFile): string {
+function writeDemoFile(content: DemoFile): string {
+  const { dataDir } = content.engine;
   removeDemoFile(dataDir);
   const file = fileIn(dataDir);
   writeFileSync(file, `${JSON.stringify(content, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' });

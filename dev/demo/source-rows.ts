@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import type { Database } from '../db/connection.ts';
+import type { Database } from '../../src/db/connection.ts';
 
 /** The columns that demo and generated rows fill, for each source table in the order of writing. */
 const columns = {

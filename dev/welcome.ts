@@ -1,4 +1,4 @@
-import type { Addresses } from './transport/server.ts';
+import type { Addresses } from '../src/transport/server.ts';
 
 /** What `npm start` prints when it answers: where, and commands to paste that work as they stand. */
 export function welcome(facts: {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import type { Database } from '../db/connection.ts';
-import { formatUuid } from '../db/uuid.ts';
-import { projectAll } from '../projection/rebuild.ts';
-import { changesPerBatch, deleteChanges, noteWorkspaces, oldestChangeMs } from '../schema/outbox.ts';
-import { notesItself } from '../schema/triggers.ts';
+import type { Database } from '../../src/db/connection.ts';
+import { formatUuid } from '../../src/db/uuid.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
+import { changesPerBatch, deleteChanges, noteWorkspaces, oldestChangeMs } from '../../src/schema/outbox.ts';
+import { notesItself } from '../../src/schema/triggers.ts';
 import { conditions, places, reports, situationShares, stateShares, subjects, verbs } from './generate-words.ts';
 import { seededRandom } from './seeded-random.ts';
 import { type Situation, type Step, situations } from './situations.ts';

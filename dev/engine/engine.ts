@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import mysql from 'mysql2/promise';
 import type { Logger } from 'pino';
-import type { DatabaseAddress } from '../config.ts';
+import type { DatabaseAddress } from '../../src/config.ts';
 import { bootstrap, versionFile } from './bootstrap.ts';
 import { type DataFolder, openDataFolder } from './data-folder.ts';
 import { EngineError } from './engine-error.ts';

@@ -1,0 +1,26 @@
+import { progressBar } from '../../src/commands/progress-bar.ts';
+import type { Config } from '../../src/config.ts';
+import type { Database } from '../../src/db/connection.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
+import { migrateUp } from '../../src/schema/migrations.ts';
+import { loadDemo } from './demo.ts';
+import { generateTasks } from './generate.ts';
+
+/** Loads the demo data into a database, or `generated` tasks beside them, and leaves a complete read model. */
+export async function fillDatabase(
+  database: Database,
+  config: Config,
+  generated: { readonly tasks: number; readonly seed: number } | undefined,
+): Promise<void> {
+  await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
+  if (generated === undefined) {
+    const loaded = await loadDemo(database, { now: new Date() });
+    if (loaded) await projectAll(database);
+    console.log(loaded ? 'the demo data are loaded' : 'the demo data were there already');
+    return;
+  }
+  const bar = progressBar(process.stderr);
+  await generateTasks(database, { ...generated, onProgress: bar.show });
+  bar.end();
+  console.log(`${generated.tasks} tasks are there, made from the seed ${generated.seed}`);
+}

@@ -1,0 +1,51 @@
+import path from 'node:path';
+import type { Command } from 'commander';
+import { wholeNumber } from '../src/commands/arguments.ts';
+import type { Config } from '../src/config.ts';
+import type { Development } from '../src/development.ts';
+import { createLog, type Logger } from '../src/platform/log.ts';
+import { demoDatabase, readDemoFile } from './demo/demo-file.ts';
+import type { EmbeddedEngine } from './engine/engine.ts';
+
+/** The private database with demo data, and the command that makes more of them. What a command does not need is not loaded. */
+export const development: Development = {
+  async startDatabase(config, log) {
+    const started = performance.now();
+    const engine = await startEngine(config, log);
+    return {
+      address: engine.address,
+      loadDemo: async (database) => (await import('./demo/serve-demo.ts')).serveDemo({ database, engine, config, log, started }),
+      [Symbol.asyncDispose]: () => engine.stop(),
+    };
+  },
+
+  async openDatabase(config) {
+    const running = demoDatabase(config.DATA_DIR);
+    if (running !== undefined) return { address: running, async [Symbol.asyncDispose]() {} };
+    const engine = await startEngine(config, createLog('warn'));
+    return { address: engine.address, [Symbol.asyncDispose]: () => engine.stop() };
+  },
+
+  findService(dataDir) {
+    const running = readDemoFile(dataDir);
+    return running && { grpc: running.grpc, token: running.tokens['developer'] };
+  },
+
+  addCommands(program, onDatabase) {
+    program
+      .command('demo')
+      .description('load demo data, or make any number of tasks for benchmarks')
+      .option('--tasks <number>', 'make so many tasks beside the demo data', wholeNumber(1, 10_000_000))
+      .option('--seed <number>', 'the same seed makes the same tasks', wholeNumber(0, 2 ** 31 - 1), 1)
+      .action(async ({ tasks, seed }: { tasks?: number; seed: number }, command: Command) => {
+        if (tasks === undefined && command.getOptionValueSource('seed') === 'cli') command.error('--seed goes with --tasks');
+        const { fillDatabase } = await import('./demo/fill-database.ts');
+        await onDatabase((database, config) => fillDatabase(database, config, tasks === undefined ? undefined : { tasks, seed }));
+      });
+  },
+};
+
+async function startEngine(config: Config, log: Logger): Promise<EmbeddedEngine> {
+  const engine = await import('./engine/engine.ts');
+  return engine.startEngine({ dataDir: path.resolve(config.DATA_DIR), cacheDir: path.resolve(config.CACHE_DIR), log });
+}

@@ -1,0 +1,4 @@
+import { runProgram } from '../src/program.ts';
+import { development } from './development.ts';
+
+await runProgram(development);

@@ -1,0 +1,168 @@
+import { readFileSync } from 'node:fs';
+import { enableCompileCache } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { Command, CommanderError, Option } from 'commander';
+import { collect, keyName, wholeNumber } from './commands/arguments.ts';
+import type { WatchOptions } from './commands/watch.ts';
+import type { Config } from './config.ts';
+import type { Development, OnDatabase } from './development.ts';
+
+/** Errors whose message is all that a person at a terminal needs: no stack. */
+const plainErrors: ReadonlySet<string> = new Set([
+  'CommandError',
+  'ConfigError',
+  'DatabaseError',
+  'EngineError',
+  'MigrationError',
+  'PortError',
+]);
+
+/**
+ * Runs the sub-command that the arguments of the process name, and sets its exit code.
+ *
+ * With `development`, commands without `DATABASE_URL` use the private database of a checkout; otherwise they refuse to start.
+ */
+export async function runProgram(development?: Development): Promise<void> {
+  // Compiled code is kept between runs, and each command loads what it needs and no more: both halve the time to the first answer.
+  enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)));
+
+  // What a call leaves behind is little, and mostly garbage: one thread clears it sooner than several that first share it out.
+  setFlagsFromString('--no-parallel-scavenge');
+
+  // By itself the heap grows to four times what lives in it before it is collected as a whole: memory that makes no call faster
+  // (docs/decisions/0017).
+  setFlagsFromString('--heap-growing-percent=75');
+
+  try {
+    await createProgram(development).exitOverride().parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode;
+    else {
+      console.error(error instanceof Error && plainErrors.has(error.name) ? error.message : error);
+      process.exitCode = 1;
+    }
+  }
+}
+
+function createProgram(development: Development | undefined): Command {
+  const config = async (): Promise<Config> => (await import('./config.ts')).readConfig(process.env);
+  const onDatabase: OnDatabase = async (work) =>
+    (await import('./commands/with-database.ts')).withDatabase(await config(), development, work);
+  const onTables: OnDatabase = (work) =>
+    onDatabase(async (database, settings, address) => {
+      await (await import('./schema/migrations.ts')).requireNewestSchema(database);
+      await work(database, settings, address);
+    });
+
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  const program = new Command('tasks-service')
+    .description('Which AI coding tasks run in our workspaces, and how are they doing: a gRPC service over MySQL.')
+    .version(version)
+    .addHelpText(
+      'afterAll',
+      `\nSettings come from the environment; docs/configuration.md lists them. ${
+        development === undefined
+          ? 'DATABASE_URL names the database.'
+          : 'Without DATABASE_URL the commands work on the private\ndatabase of `npm start`.'
+      }`,
+    );
+
+  program
+    .command('serve')
+    .description('serve gRPC, the web protocols and the operator port')
+    .action(async () => (await import('./serve.ts')).serve(await config(), development));
+
+  const migrations = program.command('migrate').description('create and change the tables');
+  migrations
+    .command('up')
+    .description('bring the database to the newest version')
+    .action(async () => onDatabase((await import('./commands/migrate.ts')).migrateToNewest));
+  migrations
+    .command('down')
+    .description('undo the last migration; --all undoes every one, and the tables are gone')
+    .option('--all', 'undo every migration')
+    .action(async ({ all = false }: { all?: boolean }) => {
+      const { undoMigrations } = await import('./commands/migrate.ts');
+      await onDatabase((database) => undoMigrations(database, { all }));
+    });
+  migrations
+    .command('status')
+    .description('list the migrations and when they were applied')
+    .action(async () => onDatabase((await import('./commands/migrate.ts')).printMigrations));
+  migrations
+    .command('grants')
+    .description("print the rights that the accounts of the service's parts need at the database")
+    .action(async () => (await import('./commands/migrate.ts')).printGrants(await config()));
+
+  program
+    .command('project')
+    .description('keep the read model true to the source tables')
+    .addOption(new Option('--follow', 'follow the changes until stopped').conflicts(['all', 'verify']))
+    .addOption(new Option('--all', 'build the read model anew').conflicts('verify'))
+    .option('--verify', 'compare the read model with the source tables; exits 1 when they differ')
+    .action(async (options: { follow?: true; all?: true; verify?: true }, command: Command) => {
+      const { followChanges, rebuildReadModel, verifyReadModel } = await import('./commands/project.ts');
+      if (options.follow) await onTables(followChanges);
+      else if (options.all) await onTables(rebuildReadModel);
+      else if (options.verify) await onTables(verifyReadModel);
+      else command.error('one of --follow, --all and --verify is required');
+    });
+
+  const keys = program.command('keys').description('make, list and revoke session tokens');
+  keys
+    .command('create')
+    .description('make a session token for a user and print it; it cannot be shown again')
+    .requiredOption('--user <username>', 'whose token')
+    .option('--days <number>', 'how long it is valid when it is not used; each use extends it', wholeNumber(1, 3650), 30)
+    .option('--name <text>', 'what it is for', keyName, 'made by keys create')
+    .action(async (options: { user: string; days: number; name: string }) => {
+      const { createKey } = await import('./commands/keys.ts');
+      await onTables((database) => createKey(database, options));
+    });
+  keys
+    .command('list')
+    .description('list session tokens by their ids')
+    .option('--user <username>', 'of this user alone')
+    .action(async ({ user }: { user?: string }) => {
+      const { listKeys } = await import('./commands/keys.ts');
+      await onTables((database) => listKeys(database, user));
+    });
+  keys
+    .command('revoke')
+    .description('delete a session token; it stops working within AUTH_CACHE_SECONDS')
+    .argument('<id>', 'the first ten characters of the token')
+    .action(async (id: string) => {
+      const { revokeKey } = await import('./commands/keys.ts');
+      await onTables((database) => revokeKey(database, id));
+    });
+
+  program
+    .command('watch')
+    .description('show tasks and how they change: a table at a terminal, else a line for each change')
+    .option(
+      '--address <address>',
+      `host:port of the gRPC port, or its URL; else TASKS_ADDRESS${development === undefined ? '' : ', else the service of npm start'}`,
+    )
+    .option('--query <query>', 'which tasks, as docs/query.md says; by default your own', '')
+    .option('--json', 'print a line of JSON for each change')
+    .option('--until <query>', 'end as soon as each task is so; may be given several times, and any will do', collect)
+    .option('--timeout <seconds>', 'exit with 1 when that takes longer', wholeNumber(1, 1_000_000))
+    .addHelpText(
+      'after',
+      '\nThe session token comes from TASKS_TOKEN or the file TASKS_TOKEN_FILE. --until takes status:, phase:, state: and waiting:.\n\n  tasks-service watch --query name:fix-login --until state:idle --until status:failed --timeout 3600',
+    )
+    .action(async (options: WatchOptions, command: Command) => {
+      if (options.timeout !== undefined && options.until === undefined) command.error('--timeout goes with --until');
+      const local = options.address === undefined ? development?.findService(process.env['DATA_DIR'] ?? '.data') : undefined;
+      await (await import('./commands/watch.ts')).watchTasks(options, process.env, local);
+    });
+
+  program
+    .command('healthcheck')
+    .description('ask a running service whether it is ready; exits 1 when it is not')
+    .action(async () => (await import('./commands/healthcheck.ts')).checkHealth(await config()));
+
+  development?.addCommands(program, onDatabase);
+  return program;
+}
