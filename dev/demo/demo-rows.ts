@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
-import { type DemoTemplate, demoGroups, demoOrganizations, demoTemplates, demoUsers } from './demo-people.ts';
-import { type Age, type DemoTask, demoTasks, demoWorkspaces } from './demo-tasks.ts';
+import { type Age, type DemoTask, type DemoTemplate, demoPeople, demoTasks, demoWorkspaces, exampleTasks } from './demo-data.ts';
 import { type Step, situations } from './situations.ts';
 import { noRows, type SourceRows } from './source-rows.ts';
 import { buildsOf } from './workspace-history.ts';
@@ -9,18 +8,18 @@ import {
   addWorkspace,
   connectedAgents,
   datetime,
+  day,
+  hour,
   type Micros,
-  type ReportPlan,
+  minute,
   second,
   type WorkspacePlan,
 } from './workspace-plan.ts';
 
-const minute = 60 * second;
-const day = 24 * 60 * minute;
-const units: Readonly<Record<string, Micros>> = { s: second, m: minute, h: 60 * minute, d: day, w: 7 * day };
+const units: Readonly<Record<string, Micros>> = { s: second, m: minute, h: hour, d: day, w: 7 * day };
 
-/** What one workspace of the demo is made from: a line of the tables, or one of the two tasks with fixed times. */
-interface Line extends Partial<Omit<DemoTask, 'what'>> {
+/** What one workspace of the demo is made from. */
+interface Line extends Partial<Pick<DemoTask, 'prompt' | 'says' | 'favorite' | 'dormant' | 'shared' | 'outdated' | 'subAgent'>> {
   readonly owner: string;
   /** Key of a template. */
   readonly template: string;
@@ -31,41 +30,10 @@ interface Line extends Partial<Omit<DemoTask, 'what'>> {
   readonly task: boolean;
 }
 
-/** A task whose ids, name and times are given instead of derived. */
-interface FixedTask {
-  readonly id: string;
-  readonly name: string;
-  readonly prompt: string;
-  readonly createdAt: string;
-  readonly report: Omit<ReportPlan, 'at'> & { readonly at: string };
-}
-
-/** The example of Coder's change that introduced task lists (coder/coder #19468), value by value. */
-const fixedTasks: readonly FixedTask[] = [
-  {
-    id: 'a7a27450-ca16-4553-a6c5-9d6f04808569',
-    name: 'task-hardcore-herschel-bd08',
-    prompt: 'What directory are you in?',
-    createdAt: '2025-08-22T09:21:39.697094Z',
-    report: {
-      at: '2025-08-22T10:03:27.837842Z',
-      state: 'working',
-      message: 'Listed root directory contents, working directory reset',
-    },
-  },
-  {
-    id: '50f92138-f463-4f2b-abad-1816264b065f',
-    name: 'task-musing-dewdney-f058',
-    prompt: 'What is 1 + 1?',
-    createdAt: '2025-08-22T09:18:28.027378Z',
-    report: { at: '2025-08-22T09:22:33.810707Z', state: 'idle', message: 'Completed arithmetic calculation' },
-  },
-];
-
 /**
  * The rows of the demo as of `now`: the same for the same `now`, and with the same ids, names and texts for any.
  *
- * All times but those of the two fixed tasks are relative to `now`, so that the data look alive. They age from there on: an
+ * All times but those of the two example tasks are relative to `now`, so that the data look alive. They age from there on: an
  * hour later what "started a minute ago" has been starting for an hour.
  */
 export function demoRows(now: Date): SourceRows {
@@ -84,24 +52,22 @@ export function connectedDemoAgents(): Buffer[] {
 function demoPlans(now: Date): WorkspacePlan[] {
   const clock = now.getTime() * 1000;
   return [
-    ...fixedTasks.map((task) => fixedPlan(task, clock)),
+    ...exampleTasks.map((task) => examplePlan(task, clock)),
     ...Object.entries(demoTasks).flatMap(([owner, tasks]) =>
-      tasks.map(({ what: [template, name, is, age], ...rest }) => {
-        const unique = digest(`${owner}/${name}`).toString('hex', 0, 2);
-        return planOf(
-          { ...rest, owner, template, name: `task-${name}-${unique}`, steps: situations[is], age, task: true },
-          clock,
-        );
+      tasks.map(({ situation, ...task }) => {
+        const unique = digest(`${owner}/${task.name}`).toString('hex', 0, 2);
+        const name = `task-${task.name}-${unique}`;
+        return planOf({ ...task, owner, name, steps: situations[situation], task: true }, clock);
       }),
     ),
-    ...demoWorkspaces.flatMap(({ what: [owner, template, is, age], names, ...rest }) =>
-      names.split(' ').map((name) => planOf({ ...rest, owner, template, name, steps: situations[is], age, task: false }, clock)),
+    ...demoWorkspaces.flatMap(({ names, situation, ...workspace }) =>
+      names.map((name) => planOf({ ...workspace, name, steps: situations[situation], task: false }, clock)),
     ),
   ];
 }
 
 function addPeople(rows: SourceRows, now: Micros): void {
-  for (const { name, displayName, icon } of demoOrganizations) {
+  for (const { name, displayName, icon } of demoPeople.organizations) {
     const id = organizationId(name);
     const made = datetime(back(now, 400 * day, name));
     rows.organizations.push({
@@ -109,17 +75,17 @@ function addPeople(rows: SourceRows, now: Micros): void {
       name,
       display_name: displayName,
       icon,
-      is_default: name === demoOrganizations[0]?.name,
+      is_default: name === demoPeople.organizations[0]?.name,
       deleted: false,
       created_at: made,
       updated_at: made,
     });
     rows.groups.push({ id, organization_id: id, name: 'Everyone', display_name: '', avatar_url: '' });
-    for (const group of demoGroups[name] ?? []) {
+    for (const group of demoPeople.groups[name] ?? []) {
       rows.groups.push({ id: groupId(group), organization_id: id, name: group, display_name: '', avatar_url: '' });
     }
   }
-  for (const user of demoUsers) {
+  for (const user of demoPeople.users) {
     const id = userId(user.username);
     const made = datetime(back(now, 300 * day, user.username));
     rows.users.push({
@@ -149,7 +115,7 @@ function addPeople(rows: SourceRows, now: Micros): void {
 }
 
 function addTemplates(rows: SourceRows, now: Micros): void {
-  for (const template of demoTemplates) {
+  for (const template of demoPeople.templates) {
     const organization = organizationId(template.organization);
     const made = datetime(back(now, 200 * day, template.key));
     rows.templates.push({
@@ -180,7 +146,7 @@ function addTemplates(rows: SourceRows, now: Micros): void {
   }
 }
 
-function fixedPlan(task: FixedTask, now: Micros): WorkspacePlan {
+function examplePlan(task: (typeof exampleTasks)[number], now: Micros): WorkspacePlan {
   const line: Line = {
     owner: 'developer',
     template: 'coding',
@@ -234,31 +200,33 @@ function aclOf(shared: NonNullable<DemoTask['shared']>): Pick<WorkspacePlan, 'us
   for (const [subject, actions] of Object.entries(shared)) {
     const name = subject.slice(1);
     if (!subject.startsWith('@')) users[formatUuid(userId(subject))] = actions;
-    else groups[formatUuid(demoOrganizations.some((one) => one.name === name) ? organizationId(name) : groupId(name))] = actions;
+    else
+      groups[formatUuid(demoPeople.organizations.some((one) => one.name === name) ? organizationId(name) : groupId(name))] =
+        actions;
   }
   return { userAcl: users, groupAcl: groups };
 }
 
 function templateOf(key: string): DemoTemplate {
-  const template = demoTemplates.find((one) => one.key === key);
+  const template = demoPeople.templates.find((one) => one.key === key);
   if (template === undefined) throw new TypeError(`no template ${key}`);
   return template;
 }
 
 /** The id of a demo user, by username. */
 export function userId(username: string): Buffer {
-  const user = demoUsers.find((one) => one.username === username);
+  const user = demoPeople.users.find((one) => one.username === username);
   if (user === undefined) throw new TypeError(`no user ${username}`);
   return user.id === undefined ? demoId(`user ${username}`) : idBytes(user.id);
 }
 
 function organizationId(name: string): Buffer {
-  const fixed = demoOrganizations.find((one) => one.name === name)?.id;
+  const fixed = demoPeople.organizations.find((one) => one.name === name)?.id;
   return fixed === undefined ? demoId(`organization ${name}`) : idBytes(fixed);
 }
 
 function groupId(name: string): Buffer {
-  if (!Object.values(demoGroups).some((names) => names.includes(name))) throw new TypeError(`no group ${name}`);
+  if (!Object.values(demoPeople.groups).some((names) => names.includes(name))) throw new TypeError(`no group ${name}`);
   return demoId(`group ${name}`);
 }
 

@@ -8,7 +8,7 @@ const marker = 'demo_loaded';
 
 /** When demo data are loaded. */
 export interface LoadDemoOptions {
-  /** What all times but those of the two fixed tasks are relative to. They age from there on. */
+  /** What all times but those of the two example tasks are relative to. They age from there on. */
   readonly now: Date;
 }
 

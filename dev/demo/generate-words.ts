@@ -1,5 +1,5 @@
+import type { ReportText } from './demo-data.ts';
 import type { Situation } from './situations.ts';
-import type { ReportText } from './workspace-history.ts';
 
 /** How often each situation occurs among generated tasks, in thousandths. */
 export const situationShares: Readonly<Partial<Record<Situation, number>>> = {

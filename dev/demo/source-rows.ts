@@ -122,3 +122,18 @@ export async function insertRows(connection: Database, rows: SourceRows): Promis
     }
   }
 }
+
+/** Ids in one look-up. */
+const idsPerSelect = 5000;
+
+/** Which of these ids a table has, in hexadecimal. */
+export async function presentIds(database: Database, table: 'users' | 'organizations' | 'workspaces', ids: readonly Buffer[]) {
+  const present = new Set<string>();
+  for (let from = 0; from < ids.length; from += idsPerSelect) {
+    const rows = await database(table)
+      .whereIn(`${table}.id`, ids.slice(from, from + idsPerSelect))
+      .select<{ id: Buffer }[]>(`${table}.id`);
+    for (const { id } of rows) present.add(id.toString('hex'));
+  }
+  return present;
+}

@@ -1,14 +1,9 @@
+import type { ReportText } from './demo-data.ts';
 import type { Step } from './situations.ts';
-import { type AgentPlan, type BuildPlan, type Micros, type ReportPlan, second } from './workspace-plan.ts';
-
-const minute = 60 * second;
-const hour = 60 * minute;
+import { type AgentPlan, type BuildPlan, hour, type Micros, minute, type ReportPlan, second } from './workspace-plan.ts';
 
 /** A connected agent was seen this long ago at most. */
 const justNow = 8 * second;
-
-/** A state, a message of at most 160 bytes, and perhaps ` | ` and a link. */
-export type ReportText = `${ReportPlan['state']} ${string}`;
 
 /** What turns the steps of a situation into builds. */
 export interface History {

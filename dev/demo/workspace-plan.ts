@@ -5,6 +5,12 @@ export type Micros = number;
 
 /** Microseconds in a second. */
 export const second = 1_000_000;
+/** Microseconds in a minute. */
+export const minute = 60 * second;
+/** Microseconds in an hour. */
+export const hour = 60 * minute;
+/** Microseconds in a day. */
+export const day = 24 * hour;
 
 /** How far a build's job has come (`provisioner_jobs.job_status`). */
 export type JobStatus = 'pending' | 'running' | 'succeeded' | 'canceling' | 'canceled' | 'failed';

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { keepDemoAgentsConnected, loadDemo } from '../../dev/demo/demo.ts';
+import { demoTasks } from '../../dev/demo/demo-data.ts';
 import { connectedDemoAgents, demoRows } from '../../dev/demo/demo-rows.ts';
-import { demoTasks } from '../../dev/demo/demo-tasks.ts';
 import { sourceTables } from '../../dev/demo/source-rows.ts';
 import { type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
