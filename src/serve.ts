@@ -7,10 +7,10 @@ import { createVerifyJwt, type VerifyJwt } from './auth/verify-jwt.ts';
 import type { RateLimitOf } from './call/admission.ts';
 import { createRateLimit } from './call/rate-limit.ts';
 import { type Config, requireDatabaseUrl } from './config.ts';
-import { closeDatabase, connectionsOf, type Database, openDatabase, requireDatabase } from './db/connection.ts';
+import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions, requireDatabase } from './db/connection.ts';
 import type { ConnectionPool } from './db/connection-pool.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
-import { addReplicaMetrics, openReplica, preferReplica } from './db/replica.ts';
+import { addReplicaMetrics, openReplica, preferReplica, type Replica } from './db/replica.ts';
 import { readPageTokenKey } from './db/settings.ts';
 import { measureStatements, withStatements } from './db/statements.ts';
 import type { Development } from './development.ts';
@@ -44,6 +44,7 @@ import { createWatchTasks } from './watch/watch-tasks.ts';
 export async function serve(config: Config, development: Development | undefined): Promise<void> {
   const stop = stopSignal();
   const log = createLog(config.LOG_LEVEL);
+  const registry = new Registry();
   await using parts = new AsyncDisposableStack();
 
   const certificates = openCertificates(config, log);
@@ -52,16 +53,7 @@ export async function serve(config: Config, development: Development | undefined
   const privateDatabase =
     config.DATABASE_URL === undefined ? parts.use(await development?.startDatabase(config, log)) : undefined;
   const address = privateDatabase?.address ?? requireDatabaseUrl(config);
-
-  const pool = {
-    size: config.DATABASE_POOL_SIZE,
-    statementTimeoutMs: config.STATEMENT_TIMEOUT_MS,
-    acquireTimeoutMs,
-    // A table that is locked, by a change of its columns perhaps, is no fault of the query: the wait for it ends before the limit.
-    session: { lock_wait_timeout: Math.max(1, Math.ceil(config.STATEMENT_TIMEOUT_MS / 1000) - 1) },
-  };
-  const database = openDatabase(address, pool);
-  parts.defer(() => closeDatabase(database));
+  const database = parts.adopt(openDatabase(address, poolOptions(config)), closeDatabase);
   await requireDatabase(database);
   if (stop.aborted) return;
   if (privateDatabase !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
@@ -70,65 +62,59 @@ export async function serve(config: Config, development: Development | undefined
   const demo = parts.use(await privateDatabase?.loadDemo(database));
   if (stop.aborted) return;
 
-  const registry = new Registry();
   // Connections of their own: when all of the pool are busy, the service is busy and not unready.
-  const watched = openDatabase(address, { size: config.DATABASE_REPLICA_URL === undefined ? 1 : 2, statementTimeoutMs: 1000 });
-  parts.defer(() => closeDatabase(watched));
-  const replica =
-    config.DATABASE_REPLICA_URL === undefined
-      ? undefined
-      : openReplica(config.DATABASE_REPLICA_URL, {
-          primary: watched,
-          pool,
-          maxStalenessSeconds: config.REPLICA_MAX_STALENESS_SECONDS,
-          log,
-        });
+  const watched = parts.adopt(
+    openDatabase(address, { size: config.DATABASE_REPLICA_URL === undefined ? 1 : 2, statementTimeoutMs: 1000 }),
+    closeDatabase,
+  );
+  const replica = openReplicaOf(config, watched, log);
   if (replica !== undefined) {
     parts.defer(() => replica.close());
     await replica.start();
   }
   addPoolMetrics(registry, { primary: database, ...(replica === undefined ? {} : { replica: replica.database }) });
+
   const tracing = await openTracing(process.env, version);
   if (tracing !== undefined) parts.defer(() => tracing.close());
   const run = measureStatements(registry, tracing?.statement);
+
   // One connection for the reader of the feed: watchers are told while the pool is busy.
-  const feedDatabase = openDatabase(address, { size: 1, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS });
-  parts.defer(() => closeDatabase(feedDatabase));
-  const feedRepositoryOf = (pool: Database) =>
-    withStatements(createFeedRepository(pool, config.AGENT_INACTIVE_SECONDS), feedStatements, run);
-  const feed = new TaskFeed(feedRepositoryOf(feedDatabase), log);
-  parts.defer(() => feed.stop());
-  const onBatch = tracing === undefined ? {} : { onBatch: tracing.batch };
-  const projector = config.PROJECTOR ? createProjector({ address, log, onEvents: () => feed.wake(), ...onBatch }) : undefined;
-  if (projector !== undefined) {
+  const feedDatabase = parts.adopt(
+    openDatabase(address, { size: 1, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS }),
+    closeDatabase,
+  );
+  const feedRepository = (from: Database) =>
+    withStatements(createFeedRepository(from, config.AGENT_INACTIVE_SECONDS), feedStatements, run);
+  const feed = parts.adopt(new TaskFeed(feedRepository(feedDatabase), log), (feed) => feed.stop());
+  if (config.PROJECTOR) {
+    const onBatch = tracing === undefined ? {} : { onBatch: tracing.batch };
+    const projector = createProjector({ address, log, onEvents: () => feed.wake(), ...onBatch });
     addProjectorMetrics(registry, projector);
     projector.start();
     parts.defer(() => projector.stop());
   }
 
-  const repository = (from: Database) =>
+  const taskRepository = (from: Database) =>
     withStatements(createTaskRepository(from, config.AGENT_INACTIVE_SECONDS), taskStatements, run);
-  const tasks = repository(database);
+  const tasks = taskRepository(database);
   const reads =
     replica === undefined
       ? tasks
-      : preferReplica(tasks, repository(replica.database), replica, addReplicaMetrics(registry, replica));
+      : preferReplica(tasks, taskRepository(replica.database), replica, addReplicaMetrics(registry, replica));
   const resolveQuery = createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run));
-  const tokenKeys: [Buffer, ...Buffer[]] = [
-    config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database)),
-    ...(config.PAGE_TOKEN_KEY_OLD === undefined ? [] : [config.PAGE_TOKEN_KEY_OLD]),
-  ];
+  const tokenKeys = await tokenKeysOf(config, database);
   const service = createTasksService({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
   // Always of the primary: what an event is about may not be on a replica yet.
   const watchTasks = createWatchTasks({
     tasks,
     feed,
-    feedRepository: feedRepositoryOf(database),
+    feedRepository: feedRepository(database),
     resolveQuery,
     tokenKeys,
     watchesPerCaller: config.WATCHES_PER_CALLER,
     metrics: addWatchMetrics(registry, feed),
   });
+
   const keys = withStatements(createApiKeyRepository(database), { find: 'find_session', noteUse: 'note_session_use' }, run);
   const findUser = createFindUser(database);
   const findRights = createFindUserRights(database);
@@ -166,6 +152,29 @@ export async function serve(config: Config, development: Development | undefined
 function openCertificates(config: Config, log: Logger): Certificates | undefined {
   const { TLS_CERT_FILE: cert, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: clientCa } = config;
   return cert === undefined || key === undefined ? undefined : createCertificates({ cert, key, clientCa }, log);
+}
+
+/** How the pools behave that calls read from. */
+function poolOptions(config: Config): PoolOptions {
+  return {
+    size: config.DATABASE_POOL_SIZE,
+    statementTimeoutMs: config.STATEMENT_TIMEOUT_MS,
+    acquireTimeoutMs,
+    // A table that is locked, by a change of its columns perhaps, is no fault of the query: the wait for it ends before the limit.
+    session: { lock_wait_timeout: Math.max(1, Math.ceil(config.STATEMENT_TIMEOUT_MS / 1000) - 1) },
+  };
+}
+
+/** The replica of the settings, if there is one. */
+function openReplicaOf(config: Config, primary: Database, log: Logger): Replica | undefined {
+  const { DATABASE_REPLICA_URL: address, REPLICA_MAX_STALENESS_SECONDS: maxStalenessSeconds } = config;
+  return address && openReplica(address, { primary, pool: poolOptions(config), maxStalenessSeconds, log });
+}
+
+/** The keys of page and resume tokens: the one that makes them, and those that are still taken. */
+async function tokenKeysOf(config: Config, database: Database): Promise<[Buffer, ...Buffer[]]> {
+  const key = config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database));
+  return config.PAGE_TOKEN_KEY_OLD === undefined ? [key] : [key, config.PAGE_TOKEN_KEY_OLD];
 }
 
 /** What the statements of the task repository are called. */
