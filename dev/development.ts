@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { wholeNumber } from '../src/commands/arguments.ts';
 import type { Config } from '../src/config.ts';
 import type { Development } from '../src/development.ts';
-import { createLog, type Logger } from '../src/platform/log.ts';
+import type { Logger } from '../src/platform/log.ts';
 import { demoDatabase, readDemoFile } from './demo/demo-file.ts';
 import type { EmbeddedEngine } from './engine/engine.ts';
 
@@ -22,6 +22,7 @@ export const development: Development = {
   async openDatabase(config) {
     const running = demoDatabase(config.DATA_DIR);
     if (running !== undefined) return { address: running, async [Symbol.asyncDispose]() {} };
+    const { createLog } = await import('../src/platform/log.ts');
     const engine = await startEngine(config, createLog('warn'));
     return { address: engine.address, [Symbol.asyncDispose]: () => engine.stop() };
   },
