@@ -22,7 +22,9 @@ COPY --from=build /app/dist ./dist
 COPY --from=build /app/dist-web ./dist-web
 COPY package.json LICENSE ./
 COPY migrations ./migrations
-ENV NODE_ENV=production NODE_OPTIONS="--enable-source-maps --max-semi-space-size=16"
+ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps
 EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["/nodejs/bin/node", "dist/main.js", "healthcheck"]
+# As in bin/launch.mjs.
+ENTRYPOINT ["/nodejs/bin/node", "--max-semi-space-size=16", "--heap-growing-percent=75", "--no-parallel-scavenge"]
 CMD ["dist/main.js", "serve"]

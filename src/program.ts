@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { Command, CommanderError, Option } from 'commander';
 import { collect, keyName, wholeNumber } from './commands/arguments.ts';
 import type { WatchOptions } from './commands/watch.ts';
@@ -26,13 +25,6 @@ const plainErrors: ReadonlySet<string> = new Set([
 export async function runProgram(development?: Development): Promise<void> {
   // Compiled code is kept between runs, and each command loads what it needs and no more: both halve the time to the first answer.
   enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)));
-
-  // What a call leaves behind is little, and mostly garbage: one thread clears it sooner than several that first share it out.
-  setFlagsFromString('--no-parallel-scavenge');
-
-  // By itself the heap grows to four times what lives in it before it is collected as a whole: memory that makes no call faster
-  // (docs/decisions/0017).
-  setFlagsFromString('--heap-growing-percent=75');
 
   try {
     await createProgram(development).exitOverride().parseAsync();

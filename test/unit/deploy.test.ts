@@ -46,11 +46,11 @@ const panels = (
   JSON.parse(read('deploy/dashboard.json')) as { panels: { title: string; targets?: { expr: string }[] }[] }
 ).panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => [title, expr] as const));
 
-test('the launcher, the image and the benchmark run Node with the same room for what has just been made', () => {
-  const flags = ['bin/launch.mjs', 'Dockerfile', 'bench/program.ts'].map((name) =>
-    read(name).match(/--max-semi-space-size=\d+/g),
-  );
-  expect(flags).toEqual([['--max-semi-space-size=16'], ['--max-semi-space-size=16'], ['--max-semi-space-size=16']]);
+test('the launcher, the image and the benchmark run Node with the same heap', () => {
+  const flags = ['--max-semi-space-size=16', '--heap-growing-percent=75', '--no-parallel-scavenge'];
+  for (const name of ['bin/launch.mjs', 'Dockerfile', 'bench/program.ts']) {
+    expect(read(name).match(/--(?:max-semi-space-size|heap-growing-percent|no-parallel-scavenge)[^'"]*/g), name).toEqual(flags);
+  }
 });
 
 describe('the metrics of', () => {
