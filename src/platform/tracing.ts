@@ -1,6 +1,3 @@
-import type { RunStatement } from '../db/statements.ts';
-import type { ProjectedBatch } from '../projection/projector.ts';
-
 /** Reads a header of a call, such as `traceparent`. */
 type Header = (name: string) => string | undefined;
 
@@ -29,11 +26,19 @@ export interface CallSpan {
 /** Starts the span of a call, as a child of the one that the client's headers name, if they name one. */
 export type TraceCall = (method: string, protocol: string, header: Header) => CallSpan;
 
+/** What is told of a batch of changes that the projector has taken over. */
+export interface TracedBatch {
+  readonly changes: number;
+  readonly events: number;
+  readonly seconds: number;
+}
+
 /** Writes spans of calls, statements and batches of the projector. */
 export interface Tracing {
   readonly call: TraceCall;
-  readonly statement: RunStatement;
-  readonly batch: (batch: ProjectedBatch) => void;
+  /** Runs a statement under its name. */
+  readonly statement: <T>(name: string, run: () => Promise<T>) => Promise<T>;
+  readonly batch: (batch: TracedBatch) => void;
   /** Sends what has not been sent. */
   close(): Promise<void>;
 }
