@@ -115,7 +115,11 @@ export async function serve(config: Config, development: Development | undefined
     metrics: addWatchMetrics(registry, feed),
   });
 
-  const keys = withStatements(createApiKeyRepository(database), { find: 'find_session', noteUse: 'note_session_use' }, run);
+  const keys = withStatements(
+    createApiKeyRepository(database),
+    { find: 'find_session', findSecrets: 'find_session_secrets', noteUse: 'note_session_use' },
+    run,
+  );
   const findUser = createFindUser(database);
   const findRights = createFindUserRights(database);
   const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);

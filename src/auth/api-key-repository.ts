@@ -49,6 +49,8 @@ export interface ApiKeyRepository {
    * users are not found.
    */
   find(id: string): Promise<ApiKey | undefined>;
+  /** The hashed secrets of the keys with some ids, as far as there are such keys. */
+  findSecrets(ids: readonly string[]): Promise<ReadonlyMap<string, Buffer>>;
   /**
    * Notes that a key was used, about once an hour: `last_used`, the user's `last_seen_at`, a new `expires_at` a lifetime from now,
    * and a dormant user becomes active (coderd/httpmw/apikey.go).
@@ -94,6 +96,15 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
         expiresInMs: Number(row.expires_in_ms),
         ...(await toUserRights(database, row, rows)),
       };
+    },
+
+    async findSecrets(ids) {
+      // select k.id, k.hashed_secret from api_keys as k where k.id in (…)
+      const rows = (await database.from({ k: 'api_keys' }).whereIn('k.id', ids).select('k.id', 'k.hashed_secret')) as {
+        id: string;
+        hashed_secret: Buffer;
+      }[];
+      return new Map(rows.map((row) => [row.id, row.hashed_secret]));
     },
 
     async noteUse(id) {

@@ -6,7 +6,7 @@ import { unauthenticated } from '../call/errors.ts';
 import { parseUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
 import { type ApiKeyRepository, hashSecret, parseSessionToken } from './api-key-repository.ts';
-import { createTokenLookups, type TokenLookups } from './token-lookups.ts';
+import { createTokenLookups, type TokenLookupLimits } from './token-lookups.ts';
 import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
 
 /** Verified callers remembered at once; the ones used longest ago are forgotten first. */
@@ -34,7 +34,7 @@ export interface AuthenticateOptions {
   readonly log?: Logger;
   /** Checks JSON Web Tokens; without it they are no tokens. */
   readonly verifyJwt?: VerifyJwt | undefined;
-  readonly lookups?: TokenLookups;
+  readonly lookupLimits?: TokenLookupLimits;
 }
 
 /**
@@ -51,12 +51,13 @@ export interface AuthenticateOptions {
 export function createAuthenticate(
   keys: ApiKeyRepository,
   rememberSeconds: number,
-  { log, verifyJwt, lookups = createTokenLookups() }: AuthenticateOptions = {},
+  { log, verifyJwt, lookupLimits }: AuthenticateOptions = {},
 ): Authenticate {
   // By the hash of the token, so that a dump of the memory holds no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
   // Those that were good once are looked up at once: they do not wait behind whoever makes tokens up.
   const onceGood = new LRUCache<string, true>({ max: maxRemembered });
+  const lookups = createTokenLookups(keys.findSecrets, lookupLimits);
   const underWay = new Map<string, Promise<Caller>>();
 
   const remember = (hash: string, caller: Caller, expiresInMs: number): Caller => {
@@ -75,10 +76,11 @@ export function createAuthenticate(
     // The form is checked before the database is asked: most of what is no token costs nothing.
     const parts = parseSessionToken(token.text);
     if (parts === undefined) throw unauthenticated();
-    const lookup = () => keys.find(parts.id);
-    const key = onceGood.delete(hash) ? await lookup() : await lookups.run(address, lookup);
-    if (key === undefined) throw unauthenticated();
     const secret = hashSecret(parts.secret);
+    // Most of what strangers send is made up, and ends here.
+    if (!onceGood.delete(hash) && !(await lookups.exists(address, parts.id, secret))) throw unauthenticated();
+    const key = await keys.find(parts.id);
+    if (key === undefined) throw unauthenticated();
     const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
     if (!matches || key.expired || key.userStatus === 'suspended') throw unauthenticated();
     if (key.useIsDue) {

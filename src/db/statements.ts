@@ -11,6 +11,7 @@ export const statementNames = [
   'read_feed_events',
   'read_changed_tasks',
   'find_session',
+  'find_session_secrets',
   'note_session_use',
   'find_jwt_user',
   'find_user',

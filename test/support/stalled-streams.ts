@@ -8,7 +8,9 @@ export interface StalledStreams {
   readonly streams: number;
   /** Whether each has a token that was made up. */
   readonly tokens: boolean;
-  /** How long the connections are held, in milliseconds. */
+  /** How many may stay open. */
+  readonly leaveOpen: number;
+  /** How long the connections are held at most, in milliseconds. */
   readonly holdMs: number;
 }
 
