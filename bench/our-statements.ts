@@ -24,9 +24,17 @@ export async function ourStatements(
   person: Person,
   taskId: string,
 ): Promise<{ readonly get: SentStatement; readonly list: SentStatement }> {
-  const database = openDatabase(address, { size: 1, statementTimeoutMs: 10_000 });
+  const sent: SentStatement[] = [];
+  const database = openDatabase(address, {
+    size: 1,
+    statementTimeoutMs: 10_000,
+    onStatement: ({ sql, values }) =>
+      sent.push({
+        sql,
+        values: values.map((value) => (Buffer.isBuffer(value) ? ([value.toString('hex')] as const) : (value as string | number))),
+      }),
+  });
   try {
-    const sent: SentStatement[] = [];
     const authenticate = createAuthenticate(createApiKeyRepository(database), 60);
     const caller = await authenticate((name) => (name === 'coder-session-token' ? tokens[person] : undefined));
     const { signal } = new AbortController();
@@ -43,12 +51,7 @@ export async function ourStatements(
       resolveQuery: createResolveQuery(createNameLookup(database, 60)),
       pageTokens: createPageTokens([Buffer.alloc(32)]),
     });
-    database.on('query', ({ sql, bindings }: { sql: string; bindings: readonly unknown[] }) => {
-      const values = bindings.map((value) =>
-        Buffer.isBuffer(value) ? ([value.toString('hex')] as const) : (value as string | number),
-      );
-      sent.push({ sql, values });
-    });
+    sent.length = 0;
     await service.getTask(create(GetTaskRequestSchema, { identifier: { case: 'id', value: taskId } }), call);
     await service.listTasks(create(ListTasksRequestSchema), call);
     const [get, list, ...more] = sent;

@@ -1,35 +1,26 @@
-import type { Socket } from 'node:net';
-
-/** The part of a mysql2 connection that is used on it directly. */
-export interface RawConnection {
-  query(sql: string, callback: (error: unknown, rows: unknown) => void): void;
-  end(callback: () => void): void;
-  readonly stream: Socket;
-  /** What the driver knows of a connection that has failed, or is about to end. */
-  readonly _fatalError?: unknown;
-  readonly _protocolError?: unknown;
-  readonly _closing?: boolean;
-}
+import { connect, type Socket } from 'node:net';
+import type { Knex } from 'knex';
+import { createPool, type PoolOptions as DriverOptions, type Pool, type PoolConnection } from 'mysql2';
 
 /** How a pool behaves. */
 export interface ConnectionPoolOptions {
-  /** Opens a connection. */
-  connect(): Promise<RawConnection>;
+  /** Where the server is, and how connections to it are made. */
+  readonly driver: DriverOptions;
   /** Makes a new connection ready for use. */
-  prepare(connection: RawConnection): Promise<void>;
+  prepare(connection: PoolConnection): Promise<void>;
   /** Most connections. */
   readonly size: number;
   /** How long somebody waits for a connection, in milliseconds. */
   readonly waitMs: number;
-  /** How long a connection in use may be silent before it counts as lost, in milliseconds; 0 means for ever. */
+  /** How long a connection may be silent before it counts as lost, in milliseconds; 0 means for ever. */
   readonly silenceMs: number;
 }
 
-/** A connection that nobody has used for so long is closed, in milliseconds: servers end idle ones, sometimes without a word. */
-const idleMs = 60_000;
+/** How often connections that nobody uses are pinged, in milliseconds: one that is silent is lost, and no server ends the others. */
+const pingMs = 2000;
 
-/** Where other connections are open, how long after one could not be opened the next attempt is made, in milliseconds. */
-const retryMs = 200;
+/** When the server has refused a connection beside those that are open, how long no other one is opened, in milliseconds. */
+const refusedMs = 200;
 
 /** Over how many loans the pace is averaged: they come in bursts. */
 const paceOver = 50;
@@ -43,40 +34,41 @@ export class ConnectionWaitError extends Error {
 interface Waiting {
   readonly since: number;
   readonly timer: NodeJS.Timeout;
-  resolve(connection: RawConnection): void;
+  resolve(connection: PoolConnection): void;
   reject(reason: unknown): void;
 }
 
 /**
- * Connections to one database, lent one by one: opened when they are needed, and given to those who wait in the order in which they
- * came. It is the pool of Knex (its option `connectionPool`), whose own one sets two timers and goes through a dozen promises for each
- * statement, which takes longer than the driver does.
+ * The driver's pool of connections to one database, which Knex uses, too (its option `connectionPool`). The driver opens
+ * connections, drops those that fail, and lends them in the order of coming. This class adds what it does not have: a limit of the
+ * wait and its measure, connections that are made ready before they are lent, and the loss of connections that are silent.
  */
-export class ConnectionPool {
+export class ConnectionPool implements Knex.TarnPoolLike {
   readonly #options: ConnectionPoolOptions;
-  /** The one that was used last is at the end, and is lent first. */
-  readonly #free: RawConnection[] = [];
-  readonly #used = new Set<RawConnection>();
-  /** Free or lent. */
-  readonly #open = new Set<RawConnection>();
-  /** Of these, of those that are made ready, and of those that take their leave. */
+  readonly #pool: Pool;
   readonly #sockets = new Set<Socket>();
-  readonly #idleSince = new WeakMap<RawConnection, number>();
+  readonly #open = new Set<PoolConnection>();
+  readonly #ready = new WeakSet<PoolConnection>();
+  readonly #lent = new Set<PoolConnection>();
+  readonly #pinged = new WeakSet<PoolConnection>();
   readonly #waiting = new Set<Waiting>();
-  readonly #reaper: NodeJS.Timeout;
-  #opening = 0;
-  /** Runs while no connection is opened, because the last attempt failed. */
-  #resting: NodeJS.Timeout | undefined;
+  readonly #pinging: NodeJS.Timeout | undefined;
   /** How much time lies between two who waited and were lent a connection, on average, and when the last one was. */
   #paceMs = 0;
   #lentAt = 0;
   #isClosed = false;
+  #onReturned: (() => void) | undefined;
   /** Called with how long somebody waited for a connection, in seconds, also for one who got none. */
   onWaited: ((seconds: number) => void) | undefined;
 
   constructor(options: ConnectionPoolOptions) {
     this.#options = options;
-    this.#reaper = setInterval(() => this.#closeIdle(), idleMs / 4).unref();
+    this.#pool = createPool({ ...options.driver, connectionLimit: options.size, stream: () => this.#openSocket() });
+    this.#pool.on('connection', (connection) => {
+      this.#open.add(connection);
+      for (const event of ['end', 'error']) connection.on(event, () => this.#open.delete(connection));
+    });
+    if (options.silenceMs > 0) this.#pinging = setInterval(() => this.#ping(), pingMs).unref();
   }
 
   get size(): number {
@@ -84,11 +76,11 @@ export class ConnectionPool {
   }
 
   numFree(): number {
-    return this.#free.length;
+    return Math.max(0, this.#open.size - this.#lent.size);
   }
 
   numUsed(): number {
-    return this.#used.size;
+    return this.#lent.size;
   }
 
   numPendingAcquires(): number {
@@ -107,55 +99,51 @@ export class ConnectionPool {
   }
 
   /** Lends a connection, as Knex asks for one. */
-  acquire(): { readonly promise: Promise<RawConnection> } {
-    return { promise: Promise.resolve(this.take()) };
+  acquire(): { readonly promise: Promise<PoolConnection> } {
+    return { promise: this.take() };
   }
 
   /**
-   * Lends a connection: at once if one is free. {@link release} must follow.
+   * Lends a connection. {@link release} must follow.
    *
    * @throws {ConnectionWaitError} when none came free in time; and what opening one failed with.
    */
-  take(): RawConnection | Promise<RawConnection> {
-    if (this.#isClosed) return Promise.reject(new Error('the pool of connections is closed'));
-    for (let connection = this.#free.pop(); connection !== undefined; connection = this.#free.pop()) {
-      if (isBroken(connection)) {
-        this.#discard(connection);
-        continue;
-      }
-      this.#lend(connection);
-      this.onWaited?.(0);
-      return connection;
-    }
+  take(): Promise<PoolConnection> {
+    if (this.#isClosed) return Promise.reject(closed());
     return new Promise((resolve, reject) => {
       const waiting: Waiting = {
         since: performance.now(),
-        timer: setTimeout(() => this.#giveUp(waiting), this.#options.waitMs),
+        timer: setTimeout(() => {
+          if (this.#settle(waiting)) reject(new ConnectionWaitError(`no connection came free within ${this.#options.waitMs} ms`));
+        }, this.#options.waitMs),
         resolve,
         reject,
       };
       if (this.#waiting.size === 0) this.#lentAt = waiting.since;
       this.#waiting.add(waiting);
-      this.#grow();
+      this.#ask(waiting);
     });
   }
 
   /** Takes a connection back. @returns whether it was lent. */
-  release(connection: RawConnection): boolean {
-    if (!this.#used.delete(connection)) return false;
-    if (isBroken(connection)) this.#discard(connection);
-    else if (this.#isClosed) this.#end(connection);
-    else this.#offer(connection);
+  release(connection: PoolConnection): boolean {
+    if (!this.#lent.delete(connection)) return false;
+    connection.release();
+    if (this.#lent.size === 0) this.#onReturned?.();
     return true;
   }
 
   /** Refuses who waits, waits for what is lent, and says goodbye to the server. */
   async destroy(): Promise<void> {
     this.#isClosed = true;
-    clearInterval(this.#reaper);
-    clearTimeout(this.#resting);
-    for (const waiting of this.#waiting) this.#settle(waiting).reject(new Error('the pool of connections is closed'));
-    for (const connection of this.#free.splice(0)) this.#end(connection);
+    clearInterval(this.#pinging);
+    for (const waiting of this.#waiting) if (this.#settle(waiting)) waiting.reject(closed());
+    if (this.#lent.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onReturned = resolve;
+      });
+    }
+    this.#pool.end(() => {});
     await Promise.all(Array.from(this.#sockets, (socket) => new Promise((resolve) => socket.once('close', resolve))));
   }
 
@@ -164,120 +152,81 @@ export class ConnectionPool {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Opens connections for those who wait, as far as there is room. */
-  #grow(): void {
-    if (this.#resting !== undefined && this.#open.size > 0) return;
-    while (this.#opening < this.#waiting.size && this.#open.size + this.#opening < this.size) {
-      this.#opening += 1;
-      this.#openOne()
-        .catch((error: unknown) => {
-          // Where some are open, the server may have no more to give: one of these comes free for who waits.
-          if (this.#open.size > 0) return this.#rest();
-          // Else who has waited longest learns it; the next one tries anew.
-          for (const waiting of this.#waiting) return this.#settle(waiting).reject(error);
-        })
-        .finally(() => {
-          this.#opening -= 1;
-          this.#grow();
-        });
-    }
-  }
-
-  #rest(): void {
-    clearTimeout(this.#resting);
-    this.#resting = setTimeout(() => {
-      this.#resting = undefined;
-      this.#grow();
-    }, retryMs).unref();
-  }
-
-  async #openOne(): Promise<void> {
-    const connection = await this.#options.connect();
-    const { stream } = connection;
-    this.#mind(connection);
-    stream.setTimeout(this.#options.silenceMs);
-    try {
-      if (!this.#isClosed) await this.#options.prepare(connection);
-      if (this.#isClosed || isBroken(connection)) {
-        throw Object.assign(new Error('the connection ended as soon as it was open'), { code: 'PROTOCOL_CONNECTION_LOST' });
+  #ask(waiting: Waiting): void {
+    this.#pool.getConnection((error, connection) => {
+      if (error) this.#refused(waiting, error);
+      else if (!this.#waiting.has(waiting)) connection.release();
+      else if (this.#ready.has(connection)) this.#lend(connection, waiting);
+      else {
+        this.#options.prepare(connection).then(
+          () => {
+            this.#ready.add(connection);
+            this.#lend(connection, waiting);
+          },
+          (reason: unknown) => {
+            this.#drop(connection);
+            if (this.#settle(waiting)) waiting.reject(reason);
+          },
+        );
       }
-    } catch (error) {
-      stream.destroy();
-      throw error;
-    }
-    this.#open.add(connection);
-    this.#offer(connection);
-  }
-
-  #mind(connection: RawConnection): void {
-    const { stream } = connection;
-    this.#sockets.add(stream);
-    stream.once('close', () => {
-      this.#sockets.delete(stream);
-      if (!this.#open.delete(connection)) return;
-      const place = this.#free.indexOf(connection);
-      if (place >= 0) this.#free.splice(place, 1);
-      this.#grow();
-    });
-    stream.on('timeout', () => {
-      stream.destroy(Object.assign(new Error('the database has gone silent'), { code: 'ETIMEDOUT' }));
-      for (const free of this.#free) free.stream.destroy(); // they are as old, and lead to the same host
     });
   }
 
-  /** Gives a connection to who has waited longest, or keeps it for the next. */
-  #offer(connection: RawConnection): void {
-    for (const waiting of this.#waiting) {
-      this.#lend(connection);
-      this.#settle(waiting).resolve(connection);
-      const now = performance.now();
-      this.#paceMs += (now - this.#lentAt - this.#paceMs) / paceOver;
-      this.#lentAt = now;
-      return;
-    }
-    connection.stream.setTimeout(0);
-    this.#idleSince.set(connection, performance.now());
-    this.#free.push(connection);
+  #lend(connection: PoolConnection, waiting: Waiting): void {
+    if (!this.#settle(waiting)) return connection.release();
+    this.#lent.add(connection);
+    const now = performance.now();
+    this.#paceMs += (now - this.#lentAt - this.#paceMs) / paceOver;
+    this.#lentAt = now;
+    waiting.resolve(connection);
   }
 
-  #lend(connection: RawConnection): void {
-    this.#used.add(connection);
-    connection.stream.setTimeout(this.#options.silenceMs);
+  /** Where others are open, the server may have no more to give: these are all there are for a while, and one of them comes free. */
+  #refused(waiting: Waiting, error: unknown): void {
+    if (this.#open.size > 0 && !this.#isClosed) {
+      this.#pool.config.connectionLimit = this.#open.size;
+      setTimeout(() => {
+        this.#pool.config.connectionLimit = this.size;
+      }, refusedMs).unref();
+      if (this.#waiting.has(waiting)) this.#ask(waiting);
+    } else if (this.#settle(waiting)) waiting.reject(error);
   }
 
-  #giveUp(waiting: Waiting): void {
-    this.#settle(waiting).reject(new ConnectionWaitError(`no connection came free within ${this.#options.waitMs} ms`));
-  }
-
-  #settle(waiting: Waiting): Waiting {
+  /** Ends a wait. @returns whether it had not ended before. */
+  #settle(waiting: Waiting): boolean {
+    if (!this.#waiting.delete(waiting)) return false;
     clearTimeout(waiting.timer);
-    this.#waiting.delete(waiting);
     this.onWaited?.((performance.now() - waiting.since) / 1000);
-    return waiting;
+    return true;
   }
 
-  #closeIdle(): void {
-    const since = performance.now() - idleMs;
-    // The first ones were used longest ago.
-    const used = this.#free.findIndex((connection) => (this.#idleSince.get(connection) ?? 0) >= since);
-    for (const connection of this.#free.splice(0, used === -1 ? this.#free.length : used)) this.#end(connection);
+  /** The driver is given the socket, since it can end a connection that is silent only by waiting for the server. */
+  #openSocket(): Socket {
+    const { host = '127.0.0.1', port = 3306, socketPath } = this.#options.driver;
+    const socket = connect(socketPath === undefined ? { host, port, noDelay: true, keepAlive: true } : { path: socketPath });
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    socket.setTimeout(this.#options.silenceMs, () => {
+      socket.destroy();
+      for (const connection of this.#open) if (!this.#lent.has(connection)) this.#drop(connection); // they lead to the same host
+    });
+    return socket;
   }
 
-  /** Says goodbye to the server, which then hangs up. There is room for another at once: a host that is gone does not answer. */
-  #end(connection: RawConnection): void {
+  #drop(connection: PoolConnection): void {
     this.#open.delete(connection);
-    connection.stream.setTimeout(this.#options.silenceMs);
-    connection.end(() => {});
+    connection.destroy();
   }
 
-  /** Drops a connection that has failed. */
-  #discard(connection: RawConnection): void {
-    this.#open.delete(connection);
-    connection.stream.destroy();
-    this.#grow();
+  #ping(): void {
+    for (const connection of this.#open) {
+      if (this.#lent.has(connection) || this.#pinged.has(connection)) continue;
+      this.#pinged.add(connection);
+      connection.ping(() => this.#pinged.delete(connection));
+    }
   }
 }
 
-function isBroken({ stream, _fatalError, _protocolError, _closing }: RawConnection): boolean {
-  return stream.destroyed || _closing === true || Boolean(_fatalError) || Boolean(_protocolError);
+function closed(): Error {
+  return new Error('the pool of connections is closed');
 }

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
-import { type ConnectionOptions, createConnection } from 'mysql2';
+import type { Connection, PoolConnection, RowDataPacket } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
-import { ConnectionPool, type RawConnection } from './connection-pool.ts';
+import { ConnectionPool, ConnectionWaitError } from './connection-pool.ts';
 
 /** A pool of connections to one database. */
 export type Database = Knex;
@@ -14,7 +14,13 @@ export type Database = Knex;
 const silenceMs = 3000;
 
 /** Statements that a connection keeps prepared. A server has room for 16,382 of all its connections together, unless told otherwise. */
-export const maxPreparedStatements = 100;
+const maxPreparedStatements = 100;
+
+/** A statement that is sent. */
+export interface SentStatement {
+  readonly sql: string;
+  readonly values: readonly unknown[];
+}
 
 /** How a pool behaves. */
 export interface PoolOptions {
@@ -27,8 +33,10 @@ export interface PoolOptions {
   /** Session variables that each connection gets besides, such as `wait_timeout`. */
   readonly session?: Readonly<Record<string, number>>;
   /** What else makes a new connection ready. */
-  prepare?(connection: RawConnection): Promise<void>;
+  prepare?(connection: Connection): Promise<void>;
   readonly migrations?: Knex.MigratorConfig;
+  /** Is told of each statement, before it is sent. */
+  onStatement?(statement: SentStatement): void;
 }
 
 /**
@@ -43,25 +51,24 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
     address.socketPath === undefined
       ? { host: address.host ?? '127.0.0.1', port: address.port ?? 3306 }
       : { socketPath: address.socketPath };
-  const settings: ConnectionOptions = {
-    ...server,
-    user: address.user,
-    password: address.password ?? '',
-    database: address.database,
-    ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl, address.ca) }),
-    charset: 'utf8mb4_bin',
-    timezone: 'Z',
-    dateStrings: true,
-    supportBigNumbers: true,
-    connectTimeout: 2000,
-    // More than we keep, so that it is we who close the ones that nobody needs: the driver does not see which are used.
-    maxPreparedStatements: maxPreparedStatements + 20,
-  };
+  const { onStatement } = pool;
   const connections = new ConnectionPool({
+    driver: {
+      ...server,
+      user: address.user,
+      password: address.password ?? '',
+      database: address.database,
+      ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl, address.ca) }),
+      charset: 'utf8mb4_bin',
+      timezone: 'Z',
+      dateStrings: true,
+      supportBigNumbers: true,
+      connectTimeout: 2000,
+      maxPreparedStatements,
+    },
     size: pool.size,
     waitMs: pool.acquireTimeoutMs ?? 2000,
     silenceMs: pool.statementTimeoutMs === 0 ? 0 : pool.statementTimeoutMs + silenceMs,
-    connect: () => connect(settings),
     async prepare(connection) {
       await prepare(connection, pool);
       await pool.prepare?.(connection);
@@ -75,28 +82,22 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
     log: { warn: quiet, error: quiet, debug: quiet, deprecate: quiet },
     ...(pool.migrations === undefined ? {} : { migrations: pool.migrations }),
   });
-  Object.assign(database.client as object, { _ownsPool: true }); // so that destroy() of Knex closes it
-  opened.set(database, { address, connections });
+  if (onStatement !== undefined) {
+    database.on('query', ({ sql, bindings }: Knex.Sql) => onStatement({ sql, values: bindings }));
+  }
+  opened.set(database, { address, connections, onStatement });
   return database;
 }
 
-function connect(settings: ConnectionOptions): Promise<RawConnection> {
-  return new Promise((resolve, reject) => {
-    const connection = createConnection(settings);
-    connection.on('error', quiet); // a connection that fails while nobody uses it
-    connection.connect((error) => (error ? reject(error) : resolve(connection as unknown as RawConnection)));
-  });
-}
-
 /**
- * Closes a pool when the statements that run have ended, or after so many milliseconds without waiting for them any longer: a
+ * Closes a pool, which `destroy()` of Knex does not do, when the statements that run have ended, or after so many milliseconds without waiting for them any longer: a
  * database that does not answer must not keep the program from ending.
  */
 export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
   const open = opened.get(database);
   if (open !== undefined) open.isClosed = true;
   const enough = new AbortController();
-  await Promise.race([database.destroy(), sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
+  await Promise.race([open?.connections.destroy(), sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
   enough.abort();
   open?.connections.cut();
   if (open?.killer !== undefined) await closeDatabase(open.killer, milliseconds);
@@ -106,6 +107,7 @@ export async function closeDatabase(database: Database, milliseconds = 2000): Pr
 interface OpenDatabase {
   readonly address: DatabaseAddress;
   readonly connections: ConnectionPool;
+  readonly onStatement: PoolOptions['onStatement'];
   /** The pool that ends its statements. */
   killer?: Database;
   isClosed?: true;
@@ -123,6 +125,11 @@ export function addressOf(database: Database): DatabaseAddress {
   return openedAs(database).address;
 }
 
+/** Tells whoever listens to the statements of a database of one that goes past Knex. */
+export function tellStatement(database: Database, statement: SentStatement): void {
+  openedAs(database).onStatement?.(statement);
+}
+
 /** The connections of a database. */
 export function connectionsOf(database: Database): ConnectionPool {
   return openedAs(database).connections;
@@ -133,7 +140,7 @@ interface ConnectionIdentity {
   readonly server: string;
   readonly id: number | string;
 }
-const identities = new WeakMap<RawConnection, ConnectionIdentity>();
+const identities = new WeakMap<Connection, ConnectionIdentity>();
 
 /** How long the end of a statement may take, in milliseconds, on a server that is well: some 1 is usual. */
 const killTimeoutMs = 1000;
@@ -148,12 +155,11 @@ const killTimeoutMs = 1000;
 export async function withConnection<T>(
   database: Database,
   signal: AbortSignal | undefined,
-  work: (connection: RawConnection) => Promise<T>,
+  work: (connection: PoolConnection) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
   const { connections } = openedAs(database);
-  const lent = connections.take();
-  const connection = lent instanceof Promise ? await lent : lent;
+  const connection = await connections.take();
   let ending: Promise<void> | undefined;
   const end = (): void => {
     ending = endStatement(database, connection);
@@ -175,7 +181,7 @@ const againAfterMs = 20;
 const isTrue = (): boolean => true;
 
 /** Ends the statement that runs on a connection, if one does. Never rejects: the statement limit stands behind it. */
-async function endStatement(database: Database, connection: RawConnection): Promise<void> {
+async function endStatement(database: Database, connection: Connection): Promise<void> {
   const open = opened.get(database);
   const victim = identities.get(connection);
   if (open === undefined || open.isClosed === true || victim === undefined) return;
@@ -185,7 +191,7 @@ async function endStatement(database: Database, connection: RawConnection): Prom
     for (let waitMs = againAfterMs; ; waitMs *= 2) {
       await withConnection(killer, undefined, async (connected) => {
         // Behind a balancer, or after a failover, the same number is the connection of somebody else.
-        if (identities.get(connected)?.server !== victim.server || connection.stream.destroyed) return;
+        if (identities.get(connected)?.server !== victim.server || hasEnded(connection)) return;
         await run(connected, `kill query ${victim.id}`);
       });
       // Where the statement ended just before, an engine may keep the order for the next one: this is the next one.
@@ -195,6 +201,13 @@ async function endStatement(database: Database, connection: RawConnection): Prom
     }
   } catch {}
 }
+
+function hasEnded({ state }: Connection): boolean {
+  return state === 'error' || state === 'disconnected';
+}
+
+/** How long a program that starts waits for its first connection, in milliseconds, at most. */
+const firstConnectionMs = 5000;
 
 /** The database cannot be used, for a reason that whoever started the program can do something about. */
 export class DatabaseError extends Error {
@@ -207,10 +220,15 @@ export class DatabaseError extends Error {
  * @throws {DatabaseError} that says why not, without a password.
  */
 export async function requireDatabase(database: Database): Promise<void> {
-  try {
-    await database.raw('select 1');
-  } catch (error) {
-    throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
+  const began = performance.now();
+  for (;;) {
+    try {
+      return void (await database.raw('select 1'));
+    } catch (error) {
+      // Calls do not wait as long as a busy machine may take to open the first connection, which is there for the next attempt.
+      if (error instanceof ConnectionWaitError && performance.now() - began < firstConnectionMs) continue;
+      throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
 }
 
@@ -219,7 +237,7 @@ function tlsOptions(ssl: 'verify' | 'no-verify', ca: string | undefined): object
   return { rejectUnauthorized: ssl === 'verify', verifyIdentity: ssl === 'verify', ...(ca === undefined ? {} : { ca }) };
 }
 
-async function prepare(connection: RawConnection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {
+async function prepare(connection: Connection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {
   const [row] = (await run(
     connection,
     "select version() as version, connection_id() as id, concat_ws(' ', @@hostname, @@port, @@server_id) as server",
@@ -237,9 +255,9 @@ async function prepare(connection: RawConnection, { statementTimeoutMs, session 
   );
 }
 
-function run(connection: RawConnection, sql: string): Promise<unknown> {
+function run(connection: Connection, sql: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
+    connection.query<RowDataPacket[]>(sql, (error, rows) => (error ? reject(error) : resolve(rows)));
   });
 }
 

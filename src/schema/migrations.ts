@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import type { Knex } from 'knex';
+import type { Connection, RowDataPacket } from 'mysql2';
 import { addressOf, closeDatabase, type Database, openDatabase } from '../db/connection.ts';
-import type { RawConnection } from '../db/connection-pool.ts';
 import { MigrationError } from './migration-error.ts';
 import { noteEveryWorkspace } from './outbox.ts';
 import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
@@ -239,10 +239,10 @@ async function whileLocked<T>(database: Database, work: (connection: Knex) => Pr
   }
 }
 
-async function takeLock(connection: RawConnection): Promise<void> {
+async function takeLock(connection: Connection): Promise<void> {
   const run = (sql: string) =>
     new Promise<unknown>((resolve, reject) => {
-      connection.query(sql, (error, rows) => (error ? reject(error as Error) : resolve(rows)));
+      connection.query<RowDataPacket[]>(sql, (error, rows) => (error ? reject(error) : resolve(rows)));
     });
   const [row] = (await run('select version() as version')) as [{ version: string }];
   const noLimit = /MariaDB/i.test(row.version) ? 'max_statement_time = 0' : 'max_execution_time = 0';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { describeOnEngines } from '../support/database.ts';
 import { startEngineServer, type TestServer } from '../support/engines.ts';
@@ -66,7 +66,7 @@ describeOnEngines('TLS to the database', (engine) => {
     await root.raw(`create user guarded@'%' identified by '${password}' require ssl`);
   });
   afterAll(async () => {
-    await Promise.all([...pools, root].map((pool) => pool.destroy()));
+    await Promise.all([...pools, root].map((pool) => closeDatabase(pool)));
     await server.stop();
     rmSync(folder, { recursive: true, force: true });
   });

@@ -4,7 +4,7 @@ import { keepDemoAgentsConnected, loadDemo } from '../../dev/demo/demo.ts';
 import { demoTasks } from '../../dev/demo/demo-data.ts';
 import { connectedDemoAgents, demoRows } from '../../dev/demo/demo-rows.ts';
 import { sourceTables } from '../../dev/demo/source-rows.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
@@ -319,7 +319,7 @@ describeOnEngines('the demo data', (engine) => {
       const seen = async () => (await agents()).find(({ id }) => id.equals(second))?.last_connected_at ?? '';
       await expect.poll(seen).toSatisfy((at: string) => at > startedAt);
       await keeper.stop();
-      await pool.destroy();
+      await closeDatabase(pool);
     });
   }
 });

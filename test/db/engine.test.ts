@@ -26,7 +26,7 @@ import { type EmbeddedEngine, type EngineOptions, startEngine } from '../../dev/
 import { processStart } from '../../dev/engine/file-lock.ts';
 import { compareSeries, findEngine } from '../../dev/engine/find-engine.ts';
 import type { Account } from '../../dev/engine/server-process.ts';
-import { openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { commandLineOf } from '../support/command-line.ts';
 import { cacheDir } from '../support/engines.ts';
 import { hasOrdinaryUser, ordinaryUser } from '../support/ordinary-user.ts';
@@ -287,7 +287,7 @@ describe('when the server is killed', () => {
   test('a pool of connections goes on by itself', async () => {
     const engine = await start();
     const pool = openDatabase(engine.address, { size: 3, statementTimeoutMs: 2000 });
-    closers.push(() => pool.destroy());
+    closers.push(() => closeDatabase(pool));
     const works = (): Promise<boolean> =>
       pool.raw('select 1').then(
         () => true,

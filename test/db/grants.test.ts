@@ -7,7 +7,7 @@ import { prepareDemo } from '../../dev/demo/prepare-demo.ts';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { createAuthenticate } from '../../src/auth/authenticate.ts';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { openReplica } from '../../src/db/replica.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createProjector } from '../../src/projection/projector.ts';
@@ -89,7 +89,7 @@ describeOnEngines('the rights that migrate grants prints', (engine) => {
     tokens = await prepareDemo(testDatabase.address);
   }, 60_000);
   afterAll(async () => {
-    await Promise.all(Array.from(pools.values(), (pool) => pool.destroy()));
+    await Promise.all(Array.from(pools.values(), (pool) => closeDatabase(pool)));
     for (const kind of kinds) await root.raw(`drop user if exists '${nameOf(kind)}'@'%'`);
     await testDatabase.drop();
   });

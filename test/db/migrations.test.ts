@@ -6,7 +6,7 @@ import path, { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { MigrationError } from '../../src/schema/migration-error.ts';
 import { migrateDown, migrateUp, migrationStatus, requireNewestSchema } from '../../src/schema/migrations.ts';
 import { dropTriggers, missingTriggers, triggerNames } from '../../src/schema/triggers.ts';
@@ -276,7 +276,7 @@ describeOnEngines('a server with a binary log', (engine) => {
       await root.raw(`create database ${name} character set utf8mb4 collate utf8mb4_bin`);
       await root.raw("create user 'service'@'%' identified by 'secret'");
       await root.raw(`grant all on ${name}.* to 'service'@'%'`);
-      await root.destroy();
+      await closeDatabase(root);
       const address: DatabaseAddress = { ...server.address, user: 'service', password: 'secret', database: name };
       const database = openDatabase(address, { size: 2, statementTimeoutMs: 10_000 });
       const error = await migrateUp(database, { triggers: true }).catch((thrown: unknown) => thrown);
@@ -286,7 +286,7 @@ describeOnEngines('a server with a binary log', (engine) => {
       );
       expect((await migrationStatus(database)).every(({ appliedAt }) => appliedAt !== undefined)).toBe(true);
       expect(await migrateUp(database, { triggers: false })).toEqual([]);
-      await database.destroy();
+      await closeDatabase(database);
     } finally {
       await server.stop();
       await rm(folder, { recursive: true, force: true });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Database, openDatabase, withConnection } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase, type SentStatement, withConnection } from '../../src/db/connection.ts';
 import { readRows } from '../../src/db/read-rows.ts';
 import { WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
@@ -24,6 +24,7 @@ describeOnEngines('the task repository', (engine) => {
   let test_: TestDatabase;
   let database: Database;
   let repository: TaskRepository;
+  const sent: SentStatement[] = [];
 
   const home = newId();
   const elsewhere = newId();
@@ -63,7 +64,7 @@ describeOnEngines('the task repository', (engine) => {
     tasks.filter((task) => isLive(task) && owners.some((id) => id.equals(task['owner_id'] as Buffer)));
 
   beforeAll(async () => {
-    test_ = await createTestDatabase(engine);
+    test_ = await createTestDatabase(engine, { onStatement: (statement) => sent.push(statement) });
     database = test_.database;
     repository = createTaskRepository(database, 30);
     await insertTasks(database, tasks);
@@ -174,18 +175,14 @@ describeOnEngines('the task repository', (engine) => {
     });
 
     test('tasks that one caller asks for at once are read together, by their keys', async () => {
-      const statements: string[] = [];
-      const note = ({ sql }: { sql: string }) => statements.push(sql);
-      database.on('query', note);
       const ids = of(owner).map(({ id }) => id);
       for (const count of [1, 2, 5, 16, 17]) {
-        statements.length = 0;
+        sent.length = 0;
         const rows = await Promise.all(ids.slice(0, count).map((id) => repository.getById(asOwner, id)));
         expect(rows.map((row) => row?.id)).toEqual(ids.slice(0, count));
-        expect(statements).toHaveLength(count <= 16 ? 1 : 2);
+        expect(sent).toHaveLength(count <= 16 ? 1 : 2);
       }
-      database.removeListener('query', note);
-      expect(statements[0]).toContain('force index (`uq_id`)');
+      expect(sent[0]?.sql).toContain('force index (`uq_id`)');
     });
 
     test('a token that is good for some tasks reads no others', async () => {
@@ -420,7 +417,7 @@ describeOnEngines('the task repository', (engine) => {
         { Variable_name: 'Com_stmt_prepare', Value: '111' },
       ]);
     } finally {
-      await only.destroy();
+      await closeDatabase(only);
     }
   });
 
@@ -742,22 +739,22 @@ describeOnEngines('the task repository', (engine) => {
       scope: Scope,
       question: ListQuestion,
     ): Promise<{ plan: { table: string; key: string; extra: string }[]; read: number }> {
-      const statements: { sql: string; bindings: unknown[] }[] = [];
-      const record = (query: { sql: string; bindings: unknown[] }) => statements.push(query);
+      const statements: SentStatement[] = [];
+      const onStatement = (statement: SentStatement) => statements.push(statement);
       // One connection: the counters are the session's.
-      const only = openDatabase(test_.address, { size: 1, statementTimeoutMs: 30_000 });
+      const only = openDatabase(test_.address, { size: 1, statementTimeoutMs: 30_000, onStatement });
       try {
         const warm = createTaskRepository(only, 30);
         await warm.list(scope, question); // counts the parts of a name, once
         const before = await walked(only);
-        only.on('query', record);
+        statements.length = 0;
         await warm.list(scope, question);
-        only.off('query', record);
+        const listed = statements.splice(0);
+        const [statement] = listed;
         const read = (await walked(only)) - before;
-        const [statement] = statements;
-        if (statements.length !== 1 || statement === undefined) throw new Error(`${statements.length} statements, not one`);
+        if (listed.length !== 1 || statement === undefined) throw new Error(`${listed.length} statements, not one`);
         const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
-        const [rows] = (await only.raw(`${explaining} ${statement.sql}`, statement.bindings as never)) as [
+        const [rows] = (await only.raw(`${explaining} ${statement.sql}`, statement.values as never)) as [
           { table: string; key: string; Extra: string | null }[],
         ];
         return {
@@ -765,7 +762,7 @@ describeOnEngines('the task repository', (engine) => {
           read,
         };
       } finally {
-        await only.destroy();
+        await closeDatabase(only);
       }
     }
   });

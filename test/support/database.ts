@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, inject } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase, type SentStatement } from '../../src/db/connection.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
 import { type Engine, engines } from './engines.ts';
 
@@ -33,15 +33,26 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** Creates an empty database on the engine, and by default migrates it as the service would. */
-export async function createTestDatabase(engine: Engine, { migrate = true } = {}): Promise<TestDatabase> {
+/** How a database of a test is made. */
+export interface TestDatabaseOptions {
+  /** Whether it is migrated, as the service would; if not, it is empty. */
+  readonly migrate?: boolean;
+  /** Is told of each statement of the pool, before it is sent. */
+  onStatement?(statement: SentStatement): void;
+}
+
+/** Creates a database on the engine, and by default migrates it as the service would. */
+export async function createTestDatabase(
+  engine: Engine,
+  { migrate = true, ...options }: TestDatabaseOptions = {},
+): Promise<TestDatabase> {
   const server = inject('engines')[engine];
   if (server === undefined || 'notRun' in server) throw new Error(`${engine} is not part of this run`);
   const address: DatabaseAddress = { ...server.address, database: `test_${randomBytes(8).toString('hex')}` };
   await onServer(server.address, `create database \`${address.database}\` character set utf8mb4 collate utf8mb4_bin`);
-  const database = openDatabase(address, { size: 10, statementTimeoutMs, acquireTimeoutMs: 30_000 });
+  const database = openDatabase(address, { size: 10, statementTimeoutMs, acquireTimeoutMs: 30_000, ...options });
   const drop = async (): Promise<void> => {
-    await database.destroy();
+    await closeDatabase(database);
     await onServer(server.address, `drop database \`${address.database}\``);
   };
   try {
@@ -58,6 +69,6 @@ async function onServer(server: Omit<DatabaseAddress, 'database'>, statement: st
   try {
     await pool.raw(statement);
   } finally {
-    await pool.destroy();
+    await closeDatabase(pool);
   }
 }

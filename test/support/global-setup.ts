@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { type DatabaseAddress, readConfig } from '../../src/config.ts';
-import { openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { cacheDir, type Engine, engines, startEngineServer, type TestServer } from './engines.ts';
 
 /** What the test files are told of an engine: how to reach it, or why they cannot. */
@@ -96,7 +96,7 @@ async function serverVersion(address: DatabaseAddress): Promise<string> {
     const [[row]] = (await database.raw('select version() as version')) as [[{ version: string }]];
     return row.version;
   } finally {
-    await database.destroy();
+    await closeDatabase(database);
   }
 }
 

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { type Engine, startEngineServer, type TestServer } from './engines.ts';
 
 /** A server of a pair, with a pool for what an operator does. */
@@ -68,7 +68,7 @@ export async function startPair(engine: Engine, folder: string): Promise<Replica
     ]);
     const operator = openDatabase({ ...server.address, database: '' }, { size: 2, statementTimeoutMs: 30_000 });
     const stop = async () => {
-      await operator.destroy();
+      await closeDatabase(operator);
       await server.stop();
     };
     return [{ address: server.address, operator, stop }, port, server];

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
@@ -40,7 +40,7 @@ export async function startServedEngine(
   await root.raw('create database tasks character set utf8mb4 collate utf8mb4_bin');
   await root.raw("create user service@localhost identified by 'service'");
   await root.raw('grant select, insert, update, delete, trigger on tasks.* to service@localhost');
-  await root.destroy();
+  await closeDatabase(root);
   await migrateUp(database, { triggers: true });
 
   const organizationId = await insertOrganization(database, 'acme');
@@ -60,7 +60,7 @@ export async function startServedEngine(
     database,
     owner: { token, ownerId, organizationId, tasks },
     async stop() {
-      await database.destroy();
+      await closeDatabase(database);
       await server.stop();
       rmSync(folder, { recursive: true, force: true });
     },

@@ -6,7 +6,7 @@ import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
@@ -52,7 +52,7 @@ describeOnEngines('a primary with a replica', (engine) => {
     afterAll(async () => {
       expect(await service.stop()).toBe(0);
       for (const signpost of [toPrimary, toReplica]) signpost.close();
-      await database.destroy();
+      await closeDatabase(database);
       await pair.stop();
       rmSync(folder, { recursive: true, force: true });
     });
@@ -85,7 +85,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       await there.raw("update `workspace_tasks` set `name` = 'of the replica'");
       expect(await names()).toEqual(['of the replica']);
       await there.raw("update `workspace_tasks` set `name` = 'first'");
-      await there.destroy();
+      await closeDatabase(there);
       expect(await state()).toMatchObject({ status: 'ready', parts: { replica: 'ok' } });
       const staleness = await metric('tasks_replica_staleness_seconds');
       expect(staleness).toBeGreaterThanOrEqual(0);
@@ -153,7 +153,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       await pair.primary.operator.raw('create database other character set utf8mb4 collate utf8mb4_bin');
       const other = openDatabase({ ...pair.primary.address, database: 'other' }, { size: 1, statementTimeoutMs: 30_000 });
       await migrateUp(other, { triggers: true });
-      await other.destroy();
+      await closeDatabase(other);
       const wrong = await startService(
         { ...pair.primary.address, database: 'tasks' },
         { DATABASE_REPLICA_URL: databaseUrl({ ...pair.primary.address, database: 'other' }), PROJECTOR: 'false' },
@@ -183,7 +183,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       toPrimary.pointTo(pair.replica);
       const began = performance.now();
       await vi.waitFor(async () => expect((await names()).toSorted()).toEqual(['first', 'second']), { timeout: 20_000 });
-      await database.destroy();
+      await closeDatabase(database);
       database = openDatabase({ ...pair.replica.address, database: 'tasks' }, { size: 4, statementTimeoutMs: 30_000 });
       await addTask('third');
       await untilListed('third');

@@ -223,7 +223,7 @@ describe('serve without a database', () => {
       await rename('task-musing-dewdney-f058');
       await until('the old name', () => named('task-musing-dewdney-f058'), 2000);
     } finally {
-      await database.destroy();
+      await closeDatabase(database);
     }
   });
 

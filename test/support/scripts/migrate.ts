@@ -1,5 +1,5 @@
 import type { DatabaseAddress } from '../../../src/config.ts';
-import { openDatabase } from '../../../src/db/connection.ts';
+import { closeDatabase, openDatabase } from '../../../src/db/connection.ts';
 import { migrateUp } from '../../../src/schema/migrations.ts';
 
 /** Migrates a database, and prints which migrations it applied. */
@@ -7,4 +7,4 @@ const address = JSON.parse(process.argv[2] ?? '') as DatabaseAddress;
 const database = openDatabase(address, { size: 1, statementTimeoutMs: 2000 });
 console.log('begin');
 console.log(`applied ${(await migrateUp(database, { triggers: true })).join(' ')}`);
-await database.destroy();
+await closeDatabase(database);
