@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { closeDatabase, type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
+import { ConnectionPool } from '../../src/db/connection-pool.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { describeOnEngines } from '../support/database.ts';
 import { startEngineServer, type TestServer } from '../support/engines.ts';
@@ -112,6 +113,23 @@ describeOnEngines('TLS to the database', (engine) => {
   test('no refusal tells the password', async () => {
     const message = await connect('localhost', { ssl: 'verify' }).catch(String);
     expect(message).not.toContain(password);
+  });
+
+  test('a connection is lost when it is silent for too long, and not while it is used', async () => {
+    const driver = { host: '127.0.0.1', port, user: 'guarded', password, ssl: { rejectUnauthorized: false } };
+    const pool = new ConnectionPool({ driver, prepare: () => Promise.resolve(), size: 1, waitMs: 5000, silenceMs: 600 });
+    const run = async (sql: string): Promise<unknown> => {
+      const connection = await pool.take();
+      return new Promise((resolve, reject) => {
+        connection.query(sql, (error, rows) => (error ? reject(error) : resolve([connection.threadId, rows])));
+      }).finally(() => pool.release(connection));
+    };
+    const first = await run('select 1 as `one`');
+    for (let i = 0; i < 5; i++) await run('do sleep(0.3)');
+    expect(await run('select 1 as `one`')).toEqual(first);
+    await expect(run('do sleep(5)')).rejects.toMatchObject({ code: 'PROTOCOL_CONNECTION_LOST', fatal: true });
+    expect(await run('select 1 as `one`')).not.toEqual(first);
+    await pool.destroy();
   });
 
   if (engine !== 'mysql') return;
