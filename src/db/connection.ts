@@ -90,8 +90,8 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
 }
 
 /**
- * Closes a pool, which `destroy()` of Knex does not do, when the statements that run have ended, or after so many milliseconds without waiting for them any longer: a
- * database that does not answer must not keep the program from ending.
+ * Closes a pool when the statements that run have ended, or after so many milliseconds without waiting for them any longer: a
+ * database that does not answer must not keep the program from ending. `destroy()` of Knex does not close it.
  */
 export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
   const open = opened.get(database);

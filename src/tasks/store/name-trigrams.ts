@@ -35,7 +35,7 @@ export function createFindRareParts(database: Database): FindRareParts {
   const counts = new LRUCache<string, number>(remembered);
   return async (name, signal) => {
     const run = <Result>(query: Knex.QueryBuilder | Knex.Raw): Promise<Result> =>
-      withConnection(database, signal, (connection) => query.connection(connection) as unknown as Promise<Result>);
+      withConnection(database, signal, async (connection) => (await query.connection(connection)) as Result);
     const trigrams = trigramsOf(Buffer.from(foldCase(name))).slice(0, maxCounted);
     const unknown = trigrams.filter((trigram) => counts.get(keyOf(trigram)) === undefined);
     if (unknown.length > 0) {
