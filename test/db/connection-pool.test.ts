@@ -129,10 +129,10 @@ describeOnEngines('a pool', (engine) => {
   test('that is closed refuses who waits, waits for what runs, and says goodbye', async () => {
     const pool = open({ size: 1 });
     const connection = await pool.take();
-    const refused = expect(pool.take()).rejects.toThrow('closed');
+    const refused = pool.take().catch(String);
     const running = run(connection, 'do sleep(0.2)');
     const closing = pool.destroy();
-    await refused;
+    expect(await refused).toContain('closed');
     await expect(pool.take()).rejects.toThrow('closed');
     await running;
     pool.release(connection);
