@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type GrpcClient, makeGrpcClient } from '../support/clients.ts';
 import { describeOnEngines } from '../support/database.ts';
@@ -172,7 +172,7 @@ describeOnEngines(
           await sleep(300);
         }
         await Promise.all(holding);
-        await greedy.destroy();
+        await closeDatabase(greedy);
       });
       expect(await failures()).toBeGreaterThan(0);
     });
