@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
@@ -535,7 +535,7 @@ describeOnEngines('the projector', (engine) => {
       expect(performance.now() - began).toBeLessThan(10_000);
       resume();
       expect(await written).toBe('refused');
-      await paused.destroy().catch(() => {});
+      await closeDatabase(paused);
       expect(await events()).toHaveLength(1);
       expect(await state()).toMatchObject({ epoch: epoch + 1, seq: 1 });
       expect(await differences()).toEqual([]);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Database, openDatabase } from '../../src/db/connection.ts';
+import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type GrpcClient, makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
@@ -38,7 +38,7 @@ describeOnEngines('a call that is given up', (engine) => {
   afterAll(async () => {
     client.close();
     expect(await service.stop()).toBe(0);
-    await observer.destroy();
+    await closeDatabase(observer);
     await testDatabase.drop();
   });
 
