@@ -65,7 +65,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
       this.#open.add(connection);
       for (const event of ['end', 'error']) connection.on(event, () => this.#open.delete(connection));
     });
-    // A connection that nobody uses is silent by itself. Where one is lost so, or ended by a server, it is before somebody needs it.
+    // The answers tell idle connections from lost ones before somebody needs them, and no server ends the idle ones.
     if (options.silenceMs > 0) this.#pinging = setInterval(() => this.#ping(), options.silenceMs / 2).unref();
   }
 
