@@ -13,21 +13,36 @@ export function foldCase(text: string): string {
 /** Characters in one regular expression. The library of MariaDB takes 64 KiB when compiled; a letter takes up to 45 bytes. */
 const charactersAtOnce = 512;
 
+/** What a column is compared with: a folded text, and the pattern of each of its pieces. Their type is that of values to bind. */
+export interface AnyCaseText<Bound = string> {
+  readonly text: Bound;
+  readonly patterns: readonly Bound[];
+}
+
+/** A text for `equalsInAnyCase`. With more pieces than it has, it is compared with the same result. */
+export function anyCaseText(text: string, pieces = 0): AnyCaseText {
+  const characters = [...foldCase(text).toWellFormed()]; // as the database has half a surrogate pair
+  const count = Math.max(pieces, Math.ceil(characters.length / charactersAtOnce));
+  const patterns = Array.from({ length: count }, (_, piece) => {
+    const part = characters.slice(piece * charactersAtOnce, (piece + 1) * charactersAtOnce);
+    return String.raw`(?-i)\A${part.map(anyCaseOf).join('')}\z`;
+  });
+  return { text: characters.join(''), patterns };
+}
+
 /**
  * The condition that a column equals a text but for case, by the rules of `foldCase` on every engine: their own `lower()` knows
  * the letters of old versions of Unicode, and not all engines the same.
  *
- * `char_length(f.name) = 2 and f.name regexp '(?-i)\A[\x{65}\x{45}][\x{75}\x{55}]\z'` for `eu`; what is longer than 512 characters
- * is compared piece by piece.
+ * `char_length(f.name) = char_length('eu') and substring(f.name, 1, 512) regexp '(?-i)\A[\x{65}\x{45}][\x{75}\x{55}]\z'`, with the
+ * text and its pattern bound; what is longer than 512 characters is compared piece by piece.
  */
-export function equalsInAnyCase(database: Database, column: string, text: string): Knex.Raw {
-  const characters = [...foldCase(text).toWellFormed()]; // as the database has half a surrogate pair
-  const conditions = ['char_length(??) = ?'];
-  const values: (string | number)[] = [column, characters.length];
-  for (let start = 0; start < characters.length; start += charactersAtOnce) {
-    const pattern = characters.slice(start, start + charactersAtOnce).map(anyCaseOf);
-    conditions.push(`substring(??, ${start + 1}, ${charactersAtOnce}) regexp ?`);
-    values.push(column, String.raw`(?-i)\A${pattern.join('')}\z`);
+export function equalsInAnyCase(database: Database, column: string, { text, patterns }: AnyCaseText<Knex.Value>): Knex.Raw {
+  const conditions = ['char_length(??) = char_length(?)'];
+  const values: Knex.Value[] = [column, text];
+  for (const [piece, pattern] of patterns.entries()) {
+    conditions.push(`substring(??, ${piece * charactersAtOnce + 1}, ${charactersAtOnce}) regexp ?`);
+    values.push(column, pattern);
   }
   return database.raw(`(${conditions.join(' and ')})`, values);
 }

@@ -1,5 +1,5 @@
 import { formatDatetime, parseDatetime } from '../db/datetime.ts';
-import type { ListOrder, Position } from './store/task-repository.ts';
+import type { ListOrder, Position } from './store/list-order.ts';
 
 /** The bytes of a position for a page token: the sort key; or the name and 16 bytes of id; or 8 bytes of microseconds and the id. */
 export function encodePosition([first, second]: Position): Buffer {

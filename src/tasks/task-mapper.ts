@@ -12,7 +12,8 @@ import {
   type TaskState,
   type WorkspaceStatus,
 } from '../gen/tasks/v1/tasks_pb.ts';
-import type { AgentStatus, TaskRow } from './store/tables.ts';
+import type { AgentStatus } from './store/agent-status.ts';
+import type { TaskRow } from './store/tables.ts';
 
 /** A page of a list, before it takes the form in which it is sent. */
 export interface TaskPage {

@@ -14,8 +14,9 @@ import type { PageTokens, TokenScope } from './page-token.ts';
 import { decodePosition, encodePosition } from './position.ts';
 import type { ResolveQuery } from './resolve-query.ts';
 import { type Scope, scopeOf } from './scope.ts';
+import type { ListOrder, Position } from './store/list-order.ts';
 import type { TaskRow } from './store/tables.ts';
-import { type ListOrder, type Position, positionOf, rowsWithin, type TaskRepository } from './store/task-repository.ts';
+import type { TaskRepository } from './store/task-repository.ts';
 import { encodeGetTaskResponse, encodeListTasksResponse } from './task-encoder.ts';
 import { type TaskPage, toListTasksResponse, toTask } from './task-mapper.ts';
 import { readTaskQuery, type TaskQuery } from './task-query.ts';
@@ -40,9 +41,6 @@ const maxNameLength = 2 * 191;
 
 /** A total is counted up to here; beyond, `total_size_capped` is set. Counting further would cost what the list costs. */
 export const maxTotalSize = 10_000;
-
-/** A page ends before its encoding passes this: gRPC clients refuse messages over 4 MiB by default. */
-export const maxPageBytes = 3 * 1024 * 1024;
 
 /** Makes the handlers of the service out of the parts that read and name things. */
 export function createTasksService(parts: {
@@ -73,26 +71,15 @@ export function createTasksService(parts: {
     const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
     if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
 
-    // One row more than the page shows whether there is a next page, without an empty last one.
-    const question = {
-      filter,
-      order,
-      limit: query.pageSize + 1,
-      maxBytes: maxPageBytes,
-      ...(after === undefined ? {} : { after }),
-    };
-    const [found, total] = await Promise.all([
+    const question = { filter, order, limit: query.pageSize, ...(after === undefined ? {} : { after }) };
+    const [{ rows, next }, total] = await Promise.all([
       tasks.list(scope, question, call.signal),
       request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1, call.signal) : undefined,
     ]);
-    call.rows = (call.rows ?? 0) + found.length; // a call of another shape reads several pages
-    const rows = found.slice(0, Math.min(query.pageSize, rowsWithin(found, maxPageBytes)));
-    const last = rows.at(-1);
+    call.rows = (call.rows ?? 0) + rows.length; // a call of another shape reads several pages
     return {
       rows,
-      ...(last !== undefined && rows.length < found.length
-        ? { nextPageToken: pageTokens.encode(encodePosition(positionOf(last, order)), tokenScope) }
-        : {}),
+      ...(next === undefined ? {} : { nextPageToken: pageTokens.encode(encodePosition(next), tokenScope) }),
       ...(total === undefined ? {} : { total: { size: Math.min(total, maxTotalSize), capped: total > maxTotalSize } }),
     };
   }

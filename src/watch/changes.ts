@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
+import { maxPageBytes } from '../tasks/store/page-bytes.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import { toTask } from '../tasks/task-mapper.ts';
-import { maxPageBytes } from '../tasks/tasks-service.ts';
 import type { FeedEvent, FeedRepository, TaskPlace } from './feed-repository.ts';
 
 /** Events that are read at once. */

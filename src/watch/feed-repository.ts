@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { equalsInAnyCase } from '../db/letter-case.ts';
+import { anyCaseText, equalsInAnyCase } from '../db/letter-case.ts';
 import type { Subject } from '../tasks/scope.ts';
 import { aclKinds, namedOnlyOffset, type WatchedRow } from '../tasks/store/tables.ts';
 import { joinNames, longTextBytes, taskColumns } from '../tasks/store/task-columns.ts';
@@ -133,7 +133,7 @@ export function createFeedRepository(database: Database, agentInactiveSeconds: n
         rows.map(({ build_id }) => build_id),
       )
       .where((any) => {
-        for (const name of names) any.orWhere(equalsInAnyCase(database, 'p.name', name));
+        for (const name of names) any.orWhere(equalsInAnyCase(database, 'p.name', anyCaseText(name)));
       })
       .select('p.workspace_build_id', 'p.name', database.raw('left(??, 4096) as ??', ['p.value', 'value']))) as {
       workspace_build_id: Buffer;

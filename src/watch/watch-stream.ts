@@ -14,10 +14,10 @@ import {
 } from '../gen/tasks/v1/tasks_pb.ts';
 import { decodePosition, encodePosition } from '../tasks/position.ts';
 import { scopeOf } from '../tasks/scope.ts';
-import { type Position, positionOf, rowsWithin } from '../tasks/store/task-repository.ts';
+import { type Position, positionOf } from '../tasks/store/list-order.ts';
+import { maxPageBytes } from '../tasks/store/page-bytes.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import { readWatchQuery } from '../tasks/task-query.ts';
-import { maxPageBytes } from '../tasks/tasks-service.ts';
 import { keyOf, readChanges } from './changes.ts';
 import type { FeedState } from './feed-repository.ts';
 import { createResumeTokens, type ResumePoint, type ResumeTokens, shortDigest } from './resume-token.ts';
@@ -119,23 +119,16 @@ export class WatchStream {
     if (filter === undefined) return;
     let after: Position | undefined = listedTo === undefined ? undefined : decodePosition(listedTo, initialOrder);
     for (;;) {
-      const question = {
-        filter,
-        order: initialOrder,
-        limit: listedAtOnce + 1, // one more shows whether there are more
-        maxBytes: maxPageBytes,
-        ...(after === undefined ? {} : { after }),
-      } as const;
-      const found = await this.#parts.tasks.list(scope, question, this.#call.signal);
-      const rows = found.slice(0, Math.min(listedAtOnce, rowsWithin(found, maxPageBytes)));
+      const question = { filter, order: initialOrder, limit: listedAtOnce, ...(after === undefined ? {} : { after }) } as const;
+      const { rows, next } = await this.#parts.tasks.list(scope, question, this.#call.signal);
       for (const row of rows) {
         watch.told.set(keyOf(row.id), true);
-        after = positionOf(row, initialOrder);
         const value = toTask(row, this.#caller.userId);
-        yield this.#say({ case: 'upserted', value }, watch.seq, encodePosition(after));
+        yield this.#say({ case: 'upserted', value }, watch.seq, encodePosition(positionOf(row, initialOrder)));
         await this.#goOnAs(watch);
       }
-      if (rows.length === found.length) return;
+      if (next === undefined) return;
+      after = next;
     }
   }
 

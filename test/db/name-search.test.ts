@@ -31,7 +31,7 @@ describeOnEngines('the search for names', (engine) => {
   afterAll(() => test_.drop());
 
   const search = async (name: string) =>
-    (await tasks.list(everything, { filter: { name }, order: 'created_at', limit: 100 })).map((row) => row.name).toSorted();
+    (await tasks.list(everything, { filter: { name }, order: 'created_at', limit: 100 })).rows.map((row) => row.name).toSorted();
   const rename = (id: Buffer, name: string) => database('workspaces').where('workspaces.id', id).update({ name });
   /** The trigrams of a task, as the table has them. */
   const trigrams = async (id: Buffer) => {
@@ -60,7 +60,7 @@ describeOnEngines('the search for names', (engine) => {
     expect(await trigrams(workspace)).toEqual([]);
     expect(await search('tiny')).toEqual([]);
     const deleted = await tasks.list(everything, { filter: { name: 'tiny', status: 10 }, order: 'created_at', limit: 100 });
-    expect(deleted).toHaveLength(1);
+    expect(deleted.rows).toHaveLength(1);
 
     await database('workspaces').where('workspaces.id', workspace).update({ deleted: false });
     await projectAll(database);
@@ -80,8 +80,8 @@ describeOnEngines('the search for names', (engine) => {
     await database('workspaces').where('workspaces.id', workspace).update({ owner_id: other });
     await projectAll(database);
     expect(await search('quokka')).toEqual(['wandering-quokka']);
-    const ofOwner = (ownerId: Buffer) =>
-      tasks.list(everything, { filter: { name: 'quokka', ownerId }, order: 'created_at', limit: 100 });
+    const ofOwner = async (ownerId: Buffer) =>
+      (await tasks.list(everything, { filter: { name: 'quokka', ownerId }, order: 'created_at', limit: 100 })).rows;
     expect(await ofOwner(other)).toHaveLength(1);
     expect(await ofOwner(owner)).toHaveLength(0);
 
@@ -96,7 +96,8 @@ describeOnEngines('the search for names', (engine) => {
   /** Searches before there is such a task, and after. */
   async function findsWhatIsNew(part: string, asked: string): Promise<void> {
     const fresh = createTaskRepository(database, 30);
-    const list = (name: string) => fresh.list(everything, { filter: { name }, order: 'created_at desc', limit: 26 });
+    const list = async (name: string) =>
+      (await fresh.list(everything, { filter: { name }, order: 'created_at desc', limit: 25 })).rows;
     expect(await list(part)).toEqual([]);
     const { workspace } = await insertRunningTask(database);
     await rename(workspace, `a-${part}`);

@@ -1,17 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { closeDatabase, type Database, openDatabase, type SentStatement, withConnection } from '../../src/db/connection.ts';
 import { readRows } from '../../src/db/read-rows.ts';
 import { WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
+import { type ListOrder, positionOf } from '../../src/tasks/store/list-order.ts';
 import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
-import {
-  createTaskRepository,
-  type ListOrder,
-  type ListQuestion,
-  positionOf,
-  type TaskRepository,
-} from '../../src/tasks/store/task-repository.ts';
+import { createTaskRepository, type ListQuestion, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
@@ -77,17 +73,13 @@ describeOnEngines('the task repository', (engine) => {
     const all: TaskRow[] = [];
     let after: ListQuestion['after'];
     for (;;) {
-      const rows = await repository.list(scope, {
-        filter,
-        order,
-        limit: pageSize + 1,
-        ...(after === undefined ? {} : { after }),
-      });
-      const page = rows.slice(0, pageSize);
-      all.push(...page);
-      const last = page.at(-1);
-      if (last === undefined || rows.length <= pageSize) return all;
-      after = positionOf(last, order);
+      const question = { filter, order, limit: pageSize, ...(after === undefined ? {} : { after }) };
+      const { rows, next } = await repository.list(scope, question);
+      all.push(...rows);
+      if (next === undefined) return all;
+      expect(rows).toHaveLength(pageSize);
+      expect(next).toEqual(positionOf(rows.at(-1) as TaskRow, order));
+      after = next;
     }
   }
 
@@ -151,7 +143,7 @@ describeOnEngines('the task repository', (engine) => {
       ['a stranger sees nothing of the owner', asStranger, { ownerId: owner }, () => []],
       ['an owner who left the organization sees nothing', asNobody, { ownerId: owner }, () => []],
     ])('%s', async (_name, scope, filter, expected) => {
-      const rows = await repository.list(scope, { filter, order: 'created_at desc', limit: 500 });
+      const { rows } = await repository.list(scope, { filter, order: 'created_at desc', limit: 200 });
       expect(rows.map(idOf)).toEqual(sorted(expected(), 'created_at desc'));
       expect(await repository.count(scope, filter, 1000)).toBe(rows.length);
       for (const task of tasks) {
@@ -192,15 +184,16 @@ describeOnEngines('the task repository', (engine) => {
       for (const scope of [site, asOwner]) {
         const narrow: Scope = { ...scope, onlyIds: [mine.id, foreign.id] };
         const expected = scope === site ? [mine.id, foreign.id] : [mine.id];
-        const listed = await repository.list(narrow, { filter: {}, order: 'created_at', limit: 100 });
-        expect(listed.map(idOf).toSorted()).toEqual(expected.map((id) => id.toString('hex')).toSorted());
+        const { rows } = await repository.list(narrow, { filter: {}, order: 'created_at', limit: 100 });
+        expect(rows.map(idOf).toSorted()).toEqual(expected.map((id) => id.toString('hex')).toSorted());
         expect(await repository.count(narrow, {}, 100)).toBe(expected.length);
         expect(await repository.count(narrow, { ids: [mine.id, other.id] }, 100)).toBe(1);
         expect(await repository.getById(narrow, mine.id)).toBeDefined();
         expect(await repository.getById(narrow, other.id)).toBeUndefined();
         expect(await repository.getByName(narrow, owner, other['name'] as string)).toBeUndefined();
       }
-      expect(await repository.list({ ...site, onlyIds: [] }, { filter: {}, order: 'created_at', limit: 100 })).toEqual([]);
+      const nothing = await repository.list({ ...site, onlyIds: [] }, { filter: {}, order: 'created_at', limit: 100 });
+      expect(nothing).toEqual({ rows: [] });
     });
 
     test('a deleted task can be got by its id by who could read it, and is not listed', async () => {
@@ -350,7 +343,7 @@ describeOnEngines('the task repository', (engine) => {
 
   describe('filters', () => {
     const list = async (filter: TaskFilter) =>
-      (await repository.list(site, { filter, order: 'created_at', limit: 500 })).map(({ name }) => name);
+      (await repository.list(site, { filter, order: 'created_at', limit: 200 })).rows.map(({ name }) => name);
 
     test('name is a literal part, whatever the case', async () => {
       await insertTasks(
@@ -426,13 +419,82 @@ describeOnEngines('the task repository', (engine) => {
     await database.raw('set global max_prepared_stmt_count = 0'); // other tests do without for a moment, too
     try {
       const order = 'created_at desc';
-      const question = { filter: { name: 'task-0', status: 3 }, order, limit: 57 } as const; // a shape of its own
-      const rows = await repository.list(site, question);
+      const question = { filter: { name: 'task-0', status: 3 }, order, limit: 100 } as const; // a statement of its own
+      const { rows } = await repository.list(site, question);
       await database.raw('set global max_prepared_stmt_count = ?', [most]);
-      expect(rows).toEqual(await createTaskRepository(database, 31).list(site, question));
+      expect(rows).toEqual((await createTaskRepository(database, 31).list(site, question)).rows);
       expect(rows).not.toEqual([]);
     } finally {
       await database.raw('set global max_prepared_stmt_count = ?', [most]);
+    }
+  });
+
+  describe('a task that vanishes while its page is read', () => {
+    const writer = newId();
+    const long = 1024 * 1024;
+    const insert = (count: number) => {
+      const some = Array.from({ length: count }, (_, i) => ({
+        ...aTask({ ownerId: writer, organizationId: home, name: `vanishing-${String(i).padStart(3, '0')}` }),
+        prompt: database.raw('repeat(?, ?)', ['p', long]),
+        texts_bytes: long,
+      }));
+      return insertTasks(database, some).then(() => some.map(({ id }) => id));
+    };
+    afterEach(() => database('workspace_tasks').where('workspace_tasks.owner_id', writer).delete());
+
+    /** Reads a page, and deletes tasks between its statement and the one for long texts. Says how many bytes the server has sent. */
+    async function listWhileDeleting(limit: number, gone: readonly Buffer[]) {
+      const only = openDatabase(test_.address, { size: 1, statementTimeoutMs: 30_000 });
+      const sent = async () => {
+        const [[row]] = (await only.raw("show session status like 'Bytes_sent'")) as [[{ Value: string }]];
+        return Number(row.Value);
+      };
+      try {
+        const before = await sent();
+        const reads = createTaskRepository(only, 30);
+        // Who waits for the one connection gets it in turn: the page, the deletion, and the long texts.
+        const [page] = await withConnection(only, undefined, async () => {
+          const listing = reads.list(asOwnerOf(writer), { filter: { ownerId: writer }, order: 'name', limit });
+          await sleep(20);
+          const deleting = only('workspace_tasks').whereIn('workspace_tasks.id', gone).delete();
+          const all = Promise.all([listing, deleting]);
+          await sleep(20);
+          return { all };
+        }).then(({ all }) => all);
+        return { page, bytes: (await sent()) - before };
+      } finally {
+        await only.destroy();
+      }
+    }
+    const asOwnerOf = (userId: Buffer): Scope => ({ ...asOwner, userId });
+
+    test('is left out, and the page is not read again with all texts of its list', async () => {
+      const [first, second, ...others] = await insert(12);
+      if (first === undefined || second === undefined) throw new Error('no task');
+      const { page, bytes } = await listWhileDeleting(200, [first]);
+      expect(page.rows.map(({ id, prompt }) => [id, prompt.length])).toEqual([[second, long]]);
+      expect(bytes).toBeLessThan(2 * long);
+      // The next page goes on where the list was, and each of the others is in one page.
+      const rest = await walkFrom(page.next);
+      expect(rest.map(({ id }) => id)).toEqual(others);
+    });
+
+    test('does not end the list when all of the page are gone', async () => {
+      const [first, second, third, ...others] = await insert(4);
+      if (first === undefined || second === undefined || third === undefined) throw new Error('no task');
+      const { page } = await listWhileDeleting(2, [first, second]);
+      expect(page.rows).toEqual([]);
+      expect((await walkFrom(page.next)).map(({ id }) => id)).toEqual([third, ...others]);
+    });
+
+    async function walkFrom(next: ListQuestion['after']): Promise<TaskRow[]> {
+      const rows: TaskRow[] = [];
+      for (let after = next; after !== undefined; ) {
+        const page = await repository.list(asOwnerOf(writer), { filter: { ownerId: writer }, order: 'name', limit: 200, after });
+        rows.push(...page.rows);
+        after = page.next;
+      }
+      return rows;
     }
   });
 
@@ -528,14 +590,13 @@ describeOnEngines('the task repository', (engine) => {
       ['one organization, oldest first', asBigAdmin, {}, 'created_at', 'org_ct'],
       ['everyone and status, oldest first', site, { status: failed }, 'created_at', 'all_st_ct'],
     ])('%s', async (_name, scope, filter, order, index) => {
-      const limit = 11;
+      const limit = 10;
       // Who is an admin of one organization may have something shared with them from another.
       const isUnion = scope === asBigAdmin && filter.organizationId === undefined;
       const first = await repository.list(scope, { filter, order, limit });
-      expect(first).toHaveLength(limit);
-      const middle = first.at(-1);
-      if (middle === undefined) throw new Error('no row');
-      for (const after of [undefined, positionOf(middle, order)]) {
+      expect(first.rows).toHaveLength(limit);
+      if (first.next === undefined) throw new Error('no next page');
+      for (const after of [undefined, first.next]) {
         const question: ListQuestion = { filter, order, limit, ...(after === undefined ? {} : { after }) };
         const { plan, read } = await explain(scope, question);
         const used = plan.filter(({ table }) => table === 't').map(({ key }) => key);
@@ -545,8 +606,8 @@ describeOnEngines('the task repository', (engine) => {
           plan.every(({ extra }) => !/filesort/i.test(extra) || isUnion || filter.waiting === true),
           JSON.stringify(plan),
         ).toBe(true);
-        // What a list walks along its index is its page and one row more (`limit` counts that one).
-        expect(read, `rows walked, ${after === undefined ? 'first' : 'next'} page`).toBeLessThanOrEqual(limit);
+        // What a list walks along its index is its page and one row more.
+        expect(read, `rows walked, ${after === undefined ? 'first' : 'next'} page`).toBeLessThanOrEqual(limit + 1);
       }
     });
 
@@ -556,7 +617,7 @@ describeOnEngines('the task repository', (engine) => {
       ['one organization', site, { organizationId: bigHome, status: nobodyHas }, 'created_at desc'],
       ['a member with groups', asBig, { organizationId: bigHome, status: nobodyHas }, 'created_at desc'],
     ])('a status that nobody has reads nothing: %s', async (_name, scope, filter, order) => {
-      const { read } = await explain(scope, { filter, order, limit: 26 });
+      const { read } = await explain(scope, { filter, order, limit: 25 });
       expect(read).toBe(0);
     });
 
@@ -570,8 +631,8 @@ describeOnEngines('the task repository', (engine) => {
           [site, { organizationId: bigHome }],
           [asBigAdmin, {}],
         ] as const) {
-          const question: ListQuestion = { filter: { ...filter, templateIds: [few] }, order: 'created_at desc', limit: 26 };
-          expect(await repository.list(scope, question)).toHaveLength(12);
+          const question: ListQuestion = { filter: { ...filter, templateIds: [few] }, order: 'created_at desc', limit: 25 };
+          expect((await repository.list(scope, question)).rows).toHaveLength(12);
           expect((await explain(scope, question)).read).toBeLessThanOrEqual(2 * 12);
         }
       } finally {
@@ -590,7 +651,7 @@ describeOnEngines('the task repository', (engine) => {
           [asBig, { ...named, ownerId: bigOwner }, 'key'],
           [asBig, { ...named, ownerId: bigOwner, status: failed }, 'name desc'],
         ] as const) {
-          const question: ListQuestion = { filter, order, limit: 26 };
+          const question: ListQuestion = { filter, order, limit: 25 };
           expect((await explain(scope, question)).read, JSON.stringify(filter)).toBe(0);
         }
       } finally {
@@ -614,10 +675,10 @@ describeOnEngines('the task repository', (engine) => {
       await database.raw('analyze table workspace_task_trigrams');
       try {
         for (const filter of [{}, { organizationId: bigHome }, { ownerId: bigOwner }]) {
-          const apart = await explain(site, { filter: { ...filter, name: 'qqxx' }, order: 'created_at desc', limit: 26 });
+          const apart = await explain(site, { filter: { ...filter, name: 'qqxx' }, order: 'created_at desc', limit: 25 });
           expect(apart.plan.map(({ table }) => table)).toEqual(expect.arrayContaining(['s0', 's1']));
           expect(apart.read).toBeLessThanOrEqual('ownerId' in filter ? 0 : many.length);
-          const together = await explain(site, { filter: { ...filter, name: 'zzww' }, order: 'created_at desc', limit: 26 });
+          const together = await explain(site, { filter: { ...filter, name: 'zzww' }, order: 'created_at desc', limit: 25 });
           expect(together.plan.map(({ table }) => table)).not.toContain('s0');
         }
       } finally {
@@ -629,7 +690,7 @@ describeOnEngines('the task repository', (engine) => {
     test('fifty groups with which nothing is shared cost no rows', async () => {
       const groups = Array.from({ length: 50 }, () => ({ kind: 'group' as const, id: newId() }));
       const scope: Scope = { ...asBig, sharedWith: [...asBig.sharedWith, ...groups] };
-      const { read } = await explain(scope, { filter: {}, order: 'created_at desc', limit: 26 });
+      const { read } = await explain(scope, { filter: {}, order: 'created_at desc', limit: 25 });
       expect(read).toBeLessThanOrEqual(26);
     });
 
@@ -668,7 +729,8 @@ describeOnEngines('the task repository', (engine) => {
         await database('workspace_task_acl').delete();
       });
 
-      const limit = 26;
+      const limit = 25;
+      const rows = limit + 1;
       /** A member of fifty groups and of an organization, with whose group Everyone all tasks are shared. */
       const asMember: Scope = {
         ...real(newId(), []),
@@ -680,16 +742,16 @@ describeOnEngines('the task repository', (engine) => {
       };
       const newest = 'created_at desc';
       test.each<[string, Scope, TaskFilter, ListOrder, most: number]>([
-        ['a group with which very many are', site, { sharedWithGroupId: crowd }, newest, limit],
-        ['the same, oldest first', site, { sharedWithGroupId: crowd }, 'created_at', limit],
-        ['the same in one organization', site, { sharedWithGroupId: crowd, organizationId: bigHome }, newest, limit],
+        ['a group with which very many are', site, { sharedWithGroupId: crowd }, newest, rows],
+        ['the same, oldest first', site, { sharedWithGroupId: crowd }, 'created_at', rows],
+        ['the same in one organization', site, { sharedWithGroupId: crowd, organizationId: bigHome }, newest, rows],
         ['a group with which few are', site, { sharedWithGroupId: few }, newest, 12],
         ['the same of a status that nobody has', site, { sharedWithGroupId: few, status: nobodyHas }, newest, 12],
         ['the same of one owner', site, { sharedWithGroupId: few, ownerId: bigOwner }, 'run', 12],
         ['very many, of an owner of few', site, { sharedWithGroupId: crowd, ownerId: other }, 'run', 3 * 12],
         ['what is shared by name with one of fifty groups', asMember, { sharedWithUserId: asMember.userId }, newest, 0],
         ['a group, to whom reads by it', asMember, { sharedWithGroupId: groups[0] as Buffer }, newest, 4 * 61],
-        ['all that one of fifty groups may read', asMember, {}, newest, 51 * limit],
+        ['all that one of fifty groups may read', asMember, {}, newest, 51 * rows],
       ])('%s', async (_name, scope, filter, order, most) => {
         const { read, plan } = await explain(scope, { filter, order, limit });
         expect(read, JSON.stringify(plan)).toBeLessThanOrEqual(most);
@@ -701,7 +763,7 @@ describeOnEngines('the task repository', (engine) => {
       });
 
       test.each<[string, TaskFilter, most: number]>([
-        ['its page', {}, limit],
+        ['its page', {}, rows],
         ['a status that nobody has', { status: nobodyHas }, 0],
         ['a template that nobody uses', { templateIds: [newId()] }, 0],
       ])('of an organization that is read as a whole, none of the sharing is read: %s', async (_name, filter, most) => {
@@ -715,7 +777,7 @@ describeOnEngines('the task repository', (engine) => {
 
     test('a page in the middle reads no more than the first', async () => {
       const order = 'created_at desc';
-      const deep = { filter: { ownerId: bigOwner }, order, limit: 26 } as const;
+      const deep = { filter: { ownerId: bigOwner }, order, limit: 25 } as const;
       const [row] = await database('workspace_tasks')
         .where({ owner_id: bigOwner, created_at: '2028-01-01 00:00:00.000100' })
         .select('id', 'created_at', database.raw('null as sort_key'));

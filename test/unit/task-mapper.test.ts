@@ -1,7 +1,8 @@
 import { toJson } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
 import { AgentLifecycle, type Task, TaskPhase, TaskSchema, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import type { AgentStatus, TaskRow } from '../../src/tasks/store/tables.ts';
+import type { AgentStatus } from '../../src/tasks/store/agent-status.ts';
+import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import { toAgentHealth, toTask } from '../../src/tasks/task-mapper.ts';
 
 const id = (digit: string) => Buffer.from(digit.repeat(32), 'hex');

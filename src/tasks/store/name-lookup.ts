@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { LRUCache } from 'lru-cache';
 import { type Database, withConnection } from '../../db/connection.ts';
-import { equalsInAnyCase, foldCase } from '../../db/letter-case.ts';
+import { anyCaseText, equalsInAnyCase, foldCase } from '../../db/letter-case.ts';
 import { type RunStatement, runUnseen, type StatementName } from '../../db/statements.ts';
 
 /**
@@ -63,7 +63,7 @@ export function createNameLookup(database: Database, rememberSeconds: number, ru
         .from({ g: 'groups' })
         .join({ o: 'organizations' }, 'o.id', 'g.organization_id')
         .where('o.deleted', false)
-        .where(equalsInAnyCase(database, 'g.name', name))
+        .where(equalsInAnyCase(database, 'g.name', anyCaseText(name)))
         .select('g.id', 'g.organization_id as organizationId');
       if (organization === undefined) query.where('o.is_default', true);
       else query.where('o.name_lower', foldCase(organization));

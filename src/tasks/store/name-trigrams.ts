@@ -2,6 +2,7 @@ import type { Knex } from 'knex';
 import { LRUCache } from 'lru-cache';
 import { type Database, withConnection } from '../../db/connection.ts';
 import { foldCase } from '../../db/letter-case.ts';
+import type { Slot } from './statement-template.ts';
 
 /** Up to so many tasks with a part of a name are looked at one by one; above, walking a list meets enough of them soon. */
 const fewTasks = 4000;
@@ -68,7 +69,11 @@ export function createFindRareParts(database: Database): FindRareParts {
  *     join workspace_task_trigrams as s1 on s1.owner_id = s0.owner_id and s1.task_id = s0.task_id …
  *     where s0.trigram = ? and s1.trigram = ? … and s0.owner_id = ?
  */
-export function tasksWith(database: Database, parts: readonly Buffer[], ownerId?: Buffer): Knex.QueryBuilder {
+export function tasksWith<Bound extends Buffer | Slot>(
+  database: Database,
+  parts: readonly Bound[],
+  ownerId?: Bound,
+): Knex.QueryBuilder {
   const query = database.queryBuilder().select('s0.owner_id', 's0.task_id');
   for (const [place, part] of parts.entries()) {
     const s = `s${place}`;

@@ -1,4 +1,5 @@
 import type { Subject } from '../scope.ts';
+import type { AgentStatus } from './agent-status.ts';
 
 /**
  * A task as `TaskRepository` reads it: columns of `workspace_tasks`, and names joined by primary key. Columns are spelled as in
@@ -70,9 +71,6 @@ export interface WatchedRow extends TaskRow {
   /** Those parameters of the latest build that were asked for. */
   readonly parameters: readonly (readonly [name: string, value: string])[];
 }
-
-/** Whether an agent is connected (coderd/database/modelmethods.go, WorkspaceAgent.Status). */
-export type AgentStatus = 'connecting' | 'connected' | 'disconnected' | 'timeout';
 
 /** Added to `workspace_tasks.list_status` for a task that waits for input: people look for these most, so they have a place. */
 export const waitingOffset = 16;

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
-import type { AgentStatus, TaskRow } from './tables.ts';
-import { agentStatus } from './task-filter.ts';
+import { type AgentStatus, agentStatusSql } from './agent-status.ts';
+import type { TaskRow } from './tables.ts';
 
 /**
  * What changes for many tasks at once is joined by primary key for the rows of the page. LEFT, because a task whose template or
@@ -63,7 +63,7 @@ export function taskColumns(
     'm.display_name as template_display_name',
     'm.icon as template_icon',
     time('w.last_used_at'),
-    database.raw('? as agent_status', [agentStatus(database, agentInactiveSeconds)]),
+    database.raw('? as agent_status', [agentStatusSql(database, agentInactiveSeconds)]),
     sortKey === undefined ? database.raw('null as sort_key') : `${sortKey} as sort_key`,
   ];
 }
