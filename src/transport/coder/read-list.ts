@@ -2,8 +2,9 @@ import { create } from '@bufbuild/protobuf';
 import type { Call } from '../../call/call.ts';
 import { invalidArgument } from '../../call/errors.ts';
 import { ListTasksRequestSchema } from '../../gen/tasks/v1/tasks_pb.ts';
+import type { ListOptions } from '../../tasks/list-tasks.ts';
 import { maxPageSize } from '../../tasks/task-query.ts';
-import type { ListOptions, TasksHandlers } from '../../tasks/tasks-service.ts';
+import type { TasksHandlers } from '../../tasks/tasks-service.ts';
 import { toCoderTask } from './coder-task.ts';
 import { type ListParameters, maxTasks } from './list-parameters.ts';
 

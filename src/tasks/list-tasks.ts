@@ -1,0 +1,82 @@
+import type { Call } from '../call/call.ts';
+import { invalidArgument } from '../call/errors.ts';
+import type { ListTasksRequest, ListTasksResponse } from '../gen/tasks/v1/tasks_pb.ts';
+import type { PageTokens, TokenScope } from './page-token.ts';
+import { decodePosition, encodePosition } from './position.ts';
+import type { ResolveQuery } from './resolve-query.ts';
+import { scopeOf } from './scope.ts';
+import type { ListOrder, Position } from './store/list-order.ts';
+import type { TaskRepository } from './store/task-repository.ts';
+import { encodeListTasksResponse } from './task-encoder.ts';
+import { type TaskPage, toListTasksResponse } from './task-mapper.ts';
+import { readTaskQuery, type TaskQuery } from './task-query.ts';
+
+/** What a transport may say of a list beside the request. */
+export interface ListOptions {
+  /** Whose tasks a query without an owner means; the caller's own if not said. */
+  readonly defaultOwner?: 'me' | 'everyone';
+}
+
+/** The method ListTasks. It does not know which transport called it. */
+export interface ListTasksHandlers {
+  listTasks(request: ListTasksRequest, call: Call, options?: ListOptions): Promise<ListTasksResponse>;
+  /** The same response as a gRPC frame, made without the message; without this, of the message. */
+  encodedListTasks?(request: ListTasksRequest, call: Call): Promise<Buffer>;
+}
+
+/** What ListTasks is made of. */
+export interface ListTasksParts {
+  readonly tasks: TaskRepository;
+  readonly resolveQuery: ResolveQuery;
+  readonly pageTokens: PageTokens;
+}
+
+/** A total is counted up to here; beyond, `total_size_capped` is set. Counting further would cost what the list costs. */
+export const maxTotalSize = 10_000;
+
+/** Makes the method ListTasks. */
+export function createListTasks(parts: ListTasksParts): ListTasksHandlers {
+  const { tasks, resolveQuery, pageTokens } = parts;
+
+  return {
+    listTasks: async (request, call, options) => toListTasksResponse(await pageOf(request, call, options), call.caller.userId),
+    encodedListTasks: async (request, call) => encodeListTasksResponse(await pageOf(request, call), call.caller.userId),
+  };
+
+  async function pageOf(request: ListTasksRequest, call: Call, { defaultOwner }: ListOptions = {}): Promise<TaskPage> {
+    const { caller, signal } = call;
+    const { query, ownerId, filter } = await resolveQuery(readTaskQuery(request, defaultOwner), request.query, call);
+    const order = orderOf(query, ownerId, caller.userId);
+    const tokenScope = { callerId: caller.userId, query: request.query, orderBy: `${request.orderBy} / ${order}` };
+    const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
+    if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
+
+    const scope = scopeOf(caller);
+    const question = { filter, order, limit: query.pageSize, ...(after === undefined ? {} : { after }) };
+    const [{ rows, next }, total] = await Promise.all([
+      tasks.list(scope, question, signal),
+      request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1, signal) : undefined,
+    ]);
+    call.rows = (call.rows ?? 0) + rows.length; // a call of another shape reads several pages
+    return {
+      rows,
+      ...(next === undefined ? {} : { nextPageToken: pageTokens.encode(encodePosition(next), tokenScope) }),
+      ...(total === undefined ? {} : { total: { size: Math.min(total, maxTotalSize), capped: total > maxTotalSize } }),
+    };
+  }
+
+  function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
+    const bytes = pageTokens.decode(token, tokenScope);
+    const position = bytes === undefined ? undefined : decodePosition(bytes, order);
+    if (position !== undefined) return position;
+    const description = 'is not a token of this list: list again without one, and keep query and order_by from page to page';
+    throw invalidArgument([{ field: 'page_token', description }], 'PAGE_TOKEN_INVALID');
+  }
+}
+
+/** The order a list is read in. For one's own tasks favorites come first; nobody sees another's favorites. */
+function orderOf({ orderBy }: TaskQuery, ownerId: Buffer | 'everyone' | undefined, callerId: Buffer): ListOrder {
+  if (orderBy !== 'default') return orderBy;
+  if (ownerId === 'everyone') return 'created_at desc';
+  return ownerId?.equals(callerId) === true ? 'key' : 'run';
+}
