@@ -14,6 +14,7 @@ const keys: ReadonlySet<string> = new Set(['status', 'phase', 'state', 'waiting'
  */
 export function readUntil(text: string): (task: Task) => boolean {
   const { query, ofQuery } = readTaskQuery({ query: text, orderBy: '', pageSize: 0 });
+  const { filter } = query;
   const [problem] = ofQuery;
   if (problem !== undefined) throw new CommandError(`--until: ${problem.field}: ${problem.description}`);
   const given = [...parseQuery(text).values.keys()];
@@ -21,8 +22,8 @@ export function readUntil(text: string): (task: Task) => boolean {
   if (other !== undefined) throw new CommandError(`--until: takes status:, phase:, state: and waiting:, and not ${other}:`);
   if (given.length === 0) throw new CommandError('--until: is empty');
   return ({ status, phase, currentState }) =>
-    (query.status === undefined || query.status === status) &&
-    (query.phase === undefined || query.phase === phase) &&
-    (query.state === undefined || query.state === currentState?.state) &&
-    (query.waiting === undefined || query.waiting === (phase === TaskPhase.ACTIVE && currentState?.state === TaskState.IDLE));
+    (filter.status === undefined || filter.status === status) &&
+    (filter.phase === undefined || filter.phase === phase) &&
+    (filter.state === undefined || filter.state === currentState?.state) &&
+    (filter.waiting === undefined || filter.waiting === (phase === TaskPhase.ACTIVE && currentState?.state === TaskState.IDLE));
 }

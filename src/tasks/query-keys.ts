@@ -2,6 +2,7 @@ import { echo } from '../call/errors.ts';
 import { formatDatetime } from '../db/datetime.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
+import type { TaskFilter } from './store/task-filter.ts';
 
 /** Whose tasks a query means. */
 export type OwnerTerm =
@@ -10,48 +11,23 @@ export type OwnerTerm =
   | { readonly kind: 'id'; readonly id: Buffer }
   | { readonly kind: 'username'; readonly username: string };
 
-/** Something that is named by its id or by its name, lower-cased. */
-export type IdOrName = { readonly id: Buffer } | { readonly name: string };
-
-/** Which tasks a query asks for. All that are given must hold. Texts are lower-cased; times are as DATETIME(6) takes them. */
-export interface TaskTerms {
-  readonly owner?: OwnerTerm;
-  /** A part of the name, literal. */
-  readonly name?: string;
-  /** A part of the beginning of the prompt, literal. */
-  readonly prompt?: string;
-  /** A template's name. */
+/** What a query names, which must be looked up. All names are lower-cased. */
+export interface QueryNames {
   readonly template?: string;
-  readonly organization?: IdOrName;
-  readonly ids?: readonly Buffer[];
-  readonly status?: WorkspaceStatus;
-  readonly phase?: TaskPhase;
-  readonly state?: TaskState;
-  /** Whether the task waits for input: phase active and state idle. */
-  readonly waiting?: boolean;
-  /** Some agent of the latest start has one of these connection statuses. Words that are none match nothing. */
-  readonly agentStatuses?: readonly string[];
-  /** Only dormant ones. */
-  readonly dormant?: true;
-  /** Whether the latest build's template version is another than the template's active one. */
-  readonly outdated?: boolean;
-  readonly externalAgent?: boolean;
-  /** Whether the workspace is shared with anybody. */
-  readonly shared?: boolean;
-  readonly sharedWithUser?: IdOrName | 'me';
-  readonly sharedWithGroup?: { readonly id: Buffer } | { readonly organization?: string; readonly name: string };
-  /** The latest build has a parameter of one of these names. */
-  readonly parameterNames?: readonly string[];
-  /** The latest build has a parameter of one of these names with its value. */
-  readonly parameterValues?: readonly (readonly [name: string, value: string])[];
-  readonly createdAfter?: string;
-  readonly createdBefore?: string;
-  readonly lastUsedAfter?: string;
-  readonly lastUsedBefore?: string;
+  readonly organization?: string;
+  /** A username, or `me`. */
+  readonly sharedWithUser?: string;
+  /** A group of an organization, or of the default one. */
+  readonly sharedWithGroup?: { readonly organization?: string; readonly name: string };
 }
 
-/** Terms while they are being read. */
-export type TermsDraft = { -readonly [K in keyof TaskTerms]: TaskTerms[K] };
+/** What a query says, while it is being read. */
+export interface TermsDraft {
+  /** What needs no looking up. */
+  readonly filter: { -readonly [Key in keyof TaskFilter]: TaskFilter[Key] };
+  readonly names: { -readonly [Key in keyof QueryNames]: QueryNames[Key] };
+  owner?: OwnerTerm;
+}
 
 /** What is wrong with the values of a key, and with which of them. */
 export interface Misreading {
@@ -96,17 +72,24 @@ export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey
       else terms.owner = id === undefined ? { kind: 'username', username: value } : { kind: 'id', id };
     }),
   ],
-  ['name', single((value, terms) => void (terms.name = value))],
+  ['name', single((value, terms) => void (terms.filter.name = value))],
   [
     'prompt',
     single((value, terms) => {
       if ([...value].length < minPromptCharacters) return `must have at least ${minPromptCharacters} characters`;
-      terms.prompt = value;
+      terms.filter.prompt = value;
       return undefined;
     }),
   ],
-  ['template', single((value, terms) => void (terms.template = value))],
-  ['organization', single((value, terms) => void (terms.organization = toIdOrName(value)))],
+  ['template', single((value, terms) => void (terms.names.template = value))],
+  [
+    'organization',
+    single((value, terms) => {
+      const id = parseUuid(value);
+      if (id === undefined) terms.names.organization = value;
+      else terms.filter.organizationId = id;
+    }),
+  ],
   [
     'id',
     list((words, terms) => {
@@ -117,44 +100,57 @@ export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey
         const shown = wrong.slice(0, 3).map(({ text }) => `"${echo(text)}"`);
         return { description: `has invalid values: ${shown.join(', ')}`, value: first.value };
       }
-      terms.ids = ids.filter((id) => id !== undefined);
+      terms.filter.ids = ids.filter((id) => id !== undefined);
       return undefined;
     }),
   ],
-  ['status', oneOf(statusWords, (status, terms) => void (terms.status = status))],
-  ['phase', oneOf(phaseWords, (phase, terms) => void (terms.phase = phase))],
-  ['state', oneOf(stateWords, (state, terms) => void (terms.state = state))],
-  ['waiting', boolean((waiting, terms) => void (terms.waiting = waiting))],
+  ['status', oneOf(statusWords, (status, terms) => void (terms.filter.status = status))],
+  ['phase', oneOf(phaseWords, (phase, terms) => void (terms.filter.phase = phase))],
+  ['state', oneOf(stateWords, (state, terms) => void (terms.filter.state = state))],
+  ['waiting', boolean((waiting, terms) => void (terms.filter.waiting = waiting))],
   [
     'has-agent',
     list((words, terms) => {
-      terms.agentStatuses = [...(terms.agentStatuses ?? []), ...present(words).map(({ text }) => text)];
+      terms.filter.agentStatuses = [...(terms.filter.agentStatuses ?? []), ...present(words).map(({ text }) => text)];
       return undefined;
     }),
   ],
   [
     'healthy',
     boolean((healthy, terms) => {
-      terms.agentStatuses = [...(terms.agentStatuses ?? []), ...(healthy ? ['connected'] : ['disconnected', 'timeout'])];
+      terms.filter.agentStatuses = [
+        ...(terms.filter.agentStatuses ?? []),
+        ...(healthy ? ['connected'] : ['disconnected', 'timeout']),
+      ];
     }),
   ],
   // `dormant:false` is no filter in Coder: it does not mean active ones.
-  ['dormant', boolean((dormant, terms) => void (dormant && (terms.dormant = true)))],
+  ['dormant', boolean((dormant, terms) => void (dormant && (terms.filter.dormant = true)))],
   [
     'outdated',
-    { ...boolean((outdated, terms) => void (terms.outdated = outdated)), byDefault: (terms) => void (terms.outdated = true) },
+    {
+      ...boolean((outdated, terms) => void (terms.filter.outdated = outdated)),
+      byDefault: (terms) => void (terms.filter.outdated = true),
+    },
   ],
-  ['has_external_agent', boolean((external, terms) => void (terms.externalAgent = external))],
+  ['has_external_agent', boolean((external, terms) => void (terms.filter.externalAgent = external))],
   // Coder overrides it, so that everything listed is a task: only its form is checked.
   ['has-ai-task', boolean(() => {})],
-  ['shared', boolean((shared, terms) => void (terms.shared = shared))],
-  ['shared_with_user', single((value, terms) => void (terms.sharedWithUser = value === 'me' ? 'me' : toIdOrName(value)))],
+  ['shared', boolean((shared, terms) => void (terms.filter.shared = shared))],
+  [
+    'shared_with_user',
+    single((value, terms) => {
+      const id = parseUuid(value);
+      if (id === undefined) terms.names.sharedWithUser = value;
+      else terms.filter.sharedWithUserId = id;
+    }),
+  ],
   ['shared_with_group', single(readGroup)],
   ['param', list(readParameters)],
-  ['created_after', time((at, terms) => void (terms.createdAfter = at))],
-  ['created_before', time((at, terms) => void (terms.createdBefore = at))],
-  ['last_used_after', time((at, terms) => void (terms.lastUsedAfter = at))],
-  ['last_used_before', time((at, terms) => void (terms.lastUsedBefore = at))],
+  ['created_after', time((at, terms) => void (terms.filter.createdAfter = at))],
+  ['created_before', time((at, terms) => void (terms.filter.createdBefore = at))],
+  ['last_used_after', time((at, terms) => void (terms.filter.lastUsedAfter = at))],
+  ['last_used_before', time((at, terms) => void (terms.filter.lastUsedBefore = at))],
 ]);
 
 /** A group: its id, `organization/name`, or a name in the default organization. */
@@ -163,8 +159,8 @@ function readGroup(value: string, terms: TermsDraft): string | undefined {
   const [first = '', second, ...more] = value.split('/');
   if (more.length > 0 || first === '' || second === '')
     return `"${echo(value)}" must be a group's id, organization/group, or group`;
-  terms.sharedWithGroup =
-    id !== undefined ? { id } : second === undefined ? { name: first } : { organization: first, name: second };
+  if (id !== undefined) terms.filter.sharedWithGroupId = id;
+  else terms.names.sharedWithGroup = second === undefined ? { name: first } : { organization: first, name: second };
   return undefined;
 }
 
@@ -176,8 +172,8 @@ function readParameters(words: readonly Word[], terms: TermsDraft): Misreading |
     if (given === '') {
       return { description: `"${echo(text)}" has an empty value: omit the '=' to match just on the parameter name`, value };
     }
-    if (given === undefined) terms.parameterNames = [...(terms.parameterNames ?? []), name];
-    else terms.parameterValues = [...(terms.parameterValues ?? []), [name, given]];
+    if (given === undefined) terms.filter.parameterNames = [...(terms.filter.parameterNames ?? []), name];
+    else terms.filter.parameterValues = [...(terms.filter.parameterValues ?? []), [name, given]];
   }
   return undefined;
 }
@@ -279,11 +275,6 @@ export function parseLooseUuid(text: string): Buffer | undefined {
     parseUuid(text.replace(/^urn:uuid:/i, '')) ??
     (text.length === 38 ? parseUuid(text.slice(1, -1)) : undefined)
   );
-}
-
-function toIdOrName(text: string): IdOrName {
-  const id = parseUuid(text);
-  return id === undefined ? { name: text } : { id };
 }
 
 function wordsOf<Value extends number>(values: Readonly<Record<string, Value>>): ReadonlyMap<string, Value> {

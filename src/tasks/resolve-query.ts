@@ -1,7 +1,7 @@
 import type { Caller } from '../call/caller.ts';
 import { echo, type Violation } from '../call/errors.ts';
 import { foldCase } from '../db/letter-case.ts';
-import type { IdOrName, OwnerTerm, TaskTerms } from './query-keys.ts';
+import type { OwnerTerm, QueryNames } from './query-keys.ts';
 import { readsEveryUser, readsOrganization } from './scope.ts';
 import type { NameLookup } from './store/name-lookup.ts';
 import type { TaskFilter } from './store/task-filter.ts';
@@ -32,12 +32,32 @@ export interface Asker {
 }
 
 /** Resolves queries by the database's names. Who and what a caller may not know of is refused like what does not exist. */
-export function createResolveQuery(names: NameLookup): ResolveQuery {
+export function createResolveQuery(lookup: NameLookup): ResolveQuery {
   return async (read, text, asker) => {
-    const { found, unknown } = await lookUp(read.query, text, asker);
+    const { names } = read.query;
+    const unknown: Violation[] = [];
+    const refuse: Refuse = (field, name) => {
+      const description = `"${echo(name)}" either does not exist, or you are unauthorized to view it`;
+      unknown.push({ field, description: description + positionOfKey(text, field) });
+    };
+    const found: TaskFilter = {
+      ...(await idOf('organizationId', names.organization, (name) => organizationOf(name, asker, refuse))),
+      ...(await idOf('sharedWithUserId', names.sharedWithUser, (name) => userOf(name, asker, refuse))),
+      ...(await idOf('sharedWithGroupId', names.sharedWithGroup, (group) => groupOf(group, asker, refuse))),
+    };
     const query = checkTaskQuery(read, unknown);
     const ownerId = await ownerOf(query.owner, asker);
-    return { query, ownerId, filter: await filterOf(query, found, ownerId, asker) };
+    const nothing = { query, ownerId, filter: undefined };
+    if (ownerId === undefined) return nothing;
+    const templateIds = names.template === undefined ? undefined : await lookup.templateIds(names.template, asker.signal);
+    if (templateIds?.length === 0) return nothing;
+    const filter: TaskFilter = {
+      ...query.filter,
+      ...found,
+      ...(ownerId === 'everyone' ? {} : { ownerId }),
+      ...(templateIds === undefined ? {} : { templateIds }),
+    };
+    return { query, ownerId, filter };
   };
 
   async function ownerOf(owner: OwnerTerm, { caller, signal }: Asker): Promise<Buffer | 'everyone' | undefined> {
@@ -49,95 +69,52 @@ export function createResolveQuery(names: NameLookup): ResolveQuery {
       case 'id':
         return owner.id;
       case 'username':
-        return owner.username === foldCase(caller.username) ? caller.userId : names.userId(owner.username, signal);
+        return owner.username === foldCase(caller.username) ? caller.userId : lookup.userId(owner.username, signal);
     }
   }
 
-  /** The ids of what a query names, and which of its names are unknown to the caller. */
-  async function lookUp(
-    { organization, sharedWithUser, sharedWithGroup }: TaskQuery,
-    text: string,
-    asker: Asker,
-  ): Promise<{ readonly found: NamedIds; readonly unknown: readonly Violation[] }> {
-    const unknown: Violation[] = [];
-    const found: NamedIds = {
-      organizationId: organization === undefined ? undefined : await organizationOf(organization, asker, unknown),
-      sharedWithUserId: sharedWithUser === undefined ? undefined : await userOf(sharedWithUser, asker, unknown),
-      sharedWithGroupId: sharedWithGroup === undefined ? undefined : await groupOf(sharedWithGroup, asker, unknown),
-    };
-    const placed = unknown.map(({ field, description }) => ({ field, description: description + positionOfKey(text, field) }));
-    return { found, unknown: placed };
-  }
-
-  async function filterOf(
-    query: TaskQuery,
-    { organizationId, sharedWithUserId, sharedWithGroupId }: NamedIds,
-    ownerId: Buffer | 'everyone' | undefined,
-    { signal }: Asker,
-  ): Promise<TaskFilter | undefined> {
-    const { owner: _owner, orderBy: _orderBy, pageSize: _pageSize, ...terms } = query;
-    const { template, organization: _name, sharedWithUser: _user, sharedWithGroup: _group, ...columns } = terms;
-    if (ownerId === undefined) return undefined;
-    const templateIds = template === undefined ? undefined : await names.templateIds(template, signal);
-    if (templateIds?.length === 0) return undefined;
-    return {
-      ...columns,
-      ...(ownerId === 'everyone' ? {} : { ownerId }),
-      ...(organizationId === undefined ? {} : { organizationId }),
-      ...(templateIds === undefined ? {} : { templateIds }),
-      ...(sharedWithUserId === undefined ? {} : { sharedWithUserId }),
-      ...(sharedWithGroupId === undefined ? {} : { sharedWithGroupId }),
-    };
-  }
-
-  /** The organization a query means. An id is taken as it is: who may not read its tasks finds none. */
-  async function organizationOf(
-    organization: IdOrName,
-    { caller, signal }: Asker,
-    unknown: Violation[],
-  ): Promise<Buffer | undefined> {
-    if ('id' in organization) return organization.id;
-    const id = await names.organizationId(organization.name, signal);
+  /** The organization that a query names. (An id is taken as it is: who may not read its tasks finds none.) */
+  async function organizationOf(name: string, { caller, signal }: Asker, refuse: Refuse): Promise<Buffer | undefined> {
+    const id = await lookup.organizationId(name, signal);
     if (id !== undefined && readsOrganization(caller, id)) return id;
-    unknown.push(unknownName('organization', organization.name));
+    refuse('organization', name);
     return undefined;
   }
 
   /** The user whom tasks are shared with. Who may not be seen is refused like who does not exist. */
-  async function userOf(user: IdOrName | 'me', { caller, signal }: Asker, unknown: Violation[]): Promise<Buffer | undefined> {
-    if (user === 'me') return caller.userId;
-    if ('id' in user) return user.id;
-    const id = user.name === foldCase(caller.username) ? caller.userId : await names.userId(user.name, signal);
+  async function userOf(name: string, { caller, signal }: Asker, refuse: Refuse): Promise<Buffer | undefined> {
+    if (name === 'me' || name === foldCase(caller.username)) return caller.userId;
+    const id = await lookup.userId(name, signal);
     const seen =
       id !== undefined &&
-      (id.equals(caller.userId) || readsEveryUser(caller) || (await names.shareOrganization(caller.userId, id, signal)));
+      (id.equals(caller.userId) || readsEveryUser(caller) || (await lookup.shareOrganization(caller.userId, id, signal)));
     if (seen) return id;
-    unknown.push(unknownName('shared_with_user', user.name));
+    refuse('shared_with_user', name);
     return undefined;
   }
 
   /** The group that tasks are shared with. */
   async function groupOf(
-    group: NonNullable<TaskTerms['sharedWithGroup']>,
+    { organization, name }: NonNullable<QueryNames['sharedWithGroup']>,
     { caller, signal }: Asker,
-    unknown: Violation[],
+    refuse: Refuse,
   ): Promise<Buffer | undefined> {
-    if ('id' in group) return group.id;
-    const found = await names.group(group.name, group.organization, signal);
+    const found = await lookup.group(name, organization, signal);
     if (found !== undefined && readsOrganization(caller, found.organizationId)) return found.id;
-    const name = group.organization === undefined ? group.name : `${group.organization}/${group.name}`;
-    unknown.push(unknownName('shared_with_group', name));
+    refuse('shared_with_group', organization === undefined ? name : `${organization}/${name}`);
     return undefined;
   }
 }
 
-/** What a query names, by its ids. */
-interface NamedIds {
-  readonly organizationId: Buffer | undefined;
-  readonly sharedWithUserId: Buffer | undefined;
-  readonly sharedWithGroupId: Buffer | undefined;
-}
+/** Notes a name that means nothing to the caller. */
+type Refuse = (field: string, name: string) => void;
 
-function unknownName(field: string, name: string): Violation {
-  return { field, description: `"${echo(name)}" either does not exist, or you are unauthorized to view it` };
+/** A filter by the id of what a query names, if it names it and that is found. */
+async function idOf<Name>(
+  key: 'organizationId' | 'sharedWithUserId' | 'sharedWithGroupId',
+  name: Name | undefined,
+  find: (name: Name) => Promise<Buffer | undefined>,
+): Promise<TaskFilter> {
+  const id = name === undefined ? undefined : await find(name);
+  return id === undefined ? {} : { [key]: id };
 }

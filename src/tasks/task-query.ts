@@ -1,7 +1,8 @@
 import { echo, invalidArgument, type Violation } from '../call/errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import { type ParsedQuery, parseQuery, type QueryValue } from './query-grammar.ts';
-import { type Misreading, type OwnerTerm, type QueryKey, queryKeys, type TaskTerms, type TermsDraft } from './query-keys.ts';
+import { type Misreading, type OwnerTerm, type QueryKey, type QueryNames, queryKeys, type TermsDraft } from './query-keys.ts';
+import type { TaskFilter } from './store/task-filter.ts';
 
 /** A page without a size has this many tasks, and no page has more than the maximum. */
 export const defaultPageSize = 25;
@@ -11,7 +12,10 @@ export const maxPageSize = 200;
 export type OrderBy = 'default' | 'created_at' | 'created_at desc' | 'name' | 'name desc';
 
 /** What a ListTasks request asks for, checked. */
-export interface TaskQuery extends TaskTerms {
+export interface TaskQuery {
+  /** What the query says of tasks, but for what it names. */
+  readonly filter: TaskFilter;
+  readonly names: QueryNames;
   readonly owner: OwnerTerm;
   readonly orderBy: OrderBy;
   /** Most tasks in the page, 1 to 200. */
@@ -21,7 +25,8 @@ export interface TaskQuery extends TaskTerms {
 const orders: ReadonlySet<string> = new Set<OrderBy>(['created_at', 'created_at desc', 'name', 'name desc']);
 
 /** Keys that name the tasks by something else than their owner: beside them, no owner means everyone the caller may read. */
-const widening = ['ids', 'organization', 'sharedWithUser', 'sharedWithGroup'] as const;
+const wideningFilters = ['ids', 'organizationId', 'sharedWithUserId', 'sharedWithGroupId'] as const;
+const wideningNames = ['organization', 'sharedWithUser', 'sharedWithGroup'] as const;
 
 /** A request as it was read: what it asks for, as far as it is right, and what is wrong with it. */
 export interface ReadTaskQuery {
@@ -41,7 +46,7 @@ export function readTaskQuery(
 ): ReadTaskQuery {
   const { values, violations: grammar } = split(request.query);
   const ofQuery: Violation[] = [...grammar];
-  const terms: TermsDraft = {};
+  const terms: TermsDraft = { filter: {}, names: {} };
   const unknown: Violation[] = [];
   for (const [name, given] of values) {
     const key = queryKeys.get(name);
@@ -55,7 +60,9 @@ export function readTaskQuery(
   const ofRequest: Violation[] = [];
   const { pageSize, orderBy } = request;
   if (pageSize < 0) ofRequest.push({ field: 'page_size', description: `must not be negative; 0 means ${defaultPageSize}` });
-  const owner = terms.owner ?? { kind: widening.some((term) => terms[term] !== undefined) ? 'everyone' : defaultOwner };
+  const isWide =
+    wideningFilters.some((key) => terms.filter[key] !== undefined) || wideningNames.some((key) => terms.names[key] !== undefined);
+  const owner = terms.owner ?? { kind: isWide ? 'everyone' : defaultOwner };
   const order = orderBy.trim().replace(/ +/g, ' ');
   if (order !== '' && !orders.has(order)) {
     ofRequest.push({

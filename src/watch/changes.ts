@@ -3,7 +3,7 @@ import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
 import { maxPageBytes } from '../tasks/store/page-bytes.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import { toTask } from '../tasks/task-mapper.ts';
-import type { FeedEvent, FeedRepository, TaskPlace } from './feed-repository.ts';
+import type { FeedEvent, FeedRepository, TaskAccess } from './feed-repository.ts';
 
 /** Events that are read at once. */
 const eventsAtOnce = 100;
@@ -31,11 +31,11 @@ export class ChangedTask {
   /** As it is now; undefined when it is gone. */
   readonly row: WatchedRow | undefined;
   /** Where it was before each of the events. */
-  readonly before: readonly TaskPlace[];
+  readonly before: readonly TaskAccess[];
   #forOwner: Task | undefined;
   #forOthers: Task | undefined;
 
-  constructor(id: Buffer, seq: number, row: WatchedRow | undefined, before: readonly TaskPlace[]) {
+  constructor(id: Buffer, seq: number, row: WatchedRow | undefined, before: readonly TaskAccess[]) {
     this.id = id;
     this.key = keyOf(id);
     this.seq = seq;

@@ -2,7 +2,7 @@ import type { Database } from '../db/connection.ts';
 import { anyCaseText, equalsInAnyCase } from '../db/letter-case.ts';
 import type { Subject } from '../tasks/scope.ts';
 import { aclKinds, namedOnlyOffset, type WatchedRow } from '../tasks/store/tables.ts';
-import { joinNames, longTextBytes, taskColumns } from '../tasks/store/task-columns.ts';
+import { joinNames, longTextBytes, taskRowColumns } from '../tasks/store/task-row.ts';
 
 /** How far the feed of changes is. */
 export interface FeedState {
@@ -15,7 +15,7 @@ export interface FeedState {
 }
 
 /** What decides who may read a task. */
-export interface TaskPlace {
+export interface TaskAccess {
   readonly ownerId: Buffer;
   readonly organizationId: Buffer;
   /** Whom its workspace is shared with. */
@@ -27,7 +27,7 @@ export interface FeedEvent {
   readonly seq: number;
   readonly taskId: Buffer;
   /** Where the task was before. Absent when it was new. Without `readers`, they have not changed. */
-  readonly before: (Omit<TaskPlace, 'readers'> & { readonly readers?: TaskPlace['readers'] }) | undefined;
+  readonly before: (Omit<TaskAccess, 'readers'> & { readonly readers?: TaskAccess['readers'] }) | undefined;
 }
 
 /**
@@ -118,7 +118,7 @@ export function createFeedRepository(database: Database, agentInactiveSeconds: n
         .from({ t: 'workspace_tasks' })
         .leftJoin({ b: 'workspace_builds' }, 'b.id', 't.build_id')
         .whereIn('t.id', ids)
-        .select(...taskColumns(database, agentInactiveSeconds, { longTexts }), ...watchedColumns(database)),
+        .select(...taskRowColumns(database, agentInactiveSeconds, { longTexts }), ...watchedColumns(database)),
     )) as SelectedRow[];
   }
 

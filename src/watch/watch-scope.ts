@@ -1,7 +1,7 @@
 import { readsTask, type Scope } from '../tasks/scope.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import type { TaskFilter } from '../tasks/store/task-filter.ts';
-import type { TaskPlace } from './feed-repository.ts';
+import type { TaskAccess } from './feed-repository.ts';
 import { shortDigest } from './resume-token.ts';
 import { type TaskMatch, taskMatch } from './task-match.ts';
 
@@ -14,7 +14,7 @@ export interface WatchScope {
   readonly digest: Buffer;
   shows(row: WatchedRow): boolean;
   /** Whether it may have shown a task that was there: by what is known of the past, which is less than a row. */
-  mayHaveShown(id: Buffer, place: TaskPlace): boolean;
+  mayHaveShown(id: Buffer, place: TaskAccess): boolean;
 }
 
 /** Makes one of a scope and a filter. */

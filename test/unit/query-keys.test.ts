@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { ListTasksRequestSchema, TaskPhase, TaskState } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { maxListSize, queryKeys } from '../../src/tasks/query-keys.ts';
+import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import { checkTaskQuery, readTaskQuery, type TaskQuery } from '../../src/tasks/task-query.ts';
 
 const read = (query: string): TaskQuery => checkTaskQuery(readTaskQuery(create(ListTasksRequestSchema, { query })));
@@ -27,22 +28,22 @@ const id = 'a7a27450-ca16-4553-a6c5-9d6f04808569';
 const bytes = Buffer.from(id.replaceAll('-', ''), 'hex');
 
 describe('booleans, as Go reads them', () => {
-  const keys: [string, keyof TaskQuery][] = [
+  const keys: [string, keyof TaskFilter][] = [
     ['waiting', 'waiting'],
     ['outdated', 'outdated'],
     ['has_external_agent', 'externalAgent'],
     ['shared', 'shared'],
   ];
   test.each(keys)('%s', (key, term) => {
-    for (const word of ['1', 't', 'true', 'T', 'TRUE']) expect(read(`${key}:${word}`)[term], word).toBe(true);
-    for (const word of ['0', 'f', 'false', 'F', 'FALSE']) expect(read(`${key}:${word}`)[term], word).toBe(false);
+    for (const word of ['1', 't', 'true', 'T', 'TRUE']) expect(read(`${key}:${word}`).filter[term], word).toBe(true);
+    for (const word of ['0', 'f', 'false', 'F', 'FALSE']) expect(read(`${key}:${word}`).filter[term], word).toBe(false);
     for (const word of ['yes', 'on', '2', 'tr', 'null']) expect(refused(`${key}:${word}`), word).toEqual([key]);
     expect(refused(`${key}:true ${key}:true`)).toEqual([key]);
   });
 
   test('dormant:false is no filter', () => {
-    expect(read('dormant:true').dormant).toBe(true);
-    expect(read('dormant:false')).not.toHaveProperty('dormant');
+    expect(read('dormant:true').filter.dormant).toBe(true);
+    expect(read('dormant:false').filter).not.toHaveProperty('dormant');
   });
 
   test('has-ai-task is checked and then ignored: everything listed is a task', () => {
@@ -51,7 +52,7 @@ describe('booleans, as Go reads them', () => {
   });
 
   test('outdated without a value means true, and other keys nothing', () => {
-    expect(read('outdated:""').outdated).toBe(true);
+    expect(read('outdated:""').filter.outdated).toBe(true);
     expect(read('shared:"" waiting:"" dormant:"" id:"" created_after:""')).toEqual(read(''));
   });
 });
@@ -67,17 +68,17 @@ describe('has-agent and healthy', () => {
     ['healthy:false', ['disconnected', 'timeout']],
     ['healthy:true has-agent:connecting', ['connected', 'connecting']],
   ])('%s', (query, statuses) => {
-    expect(read(query).agentStatuses?.toSorted()).toEqual(statuses.toSorted());
+    expect(read(query).filter.agentStatuses?.toSorted()).toEqual(statuses.toSorted());
   });
 });
 
 describe('ids', () => {
   test.each([id, id.toUpperCase(), id.replaceAll('-', ''), `{${id}}`, `"urn:uuid:${id}"`])('%s', (text) => {
-    expect(read(`id:${text}`).ids).toEqual([bytes]);
+    expect(read(`id:${text}`).filter.ids).toEqual([bytes]);
   });
 
   test('several, by repetition or with commas, spaces around them', () => {
-    expect(read(`id:"${id}, ${id}" id:${id}`).ids).toEqual([bytes, bytes, bytes]);
+    expect(read(`id:"${id}, ${id}" id:${id}`).filter.ids).toEqual([bytes, bytes, bytes]);
   });
 
   test.each(['x', `${id},x`, `${id}0`, id.slice(1)])('%s is refused', (text) => {
@@ -86,7 +87,7 @@ describe('ids', () => {
 
   test(`more than ${maxListSize} are refused, wherever they stand`, () => {
     const short = (count: number) => `has-agent:${Array.from({ length: count }, () => 'a').join(',')}`;
-    expect(read(short(maxListSize)).agentStatuses).toHaveLength(maxListSize);
+    expect(read(short(maxListSize)).filter.agentStatuses).toHaveLength(maxListSize);
     expect(refused(short(maxListSize + 1))).toEqual(['has-agent']);
   });
 
@@ -100,19 +101,19 @@ describe('ids', () => {
 
 describe('organization', () => {
   test('by name, or by id', () => {
-    expect(read('organization:Acme').organization).toEqual({ name: 'acme' });
-    expect(read(`organization:${id}`).organization).toEqual({ id: bytes });
+    expect(read('organization:Acme').names).toEqual({ organization: 'acme' });
+    expect(read(`organization:${id}`).filter).toEqual({ organizationId: bytes });
   });
 });
 
 describe('shared_with_user and shared_with_group', () => {
   test.each<[string, object]>([
-    ['shared_with_user:me', { sharedWithUser: 'me' }],
-    ['shared_with_user:Alice', { sharedWithUser: { name: 'alice' } }],
-    [`shared_with_user:${id}`, { sharedWithUser: { id: bytes } }],
-    ['shared_with_group:Devs', { sharedWithGroup: { name: 'devs' } }],
-    ['shared_with_group:acme/Devs', { sharedWithGroup: { organization: 'acme', name: 'devs' } }],
-    [`shared_with_group:${id}`, { sharedWithGroup: { id: bytes } }],
+    ['shared_with_user:me', { names: { sharedWithUser: 'me' } }],
+    ['shared_with_user:Alice', { names: { sharedWithUser: 'alice' } }],
+    [`shared_with_user:${id}`, { filter: { sharedWithUserId: bytes } }],
+    ['shared_with_group:Devs', { names: { sharedWithGroup: { name: 'devs' } } }],
+    ['shared_with_group:acme/Devs', { names: { sharedWithGroup: { organization: 'acme', name: 'devs' } } }],
+    [`shared_with_group:${id}`, { filter: { sharedWithGroupId: bytes } }],
   ])('%s', (query, terms) => {
     expect(read(query)).toMatchObject({ ...terms, owner: { kind: 'everyone' } });
   });
@@ -129,7 +130,7 @@ describe('param', () => {
     ['param:a,b=1 param:c', { parameterNames: ['a', 'c'], parameterValues: [['b', '1']] }],
     ['param:"AI Prompt=fix it"', { parameterValues: [['ai prompt', 'fix it']] }],
   ])('%s', (query, terms) => {
-    expect(read(query)).toMatchObject(terms);
+    expect(read(query).filter).toEqual(terms);
   });
 
   test.each(['a=b=c', 'a='])('%s is refused', (text) => {
@@ -139,20 +140,20 @@ describe('param', () => {
 
 describe('prompt', () => {
   test('is literal and lower-cased, of at least 3 characters', () => {
-    expect(read('prompt:"50% of_IT"').prompt).toBe('50% of_it');
-    expect(read('prompt:äöü').prompt).toBe('äöü');
+    expect(read('prompt:"50% of_IT"').filter.prompt).toBe('50% of_it');
+    expect(read('prompt:äöü').filter.prompt).toBe('äöü');
     for (const text of ['a', 'ab', '🚀🚀']) expect(refused(`prompt:${text}`)).toEqual(['prompt']);
   });
 });
 
 describe('phase and state', () => {
   test('have a word for each value', () => {
-    for (const [name, value] of Object.entries(TaskPhase)) if (value > 0) expect(read(`phase:${name}`).phase).toBe(value);
-    for (const [name, value] of Object.entries(TaskState)) if (value > 0) expect(read(`state:${name}`).state).toBe(value);
+    for (const [name, value] of Object.entries(TaskPhase)) if (value > 0) expect(read(`phase:${name}`).filter.phase).toBe(value);
+    for (const [name, value] of Object.entries(TaskState)) if (value > 0) expect(read(`state:${name}`).filter.state).toBe(value);
   });
 
   test("Coder's word for a failed state is one too", () => {
-    expect(read('state:failure').state).toBe(TaskState.FAILED);
+    expect(read('state:failure').filter.state).toBe(TaskState.FAILED);
   });
 
   test.each(['phase:unspecified', 'state:unspecified', 'phase:3', 'state:completed'])('%s is refused', (query) => {
@@ -178,7 +179,7 @@ describe('times', () => {
     ['2026-01-01T00:30:00+01:00', '2025-12-31 23:30:00.000000'],
     ['2024-02-29', '2024-02-29 00:00:00.000000'],
   ])('%s', (text, expected) => {
-    for (const key of keys) expect(read(`${key}:${text}`)[terms[key]]).toBe(expected);
+    for (const key of keys) expect(read(`${key}:${text}`).filter[terms[key]]).toBe(expected);
   });
 
   test.each([
@@ -213,7 +214,7 @@ describe('times', () => {
         (date, micros) => {
           const text = date.toISOString().slice(0, 19);
           const fraction = String(micros).padStart(6, '0');
-          expect(read(`created_after:${text}.${fraction}Z`).createdAfter).toBe(`${text.replace('T', ' ')}.${fraction}`);
+          expect(read(`created_after:${text}.${fraction}Z`).filter.createdAfter).toBe(`${text.replace('T', ' ')}.${fraction}`);
         },
       ),
     );

@@ -32,7 +32,7 @@ function refused(request: { query?: string; pageSize?: number; orderBy?: string 
 }
 
 test('an empty request means my tasks, 25 of them, in the default order', () => {
-  expect(read({})).toEqual({ owner: { kind: 'me' }, orderBy: 'default', pageSize: 25 });
+  expect(read({})).toEqual({ filter: {}, names: {}, owner: { kind: 'me' }, orderBy: 'default', pageSize: 25 });
 });
 
 describe('page_size', () => {
@@ -67,7 +67,7 @@ describe('owner', () => {
 
 describe('status', () => {
   test.each([...statusWords])('%s', (word, status) => {
-    expect(read({ query: `status:${word.toUpperCase()}` }).status).toBe(status);
+    expect(read({ query: `status:${word.toUpperCase()}` }).filter.status).toBe(status);
   });
 
   test('has a word for each value but UNSPECIFIED', () => {
@@ -110,7 +110,7 @@ describe('keys', () => {
     expect(refused({ query: 'name:a b' }).fields).toEqual([['name', expect.stringContaining('found 2 times')]]);
     expect(refused({ query: 'alice/foo owner:bob' }).fields).toEqual([['owner', expect.stringContaining('found 2 times')]]);
     expect(refused({ query: 'name:foo name:""' }).fields).toHaveLength(1);
-    expect(read({ query: 'name:"" name:foo' }).name).toBeUndefined();
+    expect(read({ query: 'name:"" name:foo' }).filter.name).toBeUndefined();
   });
 
   const id = '9e9b9475-0fc0-47b2-9170-a5b7b9a075ee';
@@ -133,7 +133,7 @@ describe('keys', () => {
   });
 
   test('values keep what would be a wildcard elsewhere', () => {
-    expect(read({ query: 'name:100%_\\' }).name).toBe('100%_\\');
+    expect(read({ query: 'name:100%_\\' }).filter.name).toBe('100%_\\');
   });
 });
 

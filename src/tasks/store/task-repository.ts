@@ -9,8 +9,8 @@ import { createFindRareParts } from './name-trigrams.ts';
 import { rowsInPage } from './page-bytes.ts';
 import { type ReadByIds, readTogether } from './read-together.ts';
 import type { TaskRow } from './tables.ts';
-import { longTextBytes, type TaskCells, taskRow } from './task-columns.ts';
 import type { TaskFilter } from './task-filter.ts';
+import { longTextBytes, type TaskCells, taskRow } from './task-row.ts';
 import { createTaskStatements } from './task-statements.ts';
 
 /** A page's question: filter, order, and where it starts. */

@@ -6,7 +6,7 @@ import { listOrders, type Position } from './list-order.ts';
 import { createListQueries, type PageStructure } from './list-query.ts';
 import { type BoundScope, bindScope, whereInScope } from './scope-conditions.ts';
 import { Bindings, createStatementTemplate, type Slot } from './statement-template.ts';
-import { joinNames, taskColumns } from './task-columns.ts';
+import { joinNames, taskRowColumns } from './task-row.ts';
 
 /** Writes the statements that read tasks. Undefined means that nothing can be found. */
 export interface TaskStatements {
@@ -38,7 +38,7 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
 
   const list = createStatementTemplate((page: PageStructure) => {
     const sortKey = listOrders[page.order].key;
-    return joinNames(queries.page(page).select(taskColumns(database, agentInactiveSeconds, { sortKey, longTexts: false })));
+    return joinNames(queries.page(page).select(taskRowColumns(database, agentInactiveSeconds, { sortKey, longTexts: false })));
   });
 
   const ids = createStatementTemplate(({ limit, ...branches }: Limited) => queries.ids(branches, limit));
@@ -52,7 +52,7 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
   const oneTask = (scope: BoundScope) => {
     const query = database.from({ t: 'workspace_tasks' });
     whereInScope(database, query, scope);
-    return joinNames(query.select(taskColumns(database, agentInactiveSeconds)));
+    return joinNames(query.select(taskRowColumns(database, agentInactiveSeconds)));
   };
 
   // … where (<in scope>) and t.id = ?, or of several: … from workspace_tasks as t force index (uq_id) … and t.id in (…)

@@ -23,7 +23,7 @@ export function joinNames(query: Knex.QueryBuilder): Knex.QueryBuilder {
 export const longTextBytes = 32 * 1024;
 
 /** The columns of a row, in the order of `TaskCells`; without long texts these are empty. */
-export function taskColumns(
+export function taskRowColumns(
   database: Database,
   agentInactiveSeconds: number,
   { sortKey, longTexts = true }: { readonly sortKey?: string | undefined; readonly longTexts?: boolean } = {},
