@@ -9,7 +9,7 @@ import type { TaskFilter } from './task-filter.ts';
 /** One way in which a task can be in a list: an equality for each leading column of an index, and what else must hold. */
 export interface Branch {
   /** The index to walk; without one the optimizer chooses. */
-  readonly index?: string;
+  readonly index?: ListIndex;
   readonly ownerId?: Slot;
   readonly organizationId?: Slot;
   /** Equalities of which one must hold. */
@@ -23,6 +23,9 @@ export interface Branch {
   /** Parts of the name, whose few tasks are looked at one by one, instead of an index of all tasks. */
   readonly nameParts?: readonly Slot[];
 }
+
+/** An index of the lists of one owner, one organization, or all: of one status if it says so, and in an order. */
+export type ListIndex = `${'own' | 'org' | 'all'}${'_st' | ''}_${(typeof listOrders)[ListOrder]['index']}`;
 
 /** What tells the tasks of a status, or all that are not deleted. */
 export type StatusEquality = { readonly live: 1 } | { readonly list_status: number };
@@ -132,8 +135,8 @@ function walk(asked: Asked, scopeIndex: 'own' | 'org' | 'all', equal: Omit<Branc
   // A few ids, or a rare template, are found faster through their own index than by walking the scope's: that choice is the
   // optimizer's.
   const forced = filter.templateIds === undefined && filter.ids === undefined && !(suffix === 'name' && byStatus);
-  const index = forced ? { index: `${scopeIndex}${byStatus ? '_st' : ''}_${suffix}` } : {};
-  return statuses.map((status) => ({ ...index, ...equal, statuses: [status] }));
+  const index: ListIndex = `${scopeIndex}${byStatus ? '_st' : ''}_${suffix}`;
+  return statuses.map((status) => ({ ...(forced ? { index } : {}), ...equal, statuses: [status] }));
 }
 
 /**
