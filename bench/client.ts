@@ -18,7 +18,7 @@ import {
   type WatchTasksRequestSchema,
   type WatchTasksResponse,
 } from '../src/gen/tasks/v1/tasks_pb.ts';
-import { frameHeaderBytes, frameOf } from '../src/tasks/wire-writer.ts';
+import { frameHeaderBytes, frameOf } from '../test/support/grpc-frame.ts';
 
 /** A client of one server, for one person, that looks at what it gets. */
 export interface TasksClient {

@@ -9,7 +9,7 @@ import { createPageTokens } from '../src/tasks/page-token.ts';
 import { createResolveQuery } from '../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../src/tasks/store/task-repository.ts';
-import { createTasksService } from '../src/tasks/tasks-service.ts';
+import { createTasksService } from '../test/support/tasks-service.ts';
 import type { DataSet, Person } from './data.ts';
 
 /** A statement with its values. Bytes are written in hexadecimal, in an array, so that they can be told from texts. */

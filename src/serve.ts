@@ -22,14 +22,17 @@ import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
+import { createGetTask } from './tasks/get-task.ts';
+import { createListTasks } from './tasks/list-tasks.ts';
 import { createPageTokens } from './tasks/page-token.ts';
 import { createResolveQuery } from './tasks/resolve-query.ts';
 import { createNameLookup } from './tasks/store/name-lookup.ts';
 import { createTaskRepository } from './tasks/store/task-repository.ts';
-import { createTasksService } from './tasks/tasks-service.ts';
+import { createTaskMessages } from './tasks/task-messages.ts';
 import { type Certificates, createCertificates } from './transport/certificates.ts';
 import { pageFolder } from './transport/page/page.ts';
 import { createServer } from './transport/server.ts';
+import { tasksMethods } from './transport/tasks-methods.ts';
 import { createFeedRepository } from './watch/feed-repository.ts';
 import { TaskFeed } from './watch/task-feed.ts';
 import { addWatchMetrics } from './watch/watch-metrics.ts';
@@ -103,7 +106,8 @@ export async function serve(config: Config, development: Development | undefined
       : preferReplica(tasks, taskRepository(replica.database), replica, addReplicaMetrics(registry, replica));
   const resolveQuery = createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run));
   const tokenKeys = await tokenKeysOf(config, database);
-  const service = createTasksService({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  const listTasks = createListTasks({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  const getTask = createGetTask({ tasks: reads });
   // Always of the primary: what an event is about may not be on a replica yet.
   const watchTasks = createWatchTasks({
     tasks,
@@ -125,7 +129,8 @@ export async function serve(config: Config, development: Development | undefined
   const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);
   const host = config.HOST ?? (demo === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
-    handlers: { ...service, watchTasks },
+    methods: tasksMethods({ listTasks, getTask, watchTasks }),
+    tasks: createTaskMessages(listTasks, getTask),
     findUser: (...user) => run('find_user', () => findUser(...user)),
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, { log, verifyJwt }),
     host,

@@ -1,38 +1,25 @@
-import { create } from '@bufbuild/protobuf';
 import type { Call } from '../call/call.ts';
 import { echo, invalidArgument, taskNotFound, type Violation } from '../call/errors.ts';
 import { parseUuid } from '../db/uuid.ts';
-import { type GetTaskRequest, type GetTaskResponse, GetTaskResponseSchema, type TaskName } from '../gen/tasks/v1/tasks_pb.ts';
+import type { GetTaskRequest, TaskName } from '../gen/tasks/v1/tasks_pb.ts';
 import { scopeOf } from './scope.ts';
 import type { TaskRow } from './store/tables.ts';
 import type { TaskRepository } from './store/task-repository.ts';
-import { encodeGetTaskResponse } from './task-encoder.ts';
-import { toTask } from './task-mapper.ts';
 
 /** Longest name of anything, in UTF-16 code units: the widest column of one has 191 characters. */
 const maxNameLength = 2 * 191;
 
-/** The method GetTask. It does not know which transport called it. */
-export interface GetTaskHandlers {
-  getTask(request: GetTaskRequest, call: Call): Promise<GetTaskResponse>;
-  /** The same response as a gRPC frame, made without the message; without this, of the message. */
-  encodedGetTask?(request: GetTaskRequest, call: Call): Promise<Buffer>;
-}
+/** The method GetTask, up to the row of its task. It does not know which transport called it. */
+export type GetTask = (request: GetTaskRequest, call: Call) => Promise<TaskRow>;
 
 /** Makes the method GetTask. */
-export function createGetTask({ tasks }: { readonly tasks: TaskRepository }): GetTaskHandlers {
-  return {
-    getTask: async (request, call) =>
-      create(GetTaskResponseSchema, { task: toTask(await taskOf(request, call), call.caller.userId) }),
-    encodedGetTask: async (request, call) => encodeGetTaskResponse(await taskOf(request, call), call.caller.userId),
-  };
-
-  async function taskOf(request: GetTaskRequest, call: Call): Promise<TaskRow> {
+export function createGetTask({ tasks }: { readonly tasks: TaskRepository }): GetTask {
+  return async (request, call) => {
     const row = await rowOf(request, call);
     call.rows = row === undefined ? 0 : 1;
     if (row === undefined) throw taskNotFound();
     return row;
-  }
+  };
 
   async function rowOf({ identifier }: GetTaskRequest, { caller, signal }: Call): Promise<TaskRow | undefined> {
     switch (identifier.case) {

@@ -1,14 +1,13 @@
 import type { Call } from '../call/call.ts';
 import { invalidArgument } from '../call/errors.ts';
-import type { ListTasksRequest, ListTasksResponse } from '../gen/tasks/v1/tasks_pb.ts';
+import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import type { PageTokens, TokenScope } from './page-token.ts';
 import { decodePosition, encodePosition } from './position.ts';
 import type { ResolveQuery } from './resolve-query.ts';
 import { scopeOf } from './scope.ts';
 import type { ListOrder, Position } from './store/list-order.ts';
 import type { TaskRepository } from './store/task-repository.ts';
-import { encodeListTasksResponse } from './task-encoder.ts';
-import { type TaskPage, toListTasksResponse } from './task-mapper.ts';
+import type { TaskPage } from './task-mapper.ts';
 import { readTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** What a transport may say of a list beside the request. */
@@ -17,12 +16,8 @@ export interface ListOptions {
   readonly defaultOwner?: 'me' | 'everyone';
 }
 
-/** The method ListTasks. It does not know which transport called it. */
-export interface ListTasksHandlers {
-  listTasks(request: ListTasksRequest, call: Call, options?: ListOptions): Promise<ListTasksResponse>;
-  /** The same response as a gRPC frame, made without the message; without this, of the message. */
-  encodedListTasks?(request: ListTasksRequest, call: Call): Promise<Buffer>;
-}
+/** The method ListTasks, up to the rows of its page. It does not know which transport called it. */
+export type ListTasks = (request: ListTasksRequest, call: Call, options?: ListOptions) => Promise<TaskPage>;
 
 /** What ListTasks is made of. */
 export interface ListTasksParts {
@@ -35,19 +30,12 @@ export interface ListTasksParts {
 export const maxTotalSize = 10_000;
 
 /** Makes the method ListTasks. */
-export function createListTasks(parts: ListTasksParts): ListTasksHandlers {
-  const { tasks, resolveQuery, pageTokens } = parts;
-
-  return {
-    listTasks: async (request, call, options) => toListTasksResponse(await pageOf(request, call, options), call.caller.userId),
-    encodedListTasks: async (request, call) => encodeListTasksResponse(await pageOf(request, call), call.caller.userId),
-  };
-
-  async function pageOf(request: ListTasksRequest, call: Call, { defaultOwner }: ListOptions = {}): Promise<TaskPage> {
+export function createListTasks({ tasks, resolveQuery, pageTokens }: ListTasksParts): ListTasks {
+  return async (request, call, { defaultOwner } = {}) => {
     const { caller, signal } = call;
     const { query, ownerId, filter } = await resolveQuery(readTaskQuery(request, defaultOwner), request.query, call);
     const order = orderOf(query, ownerId, caller.userId);
-    const tokenScope = { callerId: caller.userId, query: request.query, orderBy: `${request.orderBy} / ${order}` };
+    const tokenScope: TokenScope = { callerId: caller.userId, query: request.query, orderBy: `${request.orderBy} / ${order}` };
     const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
     if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
 
@@ -63,7 +51,7 @@ export function createListTasks(parts: ListTasksParts): ListTasksHandlers {
       ...(next === undefined ? {} : { nextPageToken: pageTokens.encode(encodePosition(next), tokenScope) }),
       ...(total === undefined ? {} : { total: { size: Math.min(total, maxTotalSize), capped: total > maxTotalSize } }),
     };
-  }
+  };
 
   function positionIn(token: string, tokenScope: TokenScope, order: ListOrder): Position {
     const bytes = pageTokens.decode(token, tokenScope);

@@ -17,8 +17,8 @@ import { tagOf, WireWriter } from './wire-writer.ts';
 
 const writer = new WireWriter();
 
-/** A `ListTasksResponse` as a gRPC frame. */
-export function encodeListTasksResponse(page: TaskPage, callerId: Buffer): Buffer {
+/** A `ListTasksResponse` in its binary form. */
+export function encodeListTasksResponse(page: TaskPage, callerId: Buffer): Buffer<ArrayBuffer> {
   writer.reset();
   for (const row of page.rows) writeTask(list.tasks, row, callerId);
   if (page.nextPageToken !== undefined) writer.text(list.nextPageToken, page.nextPageToken);
@@ -27,14 +27,14 @@ export function encodeListTasksResponse(page: TaskPage, callerId: Buffer): Buffe
     writer.number(list.totalSize, page.total.size);
     if (page.total.capped) writer.number(list.totalSizeCapped, 1);
   }
-  return writer.toFrame();
+  return writer.toBytes();
 }
 
-/** A `GetTaskResponse` as a gRPC frame. */
-export function encodeGetTaskResponse(row: TaskRow, callerId: Buffer): Buffer {
+/** A `GetTaskResponse` in its binary form. */
+export function encodeGetTaskResponse(row: TaskRow, callerId: Buffer): Buffer<ArrayBuffer> {
   writer.reset();
   writeTask(get.task, row, callerId);
-  return writer.toFrame();
+  return writer.toBytes();
 }
 
 const list = {

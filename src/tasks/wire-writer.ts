@@ -8,9 +8,6 @@ const shortText = 42;
 /** Most code units that are written one by one; a call of the runtime costs as much as some 24 of them. */
 const tinyText = 24;
 
-/** What stands in front of a message on a gRPC stream: whether it is compressed, and its length. */
-export const frameHeaderBytes = 5;
-
 /** The two hexadecimal digits of each byte. */
 const highDigits = Uint8Array.from({ length: 256 }, (_, byte) => (byte >> 4).toString(16).charCodeAt(0));
 const lowDigits = Uint8Array.from({ length: 256 }, (_, byte) => (byte & 15).toString(16).charCodeAt(0));
@@ -35,9 +32,9 @@ export class WireWriter {
     if (this.#bytes.length > keptBytes) this.#bytes = Buffer.allocUnsafe(usualBytes);
   }
 
-  /** A copy of what has been written, as a gRPC frame: a message of 20 KiB is then copied once on its way to the stream. */
-  toFrame(): Buffer {
-    return frameOf(this.#bytes.subarray(0, this.#end));
+  /** A copy of what has been written. */
+  toBytes(): Buffer<ArrayBuffer> {
+    return Buffer.copyBytesFrom(this.#bytes, 0, this.#end);
   }
 
   text(tag: number, text: string): void {
@@ -164,13 +161,4 @@ function writeAscii(bytes: Buffer, start: number, text: string): number | undefi
 
 function varintBytes(length: number): number {
   return length < 128 ? 1 : length < 16_384 ? 2 : length < 2_097_152 ? 3 : length < 268_435_456 ? 4 : 5;
-}
-
-/** A message as a gRPC frame, which is a copy. */
-export function frameOf(message: Uint8Array): Buffer {
-  const frame = Buffer.allocUnsafe(frameHeaderBytes + message.length);
-  frame[0] = 0;
-  frame.writeUInt32BE(message.length, 1);
-  frame.set(message, frameHeaderBytes);
-  return frame;
 }

@@ -6,6 +6,7 @@ import type { FindUser } from '../auth/user-lookup.ts';
 import type { Authenticate, RateLimitOf } from '../call/admission.ts';
 import { createCallMetrics } from '../call/call-metrics.ts';
 import { createCalls } from '../call/calls.ts';
+import type { Method } from '../call/method.ts';
 import { file_google_rpc_error_details } from '../gen/google/rpc/error_details_pb.ts';
 import { file_google_rpc_status } from '../gen/google/rpc/status_pb.ts';
 import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
@@ -13,8 +14,7 @@ import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import { addProcessMetrics } from '../platform/process-metrics.ts';
 import { createReadiness, type ReadinessCheck } from '../platform/readiness.ts';
 import type { TraceCall } from '../platform/tracing.ts';
-import type { TasksHandlers } from '../tasks/tasks-service.ts';
-import type { WatchTasks } from '../watch/watch-tasks.ts';
+import type { TaskMessages } from '../tasks/task-messages.ts';
 import type { Certificates } from './certificates.ts';
 import { createClientAddress } from './client-address.ts';
 import { createCoderJson } from './coder/coder-json.ts';
@@ -24,12 +24,14 @@ import { createOpsListener } from './ops/ops-listener.ts';
 import { createPage, type PageParts } from './page/page.ts';
 import { createHealth } from './services/health.ts';
 import { reflectionMethods, reflectionServices } from './services/reflection.ts';
-import { tasksMethods } from './tasks-methods.ts';
 import { createWebListener } from './web-listener.ts';
 
 /** What the server is made of. */
 export interface ServerParts {
-  readonly handlers: TasksHandlers & { readonly watchTasks: WatchTasks };
+  /** The methods of the service, without those of health and reflection. */
+  readonly methods: readonly Method[];
+  /** Answers the Coder-shaped JSON. */
+  readonly tasks: TaskMessages;
   /** Finds the user whom a path of the Coder-shaped JSON names. */
   readonly findUser: FindUser;
   readonly authenticate: Authenticate;
@@ -103,14 +105,14 @@ export function createServer(parts: ServerParts): Server {
 
   const health = createHealth([TasksService.typeName]);
   const readiness = createReadiness(parts.readiness);
-  const served = [...tasksMethods(parts.handlers), ...health.methods];
+  const served = [...parts.methods, ...health.methods];
   const reflection = reflectionMethods(
     [TasksService, HealthService, ...reflectionServices],
     [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
   );
   const grpcMethods = parts.reflection.grpc ? [...served, ...reflection] : served;
   const grpc = createGrpcListener(grpcMethods, calls, { certificates, clientAddress });
-  const coderJson = createCoderJson({ handlers: parts.handlers, findUser: parts.findUser, calls, clientAddress });
+  const coderJson = createCoderJson({ tasks: parts.tasks, findUser: parts.findUser, calls, clientAddress });
   const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
   const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, calls, {
     origins: parts.webOrigins,

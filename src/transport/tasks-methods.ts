@@ -1,14 +1,35 @@
-import { type Method, serverStreaming, unary } from '../call/method.ts';
-import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
-import type { TasksHandlers } from '../tasks/tasks-service.ts';
+import { create } from '@bufbuild/protobuf';
+import { type Method, serverStreaming, unaryWithResult } from '../call/method.ts';
+import { GetTaskResponseSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
+import type { GetTask } from '../tasks/get-task.ts';
+import type { ListTasks } from '../tasks/list-tasks.ts';
+import { encodeGetTaskResponse, encodeListTasksResponse } from '../tasks/task-encoder.ts';
+import { toListTasksResponse, toTask } from '../tasks/task-mapper.ts';
 import type { WatchTasks } from '../watch/watch-tasks.ts';
 
+/** What answers the methods of `tasks.v1.TasksService`. */
+export interface TasksHandlers {
+  readonly listTasks: ListTasks;
+  readonly getTask: GetTask;
+  readonly watchTasks: WatchTasks;
+}
+
 /** The methods of `tasks.v1.TasksService`. */
-export function tasksMethods(handlers: TasksHandlers & { readonly watchTasks: WatchTasks }): Method[] {
-  const { listTasks, getTask, watchTasks } = TasksService.method;
+export function tasksMethods({ listTasks, getTask, watchTasks }: TasksHandlers): Method[] {
+  const { method } = TasksService;
   return [
-    unary(listTasks, (request, call) => handlers.listTasks(request, call)),
-    unary(getTask, (request, call) => handlers.getTask(request, call)),
-    serverStreaming(watchTasks, (request, call) => handlers.watchTasks(request, call)),
+    unaryWithResult({
+      desc: method.listTasks,
+      handle: (request, call) => listTasks(request, call),
+      toMessage: (page, { caller }) => toListTasksResponse(page, caller.userId),
+      toBinary: (page, { caller }) => encodeListTasksResponse(page, caller.userId),
+    }),
+    unaryWithResult({
+      desc: method.getTask,
+      handle: getTask,
+      toMessage: (row, { caller }) => create(GetTaskResponseSchema, { task: toTask(row, caller.userId) }),
+      toBinary: (row, { caller }) => encodeGetTaskResponse(row, caller.userId),
+    }),
+    serverStreaming(method.watchTasks, watchTasks),
   ];
 }

@@ -20,10 +20,10 @@ import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import { createTasksService } from '../../src/tasks/tasks-service.ts';
 import { makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type RunningService, startService } from '../support/service.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 /** Queries that between them look into every table that lists read. */

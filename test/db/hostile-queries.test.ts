@@ -11,10 +11,11 @@ import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
 import { createReference, type Reference } from '../support/reference.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 import { loadWorld, tokenOf, type World } from '../support/world.ts';
 
@@ -123,7 +124,7 @@ const keys = [
 
 describeOnEngines('hostile input', (engine) => {
   let testDatabase: TestDatabase;
-  let service: TasksHandlers;
+  let service: TaskMessages;
   let world: World;
   let reference: Reference;
   let callerId: string;

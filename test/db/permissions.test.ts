@@ -12,10 +12,11 @@ import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 const now = '2026-01-01 00:00:00.000000';
@@ -70,7 +71,7 @@ describeOnEngines('who may read', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
   let keys: ApiKeyRepository;
-  let service: TasksHandlers;
+  let service: TaskMessages;
   let home: Buffer;
   let away: Buffer;
   let template: Buffer;

@@ -9,11 +9,12 @@ import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import type { Engine } from '../support/engines.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 const values = 500;
@@ -65,7 +66,7 @@ const on = ['mariadb'] as const;
 function define(engine: Engine): void {
   let testDatabase: TestDatabase;
   let only: Database;
-  let service: TasksHandlers;
+  let service: TaskMessages;
   let call: Call;
 
   beforeAll(async () => {

@@ -24,14 +24,15 @@ import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { readWatchQuery } from '../../src/tasks/task-query.ts';
-import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
 import { createFeedRepository } from '../../src/watch/feed-repository.ts';
 import { createWatchScope } from '../../src/watch/watch-scope.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type Question, questionsAbout } from '../support/random-question.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
 import { type Answer, createReference, type Reference } from '../support/reference.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 import { loadWorld, tokenOf, type World } from '../support/world.ts';
 
@@ -51,7 +52,7 @@ const shown = 5;
 
 describeOnEngines('the reference', (engine) => {
   let testDatabase: TestDatabase;
-  let service: TasksHandlers;
+  let service: TaskMessages;
   /** Keys of the queries that found something, and those with a word as their value also with that. */
   const useful = new Set<string>();
 
@@ -161,7 +162,7 @@ async function compareWatch(database: Database, caller: Caller, query: string, e
 }
 
 /** Lists page by page, and returns what is not as it should be. */
-async function compareList(service: TasksHandlers, call: Call, question: Question, expected: Answer): Promise<string[]> {
+async function compareList(service: TaskMessages, call: Call, question: Question, expected: Answer): Promise<string[]> {
   const { query, orderBy, pageSizes, includeTotalSize } = question;
   const problems: string[] = [];
   const got: Task[] = [];
@@ -217,7 +218,7 @@ async function compareList(service: TasksHandlers, call: Call, question: Questio
 
 /** Gets every workspace by id, and half of them by owner and name, whether they are there to be read or not. */
 async function compareGets(
-  service: TasksHandlers,
+  service: TaskMessages,
   call: Call,
   world: World,
   reference: Reference,

@@ -11,8 +11,9 @@ import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 /** What a filter looks at, read from the source tables and put together in memory. */
@@ -39,7 +40,7 @@ const inactiveMs = 30_000;
 describeOnEngines('each filter', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
-  let service: TasksHandlers;
+  let service: TaskMessages;
   let admin: Caller;
   let everything: Facts[];
   const people = new Map<string, Buffer>();

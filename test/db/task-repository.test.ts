@@ -463,7 +463,7 @@ describeOnEngines('the task repository', (engine) => {
         }).then(({ all }) => all);
         return { page, bytes: (await sent()) - before };
       } finally {
-        await only.destroy();
+        await closeDatabase(only);
       }
     }
     const asOwnerOf = (userId: Buffer): Scope => ({ ...asOwner, userId });

@@ -18,10 +18,11 @@ import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { maxPageBytes } from '../../src/tasks/store/page-bytes.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import { createTasksService, type TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
+import { createTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 /** What a plain member of an organization has. */
@@ -37,7 +38,7 @@ type Init = Partial<Pick<ListTasksRequest, 'pageSize' | 'pageToken' | 'query' | 
 describeOnEngines('the service', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
-  let service: TasksHandlers;
+  let service: TaskMessages;
   let owner: Caller;
   let member: Caller;
   let siteOwner: Caller;

@@ -1,9 +1,12 @@
 import { create } from '@bufbuild/protobuf';
 import type { Caller } from '../../src/call/caller.ts';
 import { unauthenticated } from '../../src/call/errors.ts';
-import { ListTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { serverStreaming, unary } from '../../src/call/method.ts';
+import { ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { type Addresses, createServer, type Server, type ServerParts } from '../../src/transport/server.ts';
+import type { WatchTasks } from '../../src/watch/watch-tasks.ts';
 
 /** The one token that the test server takes. */
 export const goodToken = 'abcdefghij-aaaaaaaaaaaaaaaaaaaaaa';
@@ -25,6 +28,9 @@ export const testCaller: Caller = {
 /** A line of the log. */
 export type LogLine = Readonly<Record<string, unknown>>;
 
+/** What answers the methods, in messages. */
+export type TestHandlers = TaskMessages & { readonly watchTasks: WatchTasks };
+
 /** The real server on free ports with handlers of the test's own, without a database. */
 export interface TestServer extends Addresses {
   readonly server: Server;
@@ -37,11 +43,27 @@ export interface TestServer extends Addresses {
  * Starts one. What is not given: ListTasks answers with the page size as count and a task named like the query; GetTask answers
  * nothing; the good token is taken, as a header, a bearer or a cookie; reflection is on everywhere.
  */
-export async function startTestServer(
-  parts: Partial<Omit<ServerParts, 'handlers'>> & { readonly handlers?: Partial<ServerParts['handlers']> } = {},
-): Promise<TestServer> {
+export async function startTestServer({
+  handlers: given,
+  ...parts
+}: Partial<ServerParts> & { readonly handlers?: Partial<TestHandlers> } = {}): Promise<TestServer> {
   const log: LogLine[] = [];
+  const handlers: TestHandlers = {
+    listTasks: ({ pageSize, query }) =>
+      Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
+    getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
+    watchTasks: () => {
+      throw new Error('WatchTasks is not part of this test');
+    },
+    ...given,
+  };
   const server = createServer({
+    methods: [
+      unary(TasksService.method.listTasks, (request, call) => handlers.listTasks(request, call)),
+      unary(TasksService.method.getTask, (request, call) => handlers.getTask(request, call)),
+      serverStreaming(TasksService.method.watchTasks, (request, call) => handlers.watchTasks(request, call)),
+    ],
+    tasks: handlers,
     authenticate: authenticateForTests,
     findUser: () => Promise.resolve(undefined),
     host: '127.0.0.1',
@@ -51,15 +73,6 @@ export async function startTestServer(
     readiness: {},
     log: createLog('debug', { write: (line) => void log.push(JSON.parse(line) as LogLine) }),
     ...parts,
-    handlers: {
-      listTasks: ({ pageSize, query }) =>
-        Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
-      getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
-      watchTasks: () => {
-        throw new Error('WatchTasks is not part of this test');
-      },
-      ...parts.handlers,
-    },
   });
   return { ...(await server.start()), server, log, stop: () => server.stop() };
 }

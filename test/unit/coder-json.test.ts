@@ -23,7 +23,7 @@ import {
   TaskState,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import type { TasksHandlers } from '../../src/tasks/tasks-service.ts';
+import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { toCoderError } from '../../src/transport/coder/coder-error.ts';
 import { type CoderTask, formatTime, toCoderTask } from '../../src/transport/coder/coder-task.ts';
 import { maxOffset, readListParameters } from '../../src/transport/coder/list-parameters.ts';
@@ -286,7 +286,7 @@ describe('a list is read page by page', () => {
   /** A ListTasks over so many tasks, with the position as token, which notes what it was asked. */
   function listOf(total: number, { prompt = '', moving = false } = {}) {
     const asked: ListTasksRequest[] = [];
-    const listTasks: TasksHandlers['listTasks'] = (request) => {
+    const listTasks: TaskMessages['listTasks'] = (request) => {
       asked.push(request);
       // While it is read, the list grows in front: each page begins with the last task of the one before.
       const from = Number(request.pageToken) - (moving && request.pageToken !== '' ? 1 : 0);
@@ -381,7 +381,7 @@ describe('a list is read page by page', () => {
   test('nothing more is read when the call is aborted', async () => {
     const gone = new AbortController();
     let pages = 0;
-    const listTasks: TasksHandlers['listTasks'] = () => {
+    const listTasks: TaskMessages['listTasks'] = () => {
       if (++pages === 3) gone.abort(shuttingDown());
       return Promise.resolve(create(ListTasksResponseSchema, { tasks: [{ id: String(pages) }], nextPageToken: 'more' }));
     };

@@ -12,8 +12,8 @@ import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createCallMetrics } from '../../src/call/call-metrics.ts';
 import { createCalls } from '../../src/call/calls.ts';
+import { unaryWithResult } from '../../src/call/method.ts';
 import { ListTasksRequestSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { frameOf } from '../../src/tasks/wire-writer.ts';
 import { detectHttpVersion } from '../../src/transport/detect-http-version.ts';
 import { httpLimits } from '../../src/transport/http.ts';
 import { listen } from '../../src/transport/listener.ts';
@@ -521,11 +521,15 @@ describe('bytes that a method has in place of a message', () => {
 
   beforeAll(async () => {
     own = await startTestServer({
-      handlers: {
-        listTasks: () => Promise.resolve(message),
-        encodedListTasks: ({ query }) =>
-          Promise.resolve(frameOf(query === '' ? new Uint8Array() : toBinary(ListTasksResponseSchema, bytesFor(query)))),
-      },
+      methods: [
+        unaryWithResult({
+          desc: TasksService.method.listTasks,
+          handle: ({ query }) => Promise.resolve(query),
+          toMessage: () => message,
+          toBinary: (query) =>
+            query === '' ? new Uint8Array() : new Uint8Array(toBinary(ListTasksResponseSchema, bytesFor(query))),
+        }),
+      ],
     });
   });
   afterAll(() => own.stop());

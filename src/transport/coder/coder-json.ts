@@ -8,7 +8,7 @@ import type { CallInfo, ServerCall } from '../../call/server-call.ts';
 import { formatUuid } from '../../db/uuid.ts';
 import { GetTaskRequestSchema, TasksService } from '../../gen/tasks/v1/tasks_pb.ts';
 import { parseLooseUuid } from '../../tasks/query-keys.ts';
-import type { TasksHandlers } from '../../tasks/tasks-service.ts';
+import type { TaskMessages } from '../../tasks/task-messages.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { type HttpRequest, type HttpResponse, pathOf, protect } from '../http.ts';
 import { pathIdField, toCoderError } from './coder-error.ts';
@@ -40,12 +40,12 @@ const root = '/api/experimental/tasks';
  * They are ListTasks and GetTask in another shape: the same handlers, and the same way of a call.
  */
 export function createCoderJson(parts: {
-  readonly handlers: TasksHandlers;
+  readonly tasks: TaskMessages;
   readonly findUser: FindUser;
   readonly calls: Calls;
   readonly clientAddress: ClientAddress;
 }): CoderJson {
-  const { handlers, findUser, calls, clientAddress } = parts;
+  const { tasks, findUser, calls, clientAddress } = parts;
   const beginList = calls.register({ kind: 'unary', desc: TasksService.method.listTasks });
   const beginGet = calls.register({ kind: 'unary', desc: TasksService.method.getTask });
 
@@ -58,7 +58,7 @@ export function createCoderJson(parts: {
       const search = new URLSearchParams(request.url?.slice(pathOf(request).length));
       const defaultOwner = user === undefined ? 'everyone' : 'me';
       return answerCall(beginList(infoOf(request)), response, user, (call) =>
-        readList(handlers.listTasks, readListParameters(search), call, { defaultOwner }),
+        readList(tasks.listTasks, readListParameters(search), call, { defaultOwner }),
       );
     }
     return answerCall(beginGet(infoOf(request)), response, user, async (call) => {
@@ -68,7 +68,7 @@ export function createCoderJson(parts: {
         throw invalidArgument([{ field: pathIdField, description }]);
       }
       const identifier = { case: 'id', value: formatUuid(bytes) } as const;
-      const { task } = await handlers.getTask(create(GetTaskRequestSchema, { identifier }), call);
+      const { task } = await tasks.getTask(create(GetTaskRequestSchema, { identifier }), call);
       if (task === undefined) throw taskNotFound();
       return [json(toCoderTask(task))];
     });

@@ -3,8 +3,8 @@ import type { Call } from '../../call/call.ts';
 import { invalidArgument } from '../../call/errors.ts';
 import { ListTasksRequestSchema } from '../../gen/tasks/v1/tasks_pb.ts';
 import type { ListOptions } from '../../tasks/list-tasks.ts';
+import type { TaskMessages } from '../../tasks/task-messages.ts';
 import { maxPageSize } from '../../tasks/task-query.ts';
-import type { TasksHandlers } from '../../tasks/tasks-service.ts';
 import { toCoderTask } from './coder-task.ts';
 import { type ListParameters, maxTasks } from './list-parameters.ts';
 
@@ -19,7 +19,7 @@ export const maxListBytes = 32 * 1024 * 1024;
  * @throws {ConnectError} INVALID_ARGUMENT of `limit` when the list is too long for one answer, and what ListTasks throws.
  */
 export async function readList(
-  listTasks: TasksHandlers['listTasks'],
+  listTasks: TaskMessages['listTasks'],
   { query, limit, offset }: ListParameters,
   call: Call,
   options: ListOptions,

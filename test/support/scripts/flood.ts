@@ -1,6 +1,6 @@
 import { connect } from 'node:http2';
-import { frameOf } from '../../../src/tasks/wire-writer.ts';
 import type { FloodQuestion, FloodResult } from '../flood.ts';
+import { frameOf } from '../grpc-frame.ts';
 
 // Sends more calls of a method than can be answered, from a process of its own and without a client library, whose cost would be that
 // of the service: first as many as are answered, then five times as many whatever becomes of them, then as many as are answered.
