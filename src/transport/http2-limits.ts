@@ -95,6 +95,27 @@ function closeWhenAnswered(stream: ServerHttp2Stream): void {
   });
 }
 
+/**
+ * After so many calls that its client has reset, a connection is asked to leave, in peace: nghttp2 cuts one, with all its calls, after
+ * a burst of a thousand and 33 a second, which a proxy with the calls of many users reaches when the database is slow.
+ */
+const maxResets = 250;
+
+/** Makes what counts the resets of each connection, for a server whose own limit cannot be set. */
+export function leaveAfterResets(): (stream: ServerHttp2Stream) => void {
+  const resets = new WeakMap<Http2Session, number>();
+  return (stream) => {
+    const { session } = stream;
+    if (session === undefined) return;
+    stream.once('close', () => {
+      if (stream.rstCode === constants.NGHTTP2_NO_ERROR) return;
+      const count = (resets.get(session) ?? 0) + 1;
+      resets.set(session, count);
+      if (count === maxResets && !session.closed) session.close();
+    });
+  };
+}
+
 /** Ends idle and old HTTP/2 connections, which Node leaves to the program. */
 export class Http2Sessions {
   readonly #sessions = new Set<ServerHttp2Session>();

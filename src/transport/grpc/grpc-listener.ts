@@ -7,7 +7,7 @@ import { greetingMs, maxConnections, tcpKeepAlive } from '../../call/limits.ts';
 import type { Method } from '../../call/method.ts';
 import type { Certificates } from '../certificates.ts';
 import { type ClientAddress, createClientAddress } from '../client-address.ts';
-import { prepareHttp2Streams, type SessionLimits, sessionLimits } from '../http2-limits.ts';
+import { leaveAfterResets, prepareHttp2Streams, type SessionLimits, sessionLimits } from '../http2-limits.ts';
 import type { Listener } from '../listener.ts';
 import { Sockets } from '../sockets.ts';
 import { createGrpcServer, refuseOtherRequests } from './grpc-service.ts';
@@ -49,7 +49,12 @@ export function createGrpcListener(
   port.maxConnections = maxConnections;
   if (port instanceof TlsServer) certificates?.follow(port);
   const sockets = new Sockets(port);
-  const streams = prepareHttp2Streams(port, limits.stalled, refuseOtherRequests(methods));
+  const refuse = refuseOtherRequests(methods);
+  const countResets = leaveAfterResets();
+  const streams = prepareHttp2Streams(port, limits.stalled, (stream, headers) => {
+    refuse(stream, headers);
+    countResets(stream);
+  });
 
   return {
     port,
