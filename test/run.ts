@@ -126,12 +126,15 @@ function ended(started: ChildProcess): Promise<number | string> {
 /** Generates into a temporary folder and compares, so that a check changes nothing. */
 async function checkGeneratedCode(): Promise<void> {
   await run('buf', 'generate', '--output', folder);
-  const committed = filesIn('src/gen');
-  const generated = filesIn(join(folder, 'src/gen'));
-  const differing = [...new Set([...committed.keys(), ...generated.keys()])].filter(
-    (name) => committed.get(name) !== generated.get(name),
-  );
-  if (differing.length > 0) throw new StepError(`src/gen differs in ${differing.join(', ')}: run \`npm run generate\``);
+  await run('buf', 'generate', '--template', 'test/conformance/buf.gen.yaml', '--output', folder);
+  for (const place of ['src/gen', 'test/conformance/gen']) {
+    const committed = filesIn(place);
+    const generated = filesIn(join(folder, place));
+    const differing = [...new Set([...committed.keys(), ...generated.keys()])].filter(
+      (name) => committed.get(name) !== generated.get(name),
+    );
+    if (differing.length > 0) throw new StepError(`${place} differs in ${differing.join(', ')}: run \`npm run generate\``);
+  }
 }
 
 /** The contents of the files under a folder, by their path in it. */

@@ -8,7 +8,7 @@ import type { Logger } from '../platform/log.ts';
 import type { Certificates } from './certificates.ts';
 import { type ClientAddress, createClientAddress } from './client-address.ts';
 import type { CoderJson } from './coder/coder-json.ts';
-import { createConnectHandler } from './connect/connect-handler.ts';
+import { type ConnectOptions, createConnectHandler } from './connect/connect-handler.ts';
 import { httpLimits } from './http.ts';
 import { prepareHttp2Streams, sessionLimits } from './http2-limits.ts';
 import type { Listener } from './listener.ts';
@@ -29,6 +29,8 @@ export interface WebParts {
   /** With what it speaks TLS. */
   readonly certificates?: Certificates | undefined;
   readonly clientAddress?: ClientAddress;
+  /** What Connect shall do besides, where methods need it. */
+  readonly connectOptions?: ConnectOptions;
 }
 
 /**
@@ -36,12 +38,12 @@ export interface WebParts {
  * certificates, else in clear text.
  */
 export function createWebListener(methods: readonly Method[], calls: Calls, parts: WebParts = {}): Listener {
-  const { certificates, clientAddress = createClientAddress() } = parts;
+  const { certificates, clientAddress = createClientAddress(), connectOptions } = parts;
   let draining = false;
   let answering = 0;
   const onRequest = createWebRequests({
     ...parts,
-    methods: createConnectHandler(methods, calls, clientAddress),
+    methods: createConnectHandler(methods, calls, clientAddress, connectOptions),
     isDraining: () => draining,
   });
 

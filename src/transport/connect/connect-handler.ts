@@ -3,6 +3,7 @@ import { BinaryReader } from '@bufbuild/protobuf/wire';
 import {
   Code,
   ConnectError,
+  type ConnectRouterOptions,
   createConnectRouter,
   createContextKey,
   createContextValues,
@@ -29,6 +30,9 @@ export type ConnectHandler = (
   response: HttpResponse,
   beforeAnswer: () => void,
 ) => Promise<void> | undefined;
+
+/** Options of Connect for methods that need more of it than ours do, such as types in JSON or headers of their own. */
+export type ConnectOptions = Pick<ConnectRouterOptions, 'interceptors' | 'jsonOptions'>;
 
 /** What the library carries from a request to the gate and the handler of its method. */
 class Carried {
@@ -72,7 +76,12 @@ const carriedKey = createContextKey<Carried | undefined>(undefined, { descriptio
  * reads the body; then the handler of its method answers it. What the library refuses by itself, such as a body that cannot be read,
  * it answers in its own words.
  */
-export function createConnectHandler(methods: readonly Method[], calls: Calls, clientAddress: ClientAddress): ConnectHandler {
+export function createConnectHandler(
+  methods: readonly Method[],
+  calls: Calls,
+  clientAddress: ClientAddress,
+  options: ConnectOptions = {},
+): ConnectHandler {
   const begin = new Map(methods.map((method) => [method.desc as DescMethod, calls.register(method)]));
 
   const gate = async (context: HandlerContext): Promise<void> => {
@@ -97,6 +106,7 @@ export function createConnectHandler(methods: readonly Method[], calls: Calls, c
   };
 
   const router = createConnectRouter({
+    ...options,
     requestGate: gate,
     readMaxBytes: maxRequestBytes,
     // Brotli at its default level would take 20 ms of a processor for a page of tasks.

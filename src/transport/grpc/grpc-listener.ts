@@ -18,15 +18,17 @@ export interface GrpcListenerOptions {
   readonly certificates?: Certificates | undefined;
   readonly limits?: SessionLimits;
   readonly clientAddress?: ClientAddress;
+  /** Interceptors for methods that need more of grpc-js than ours do, such as headers of their own. They see a call before it is admitted. */
+  readonly interceptors?: readonly grpc.ServerInterceptor[];
 }
 
 /** gRPC over HTTP/2, by grpc-js: over TLS when there are certificates, else in clear text. */
 export function createGrpcListener(
   methods: readonly Method[],
   calls: Calls,
-  { certificates, limits = sessionLimits, clientAddress = createClientAddress() }: GrpcListenerOptions = {},
+  { certificates, limits = sessionLimits, clientAddress = createClientAddress(), interceptors = [] }: GrpcListenerOptions = {},
 ): Listener {
-  const server = createGrpcServer(methods, calls, limits, clientAddress);
+  const server = createGrpcServer(methods, calls, limits, clientAddress, interceptors);
   // The port is our own, so that a busy one is told like those of the other listeners, and TLS is the same on all.
   const connections = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   const accept = (socket: Socket): void => {

@@ -21,6 +21,7 @@ export function createGrpcServer(
   calls: Calls,
   limits: SessionLimits,
   clientAddress: ClientAddress,
+  interceptors: readonly grpc.ServerInterceptor[] = [],
 ): grpc.Server {
   // The library prints metadata it cannot parse, which may be a mistyped token.
   if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
@@ -51,7 +52,7 @@ export function createGrpcServer(
     });
 
   const server = new grpc.Server({
-    interceptors: [admit],
+    interceptors: [...interceptors, admit],
     'grpc.max_receive_message_length': maxRequestBytes,
     // Pages end before 3 MiB by themselves; a larger single task shall reach clients that allow it.
     'grpc.max_send_message_length': -1,
