@@ -72,9 +72,10 @@ export function createWebRequests({
   };
 
   return (request, response) => {
+    const { socket } = request; // it is no longer there when the connection has broken
     request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
     response.on('error', () => {});
-    if (request.httpVersionMajor === 1) response.once('finish', () => dropRest(request));
+    if (request.httpVersionMajor === 1) response.once('finish', () => dropRest(request, socket));
     answer(request, response).catch((error: unknown) => {
       // An answer that its client did not wait for is no fault. Over HTTP/2 the stream knows first that the client is gone.
       const gone = response.destroyed || response.closed || ('stream' in response && response.stream.destroyed);
@@ -100,14 +101,17 @@ function sendUnimplemented(request: HttpRequest, response: HttpResponse): void {
 }
 
 /** Reads what an answered request of HTTP/1.1 still sends, as far as that is little, so that the next one on its connection is read. */
-function dropRest(request: HttpRequest): void {
+function dropRest(request: HttpRequest, socket: HttpRequest['socket']): void {
   if (request.complete) return;
-  const { socket } = request;
   const mostRead = socket.bytesRead + maxDroppedBytes;
   const check = setInterval(() => {
     if (socket.bytesRead > mostRead) socket.destroy();
   }, 100).unref();
-  request.once('close', () => clearInterval(check));
-  socket.once('close', () => clearInterval(check));
+  const stop = (): void => {
+    clearInterval(check);
+    socket.off('close', stop); // it may carry many requests
+  };
+  request.once('close', stop);
+  socket.once('close', stop);
   request.resume();
 }

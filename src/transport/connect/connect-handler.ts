@@ -46,17 +46,18 @@ class Carried {
   }
 
   /** The body of the request, which ends with an error when the call ends before: the library then answers with it. */
-  async *body(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  async *body(): AsyncGenerator<Uint8Array> {
     const aborted = new Promise<never>((_, reject) => {
       this.#abort = reject;
     });
     aborted.catch(() => {}); // it may come between two reads
-    const chunks = body[Symbol.asyncIterator]();
+    // A request that is left in the middle must not be destroyed: over HTTP/1.1 its connection would be, and the answer with it.
+    const chunks = this.request.iterator({ destroyOnReturn: false });
     try {
       for (;;) {
         const next = await Promise.race([chunks.next(), aborted]);
         if (next.done === true) return;
-        yield next.value;
+        yield next.value as Uint8Array;
       }
     } finally {
       void chunks.return?.()?.catch(() => {}); // a client that has stopped sending
@@ -153,10 +154,9 @@ async function answer(
   const carried = new Carried(request);
   const contextValues = createContextValues().set(carriedKey, carried);
   const universal = universalRequestFromNodeRequest(request, response, undefined, contextValues);
-  const body = carried.body(universal.body as AsyncIterable<Uint8Array>); // it is nothing else where no parsed body is given
   let answered: UniversalServerResponse;
   try {
-    answered = await handler({ ...universal, body });
+    answered = await handler({ ...universal, body: carried.body() });
   } catch (error) {
     // The library answers all but a GET whose message it cannot take from the address.
     if (request.method !== 'GET' || carried.call === undefined) throw error;
