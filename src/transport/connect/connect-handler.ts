@@ -99,6 +99,7 @@ export function createConnectHandler(
     if (call === undefined) throw new Error(`${context.method.name} is not registered`);
     carried.call = call;
     context.responseHeader.set('x-request-id', call.requestId);
+    if (context.protocolName !== 'connect') context.responseHeader.set('grpc-accept-encoding', compressionGzip.name);
     // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
     const abort = (): void => call.abort(() => reasonOf(context.signal.reason));
     if (context.signal.aborted) abort();
