@@ -16,8 +16,14 @@ const tooManyPrepared = 1461;
 /**
  * Reads the rows of a statement, each as an array of its values: by a prepared statement, which the server parses once for each
  * connection, and past Knex, whose text it is. The statement ends when the signal is aborted.
+ *
+ * @typeParam Row the values of a row, as the columns of the statement have them.
  */
-export function readRows(database: Database, statement: Statement, signal?: AbortSignal): Promise<readonly unknown[][]> {
+export function readRows<Row = unknown[]>(
+  database: Database,
+  statement: Statement,
+  signal?: AbortSignal,
+): Promise<readonly Row[]> {
   tellStatement(database, statement);
   return withConnection(
     database,
@@ -27,9 +33,11 @@ export function readRows(database: Database, statement: Statement, signal?: Abor
         const options = { sql: statement.sql, values: [...statement.values], rowsAsArray: true };
         connection.execute<RowDataPacket[][]>(options, (error, rows) => {
           if (error?.errno === tooManyPrepared) {
-            connection.query<RowDataPacket[][]>(options, (failure, found) => (failure ? reject(failure) : resolve(found)));
+            connection.query<RowDataPacket[][]>(options, (failure, found) =>
+              failure ? reject(failure) : resolve(found as readonly unknown[] as readonly Row[]),
+            );
           } else if (error) reject(error);
-          else resolve(rows);
+          else resolve(rows as readonly unknown[] as readonly Row[]);
         });
       }),
   );

@@ -59,7 +59,7 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     name === undefined || status === deletedStatus || ids !== undefined ? undefined : findRareParts(name, signal);
 
   const readTasks = async (statement: Statement | undefined, signal: AbortSignal | undefined): Promise<TaskRow[]> =>
-    statement === undefined ? [] : ((await readRows(database, statement, signal)) as unknown as TaskCells[]).map(taskRow);
+    statement === undefined ? [] : (await readRows<TaskCells>(database, statement, signal)).map(taskRow);
 
   const readByIds: ReadByIds = (scope, ids, signal) => readTasks(statements.byIds(scope, ids), signal);
 
