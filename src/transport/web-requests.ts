@@ -5,8 +5,8 @@ import type { ConnectHandler } from './connect/connect-handler.ts';
 import { createCors } from './cors.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
 import { type HttpRequest, type HttpResponse, maxHeaders, pathOf, protect, sendJson } from './http.ts';
+import { dropLongTimeout } from './http2-limits.ts';
 import type { Page } from './page/page.ts';
-import { dropLongTimeout } from './timeouts.ts';
 
 /** Browsers that have seen the service over TLS do not call it without for a year, the usual time. */
 const hsts = 'max-age=31536000';

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
-import { maxPageBytes } from '../tasks/store/page-bytes.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
+import { maxPageBytes } from '../tasks/store/task-repository.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import type { FeedEvent, FeedRepository, TaskAccess } from './feed-repository.ts';
 

@@ -15,7 +15,7 @@ import {
 import { decodePosition, encodePosition } from '../tasks/position.ts';
 import { scopeOf } from '../tasks/scope.ts';
 import { type Position, positionOf } from '../tasks/store/list-order.ts';
-import { maxPageBytes } from '../tasks/store/page-bytes.ts';
+import { maxPageBytes } from '../tasks/store/task-repository.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import { readWatchQuery } from '../tasks/task-query.ts';
 import { keyOf, readChanges } from './changes.ts';

@@ -16,8 +16,7 @@ import {
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { maxPageBytes } from '../../src/tasks/store/page-bytes.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
+import { createTaskRepository, maxPageBytes } from '../../src/tasks/store/task-repository.ts';
 import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';

@@ -1,7 +1,6 @@
 import type { Scope } from '../scope.ts';
-import { type BoundFilter, bindFilter } from './filter-conditions.ts';
+import { type BoundFilter, type BoundScope, type BoundSharing, bindFilter, bindScope, bindSharing } from './conditions.ts';
 import { type ListOrder, listOrders } from './list-order.ts';
-import { type BoundScope, type BoundSharing, bindScope, bindSharing } from './scope-conditions.ts';
 import type { Bindings, Slot } from './statement-template.ts';
 import { aclKinds, namedOnlyOffset, waitingOffset } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';

@@ -1,10 +1,9 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
 import { type Branch, type Branches, isOfAclAlone, type StatusEquality } from './branches.ts';
-import { type BoundFilter, whereFilter } from './filter-conditions.ts';
+import { type BoundFilter, whereFilter, whereInScope, whereReadable } from './conditions.ts';
 import { type ListOrder, listOrders } from './list-order.ts';
 import { tasksWith } from './name-trigrams.ts';
-import { whereInScope, whereReadable } from './scope-conditions.ts';
 import type { Slot } from './statement-template.ts';
 
 /** Writes the queries of lists, without the columns of their rows. */

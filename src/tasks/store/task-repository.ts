@@ -6,7 +6,6 @@ import type { Scope } from '../scope.ts';
 import { deletedStatus } from './branches.ts';
 import { type ListOrder, type Position, positionOf } from './list-order.ts';
 import { createFindRareParts } from './name-trigrams.ts';
-import { rowsInPage } from './page-bytes.ts';
 import { type ReadByIds, readTogether } from './read-together.ts';
 import type { TaskRow } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';
@@ -120,4 +119,22 @@ function hasLongTexts({ texts_bytes }: TaskRow): boolean {
 
 function keyOf({ id }: TaskRow): string {
   return id.toString('latin1');
+}
+
+/** A page ends before its encoding passes this: gRPC clients refuse messages over 4 MiB by default. */
+export const maxPageBytes = 3 * 1024 * 1024;
+
+/** Bytes of a task beside its long texts: ids, names, times and icons, at their longest, with their tags. */
+const otherBytes = 4096;
+
+/** How many rows fit into a page: at least one, so that every list ends. */
+export function rowsInPage(rows: readonly TaskRow[]): number {
+  let used = 0;
+  const fitting = rows.findIndex((row, index) => {
+    const { prompt, state_message: message, state_uri: uri, owner_avatar_url: avatar, texts_bytes: counted } = row;
+    const texts = counted === 0 ? Buffer.byteLength(prompt) + Buffer.byteLength(message) + Buffer.byteLength(uri) : counted;
+    used += otherBytes + texts + Buffer.byteLength(avatar ?? '');
+    return used > maxPageBytes && index > 0;
+  });
+  return fitting === -1 ? rows.length : fitting;
 }

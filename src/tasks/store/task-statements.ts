@@ -2,9 +2,9 @@ import type { Database } from '../../db/connection.ts';
 import type { Statement } from '../../db/read-rows.ts';
 import type { Scope } from '../scope.ts';
 import { type Branches, type BranchQuestion, branchesOf, maxBranches } from './branches.ts';
+import { type BoundScope, bindScope, whereInScope } from './conditions.ts';
 import { listOrders, type Position } from './list-order.ts';
 import { createListQueries, type PageStructure } from './list-query.ts';
-import { type BoundScope, bindScope, whereInScope } from './scope-conditions.ts';
 import { Bindings, createStatementTemplate, type Slot } from './statement-template.ts';
 import { joinNames, taskRowColumns } from './task-row.ts';
 

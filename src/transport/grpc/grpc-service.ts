@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
+import { anyPack, durationMs } from '@bufbuild/protobuf/wkt';
 import type { ConnectError } from '@connectrpc/connect';
 import * as grpc from '@grpc/grpc-js';
 import type { Calls } from '../../call/calls.ts';
@@ -8,9 +9,10 @@ import { canceled, deadlineExceeded, unreadableRequest } from '../../call/errors
 import { maxRequestBytes } from '../../call/limits.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from '../../call/method.ts';
 import type { ServerCall } from '../../call/server-call.ts';
+import { RetryInfoSchema } from '../../gen/google/rpc/error_details_pb.ts';
+import { StatusSchema } from '../../gen/google/rpc/status_pb.ts';
 import type { ClientAddress } from '../client-address.ts';
 import type { SessionLimits } from '../http2-limits.ts';
-import { grpcStatus, requestIdMetadata } from './grpc-status.ts';
 
 // How gRPC calls go through grpc-js, by its public API: an interceptor begins each call and admits it on its metadata, before the
 // library reads the request; then the handler of its method answers it.
@@ -202,4 +204,41 @@ async function* decodeAll(method: Method, call: grpc.ServerDuplexStream<Buffer, 
 
 function toBuffer(bytes: Uint8Array<ArrayBuffer>): Buffer<ArrayBuffer> {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The metadata that every answer has. */
+function requestIdMetadata(requestId: string): grpc.Metadata {
+  const metadata = new grpc.Metadata();
+  metadata.set('x-request-id', requestId);
+  return metadata;
+}
+
+/**
+ * An error as grpc-js sends it: the details in `grpc-status-details-bin`, as a `google.rpc.Status`, and of these the time to wait
+ * before another try once more where gRPC's own retries look for it.
+ */
+function grpcStatus(failure: ConnectError, requestId: string): grpc.StatusObject {
+  const metadata = requestIdMetadata(requestId);
+  for (const [name, value] of detailsOf(failure)) metadata.set(name, value);
+  return { code: failure.code as number, details: failure.rawMessage, metadata };
+}
+
+/** The details as they are sent, once for each error: a server that refuses calls refuses all with one. */
+const encodedDetails = new WeakMap<ConnectError, [name: string, value: Buffer | string][]>();
+
+function detailsOf(failure: ConnectError): [name: string, value: Buffer | string][] {
+  if (failure.details.length === 0) return [];
+  const known = encodedDetails.get(failure);
+  if (known !== undefined) return known;
+  const details = failure.details.map((detail) =>
+    'desc' in detail
+      ? anyPack(detail.desc, create(detail.desc, detail.value))
+      : { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value },
+  );
+  const status = create(StatusSchema, { code: failure.code, message: failure.rawMessage, details });
+  const encoded: [string, Buffer | string][] = [['grpc-status-details-bin', Buffer.from(toBinary(StatusSchema, status))]];
+  const [retry] = failure.findDetails(RetryInfoSchema);
+  if (retry?.retryDelay !== undefined) encoded.push(['grpc-retry-pushback-ms', String(durationMs(retry.retryDelay))]);
+  encodedDetails.set(failure, encoded);
+  return encoded;
 }
