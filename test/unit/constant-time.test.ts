@@ -33,18 +33,27 @@ test.each([
     memberships: [],
     groupIds: [],
   };
-  const keys = { find: () => Promise.resolve(key) } as unknown as ApiKeyRepository;
+  const keys = {
+    find: () => Promise.resolve(key),
+    findSecrets: () => Promise.resolve(new Map([['abcdefghij', key.hashedSecret]])),
+  } as unknown as ApiKeyRepository;
   const authenticate = createAuthenticate(keys, 0);
-  const isTaken = () =>
-    authenticate((name) => (name === 'coder-session-token' ? `abcdefghij-${secret}` : undefined)).then(
+  const isTaken = (by = authenticate) =>
+    by((name) => (name === 'coder-session-token' ? `abcdefghij-${secret}` : undefined)).then(
       () => true,
       () => false,
     );
   expect(await isTaken()).toBe(good);
-  expect(crypto.timingSafeEqual).toHaveBeenCalledExactlyOnceWith(key.hashedSecret, hashSecret(secret));
-  // The answer is that of the comparison, whatever it says.
-  crypto.timingSafeEqual.mockReturnValueOnce(!good);
-  expect(await isTaken()).toBe(!good);
+  // With the secrets of the keys that are looked up together, and with that of the key itself.
+  const comparison = [key.hashedSecret, hashSecret(secret)];
+  expect(crypto.timingSafeEqual.mock.calls).toEqual(good ? [comparison, comparison] : [comparison]);
+  // The answer is that of each comparison, whatever it says.
+  for (const answers of good ? [[false], [true, false]] : [[true, true]]) {
+    for (const answer of answers) crypto.timingSafeEqual.mockReturnValueOnce(answer);
+    // One that was good once is compared with its key alone.
+    const fresh = createAuthenticate(keys, 0);
+    expect(await isTaken(fresh)).toBe(!good);
+  }
 });
 
 test('the end of a page token is compared in constant time, and by nothing else', () => {
