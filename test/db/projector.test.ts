@@ -830,17 +830,16 @@ describeOnEngines('the projector', (engine) => {
       const active = start();
       await until('it is active', () => active.status().active);
       const standby = start({ log });
-      const waiting = async () => {
-        const [rows] = (await database.raw(
-          "select p.id from information_schema.processlist as p where p.db = ? and p.info like '%get_lock%' and p.id <> connection_id()",
-          [test_.address.database],
-        )) as [{ id: number }[]];
-        return rows.length > 0 && rows;
-      };
       // It asks for the lock again and again, and between two of these statements it waits for nothing.
-      const lose = async () => {
-        for (const { id } of await until('it waits for the lock', waiting)) await database.raw(`kill ${id}`).catch(() => {});
-      };
+      const lose = () =>
+        until('it waits for the lock', async () => {
+          const [rows] = (await database.raw(
+            "select p.id from information_schema.processlist as p where p.db = ? and p.info like '%get_lock%' and p.id <> connection_id()",
+            [test_.address.database],
+          )) as [{ id: number }[]];
+          for (const { id } of rows) await database.raw(`kill ${id}`).catch(() => {});
+          return rows.length > 0;
+        });
       for (let loss = 1; loss <= 2; loss++) {
         await until('it stands by', () => standby.status().lagMs !== undefined);
         await sleep(5500); // long enough to count as working again
