@@ -68,3 +68,23 @@ test.each(pages)('every link of %s within the project leads somewhere', (name) =
     if (anchor !== undefined) expect(anchors(read(file)), file).toContain(anchor);
   }
 });
+
+describe('every file that a page names is there', () => {
+  const sources = readdirSync(new URL('../..', import.meta.url), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && ['bench', 'bin', 'dev', 'src', 'tools', 'web'].includes(entry.name))
+    .flatMap(({ name: folder }) =>
+      readdirSync(new URL(`../../${folder}`, import.meta.url), { recursive: true, encoding: 'utf8' }).map(
+        (file) => `/${folder}/${file.replaceAll(path.sep, '/')}`,
+      ),
+    );
+
+  test.each(pages.filter((name) => name !== 'CHANGELOG.md'))('%s', (name) => {
+    const named = [...read(name).matchAll(/`([\w./-]+\.(?:ts|mjs))`/g)].map(([, file = '']) => file);
+    for (const file of named.filter((each) => !/(?:^|\/)test\/|\.test\.ts$|\.config\.ts$|^main\.ts$/.test(each))) {
+      expect(
+        sources.some((source) => source.endsWith(`/${file}`)),
+        file,
+      ).toBe(true);
+    }
+  });
+});
