@@ -88,3 +88,8 @@ describe('every file that a page names is there', () => {
     }
   });
 });
+
+test.each(pages.filter((name) => name !== 'CONTRIBUTING.md'))('the prose of %s is wrapped at 120 columns', (name) => {
+  const prose = read(name).replaceAll(/^```.*?^```$|^<.*?^$/gms, '');
+  expect(prose.split('\n').filter((line) => line.length > 120 && !line.startsWith('|'))).toEqual([]);
+});
