@@ -20,7 +20,7 @@ export interface AccessLogEntry {
   readonly caller: Caller | undefined;
   readonly requestId: string;
   readonly traceId: string | undefined;
-  /** The client's address and port. */
+  /** The client's address and port, or its address alone where a trusted proxy has told it. */
   readonly peer: string;
   /** Why the call failed; absent when it did not. */
   readonly failure: ConnectError | undefined;

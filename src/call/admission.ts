@@ -53,7 +53,6 @@ export interface Admission {
   /**
    * Admits a call, or refuses it.
    *
-   * @param signal ends the wait of a call that is over before it is known who calls.
    * @throws {ConnectError} why the call is refused.
    */
   admit(call: AdmissionRequest): Promise<Admitted>;

@@ -1,6 +1,6 @@
 /**
- * Largest request, before and after decompression. The longest valid one is some kilobytes. It is kept until it is whole, over gRPC
- * also for those who have no token: 1000 at a time at gRPC's own limit of 4 MiB would be four gigabytes for one connection.
+ * Largest request, before and after decompression. The longest valid one is some kilobytes. It is kept until it is whole, so that
+ * this limit and the number of requests that are being received bound the memory together.
  */
 export const maxRequestBytes = 64 * 1024;
 
