@@ -1,6 +1,4 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -10,17 +8,9 @@ import { ConnectionPool } from '../../src/db/connection-pool.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { describeOnEngines } from '../support/database.ts';
 import { startEngineServer, type TestServer } from '../support/engines.ts';
+import { freePort } from '../support/free-port.ts';
 
 const password = 'recognisable-password';
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 // Servers of their own: those of all tests have no TCP port.
 describeOnEngines('TLS to the database', (engine) => {

@@ -1,5 +1,5 @@
 import { Code, ConnectError } from '@connectrpc/connect';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ApiKeyRepository, createApiKeyRepository, parseSessionToken } from '../../src/auth/api-key-repository.ts';
 import { createAuthenticate } from '../../src/auth/authenticate.ts';
 import type { HeaderReader } from '../../src/call/admission.ts';
@@ -263,7 +263,7 @@ describeOnEngines('session tokens', (engine) => {
 
       await set(used, { last_used: ago(3610), expires_at: ago(-80_000) });
       await authenticate()(bearing(used));
-      await vi.waitFor(async () => expect(await minutesTo(used, 'last_used')).toBeGreaterThan(-1));
+      await expect.poll(() => minutesTo(used, 'last_used')).toBeGreaterThan(-1);
       expect(await minutesTo(used, 'expires_at')).toBeGreaterThan(24 * 60 - 2);
     });
 
@@ -271,17 +271,16 @@ describeOnEngines('session tokens', (engine) => {
       const used = await make('developer', 86_400);
       await set(used, { last_used: ago(3610), expires_at: ago(-85_000) });
       await authenticate()(bearing(used));
-      await vi.waitFor(async () => expect(await minutesTo(used, 'last_used')).toBeGreaterThan(-1));
+      await expect.poll(() => minutesTo(used, 'last_used')).toBeGreaterThan(-1);
       expect(await minutesTo(used, 'expires_at')).toBeLessThan(85_000 / 60 + 1);
     });
 
     test('wakes a dormant user', async () => {
       const id = await insertUser(database, { username: 'dreamer', status: 'dormant' });
       await authenticate()(bearing(await make('dreamer')));
-      await vi.waitFor(async () => {
-        const [user] = await database('users').where('users.id', id);
-        expect(user).toMatchObject({ status: 'active', last_seen_at: expect.any(String) });
-      });
+      await expect
+        .poll(() => database('users').where('users.id', id).first())
+        .toMatchObject({ status: 'active', last_seen_at: expect.any(String) });
     });
 
     test('fails no read when it cannot be noted', async () => {

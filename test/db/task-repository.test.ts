@@ -9,6 +9,7 @@ import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import { createTaskRepository, type ListQuestion, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { startServedEngine } from '../support/served-engine.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
 const orders: readonly ListOrder[] = ['key', 'run', 'name', 'name desc', 'created_at', 'created_at desc'];
@@ -415,17 +416,19 @@ describeOnEngines('the task repository', (engine) => {
   });
 
   test('a server that has no room for prepared statements is asked without them', async () => {
+    // A server of its own: the limit is of all that is asked of a server.
+    const { database, stop } = await startServedEngine(engine, { tasks: 3 });
     const [[{ most }]] = (await database.raw('select @@max_prepared_stmt_count as most')) as [[{ most: number }]];
-    await database.raw('set global max_prepared_stmt_count = 0'); // other tests do without for a moment, too
+    await database.raw('set global max_prepared_stmt_count = 0');
     try {
       const order = 'created_at desc';
       const question = { filter: { name: 'task-0', status: 3 }, order, limit: 100 } as const; // a statement of its own
-      const { rows } = await repository.list(site, question);
+      const { rows } = await createTaskRepository(database, 30).list(site, question);
       await database.raw('set global max_prepared_stmt_count = ?', [most]);
       expect(rows).toEqual((await createTaskRepository(database, 31).list(site, question)).rows);
       expect(rows).not.toEqual([]);
     } finally {
-      await database.raw('set global max_prepared_stmt_count = ?', [most]);
+      await stop();
     }
   });
 

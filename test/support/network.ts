@@ -7,6 +7,8 @@ export class Network {
   to: DatabaseAddress;
   /** How long the database's answers are held back, in milliseconds. */
   delayMs = 0;
+  /** How many connections were ever opened through it. */
+  opened = 0;
   readonly #server: Server;
   readonly #clients = new Set<Socket>();
   #silent = new Set<Socket>();
@@ -14,6 +16,7 @@ export class Network {
   constructor(to: DatabaseAddress) {
     this.to = to;
     this.#server = createServer({ noDelay: true }, (client) => {
+      this.opened += 1;
       const { socketPath, host = '127.0.0.1', port = 3306 } = this.to;
       const server = connect(socketPath === undefined ? { host, port, noDelay: true } : { path: socketPath });
       this.#clients.add(client);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { type Engine, startEngineServer, type TestServer } from './engines.ts';
+import { freePort } from './free-port.ts';
 
 /** A server of a pair, with a pool for what an operator does. */
 export interface PairedServer {
@@ -93,15 +94,6 @@ export async function startPair(engine: Engine, folder: string): Promise<Replica
       await Promise.all([primary.stop(), replica.stop()]);
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** A port that leads to a server, as the name of a database's host does, and to another one when it is told to. */

@@ -140,7 +140,7 @@ describeOnEngines('the metrics of the service', (engine) => {
     const id = 'counts-rows';
     await client().listTasks({ pageSize: 2 }, { headers: { ...headers(), 'x-request-id': id } });
     const lines = () => service.output().split('\n');
-    const line = await vi.waitUntil(() => lines().find((text) => text.includes(id) && text.endsWith('}')));
+    const line = await vi.waitUntil(() => lines().find((text) => text.includes(id) && text.endsWith('}')), { timeout: 10_000 });
     expect(JSON.parse(line)).toMatchObject({ rows: 2, code: 'OK', requestId: id, durationMs: expect.any(Number) });
   });
 });

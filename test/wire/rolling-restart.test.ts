@@ -1,8 +1,8 @@
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { makeGrpcClient } from '../support/clients.ts';
 import { describeOnEngines } from '../support/database.ts';
+import { freePort } from '../support/free-port.ts';
 import { Load } from '../support/load.ts';
 import { startServedEngine } from '../support/served-engine.ts';
 import { type RunningService, startService } from '../support/service.ts';
@@ -23,18 +23,6 @@ const serviceConfig = {
     },
   ],
 };
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => {
-    server.close(resolve);
-  });
-  return port;
-}
 
 describeOnEngines(
   'three processes that are restarted one after the other',

@@ -99,11 +99,13 @@ describeOnEngines('traces', (engine) => {
         expect(child.attributes).toEqual({ 'db.system.name': 'mysql', 'db.query.summary': child.name });
         expect(child.milliseconds).toBeLessThanOrEqual(call.milliseconds);
       }
-      const line = await vi.waitUntil(() =>
-        service
-          .output()
-          .split('\n')
-          .find((text) => text.includes(`"of-${protocol}"`) && text.endsWith('}')),
+      const line = await vi.waitUntil(
+        () =>
+          service
+            .output()
+            .split('\n')
+            .find((text) => text.includes(`"of-${protocol}"`) && text.endsWith('}')),
+        { timeout: 10_000 },
       );
       expect(JSON.parse(line)).toMatchObject({ traceId: parent.traceId });
     },
