@@ -1,37 +1,46 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+
+/**
+ * Tests of how long something takes, or of what a busy machine changes: they run when all others are done, one file after another.
+ */
+const timed = [
+  'test/wire/cancellation.test.ts',
+  'test/wire/clock.test.ts',
+  'test/wire/drain.test.ts',
+  'test/wire/faults.test.ts',
+  'test/wire/hostile-connections.test.ts',
+  'test/wire/http2-sessions.test.ts',
+  'test/wire/overload.test.ts',
+  'test/wire/rolling-restart.test.ts',
+  'test/wire/watch-slow.test.ts',
+];
+
+/** Most tests wait for a database, a process or a timer most of their time: more of them run at once than there are processors. */
+const maxWorkers = Math.min(2 * availableParallelism(), 8);
+
+/** What is waited for comes at once, but for a machine with much else to do. */
+const patience = { expect: { poll: { timeout: 15_000 } } };
+
+const withDatabase = { globalSetup: 'test/support/global-setup.ts', testTimeout: 60_000, hookTimeout: 120_000, ...patience };
 
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
-      {
-        test: {
-          name: 'db',
-          include: ['test/db/**/*.test.ts'],
-          globalSetup: 'test/support/global-setup.ts',
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
-        },
-      },
-      {
-        test: {
-          name: 'wire',
-          include: ['test/wire/**/*.test.ts'],
-          globalSetup: 'test/support/global-setup.ts',
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
-        },
-      },
-      { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 120_000 } },
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000, ...patience, maxWorkers } },
+      { test: { name: 'db', include: ['test/db/**/*.test.ts'], exclude: timed, ...withDatabase, maxWorkers } },
+      { test: { name: 'wire', include: ['test/wire/**/*.test.ts'], exclude: timed, ...withDatabase, maxWorkers } },
+      { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 120_000, maxWorkers } },
       {
         test: {
           name: 'browser',
           include: ['test/browser/**/*.test.ts'],
+          ...withDatabase,
           globalSetup: ['test/support/global-setup.ts', 'test/support/browser-setup.ts'],
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          maxWorkers,
         },
       },
+      { test: { name: 'timed', include: timed, ...withDatabase, maxWorkers: 1, sequence: { groupOrder: 1 } } },
     ],
   },
 });

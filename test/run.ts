@@ -1,14 +1,18 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { on } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { PassThrough } from 'node:stream';
 import { stripVTControlCharacters } from 'node:util';
 import { acceptedImage, isAccepted } from '../tools/proto-image.ts';
+import { changedFiles, chooseTests } from './support/changed-tests.ts';
 import { cacheDir } from './support/engines.ts';
 
-// `npm test`: every check of the project in one run. With arguments, vitest alone runs on the files or names they give. The last
-// line is always `N passed, N failed, N skipped`, which counts the tests, the other steps, and as skipped what could NOT RUN.
+// `npm test`: every check of the project in one run. `npm test -- --changed [COMMIT]` runs what a change needs while one works on it.
+// With other arguments, vitest alone runs on the files or names they give. The last line is always `N passed, N failed, N skipped`,
+// which counts the tests, the other steps, and as skipped what could NOT RUN.
 
 /** What the parts of a run add up to. */
 interface Counts {
@@ -31,22 +35,34 @@ class StepError extends Error {
   override readonly name = 'StepError';
 }
 
-const filters = process.argv.slice(2);
+const [option, ...rest] = process.argv.slice(2);
+const kind = option === undefined ? 'whole' : option === '--changed' ? 'changed' : 'some';
+const changed = kind === 'changed' ? changedFiles(rest[0]) : [];
+const tests = kind === 'changed' ? chooseTests(changed) : undefined;
+const filters = tests?.chosen ?? process.argv.slice(2);
 const inCi = !['', 'false'].includes(process.env['CI'] ?? '');
 const resultsFile = join(cacheDir, 'test-results.json');
 const enginesFile = join(cacheDir, 'test-report.json');
+
+/** Of programs that are started: a change is tested on one engine, unless others are asked for. */
+const env: NodeJS.ProcessEnv = {
+  ...(kind === 'changed' ? { TEST_ENGINES: 'mariadb' } : {}),
+  ...process.env,
+  ...(process.stdout.isTTY ? { FORCE_COLOR: '1' } : {}),
+};
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
 const notRun = new Set<string>();
 
-let child: ChildProcess | undefined;
+const children = new Set<ChildProcess>();
 let stopped = false;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     stopped = true;
-    // Ctrl-C at a terminal reaches the child without us, and a second one would cut short its cleaning up.
-    if (signal !== 'SIGINT' || !process.stdin.isTTY) child?.kill(signal);
+    // Ctrl-C at a terminal reaches the children without us, and a second one would cut short their cleaning up.
+    if (signal === 'SIGINT' && process.stdin.isTTY) return;
+    for (const child of children) child.kill(signal);
   });
 }
 
@@ -56,75 +72,90 @@ try {
   for (const file of [resultsFile, enginesFile]) rmSync(file, { force: true });
   heading('Machine');
   console.log(`Node ${process.version}, npm ${npmVersion()}, ${systemName()}`);
-  if (filters.length === 0) await runSteps();
-  if (!stopped) await runTests();
-  if (filters.length === 0) await step('Quick benchmark', () => run(process.execPath, 'bench/run.ts', '--quick'));
+  // The tests build the page if it is not, and two that build it at once would be in each other's way.
+  if (kind === 'whole') await step('Build, and start what was built', build);
+  const steps = runSteps();
+  await Promise.all([steps, tests?.chosen.length === 0 ? undefined : runTests(steps)]);
+  if (kind === 'whole') await step('Quick benchmark', (run) => run(process.execPath, 'bench/run.ts', '--quick'));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
 closeRun();
 
-/** Everything but the tests, each on its own, so that one run tells all that is wrong. */
+/** Runs a program of the repository. Rejects when it does not exit with 0. */
+type Run = (program: string, ...args: string[]) => Promise<void>;
+
+/** Everything but the tests, each on its own, so that one run tells all that is wrong; they run beside the tests. */
 async function runSteps(): Promise<void> {
-  await step('Generated code is up to date', checkGeneratedCode);
-  await step('The contract keeps the rules (buf lint, buf format)', async () => {
-    await run('buf', 'lint');
-    await run('buf', 'format', 'proto', '--diff', '--exit-code');
-  });
-  await step('The contract breaks no client (buf breaking)', async () => {
-    await run('buf', 'breaking', 'proto', '--against', acceptedImage);
-    if (!isAccepted(folder)) {
-      throw new StepError('the contract has changed: name the change in CHANGELOG.md, then run `npm run proto:accept`');
-    }
-  });
-  await step('Format and lint', () => run('npm', 'run', '--silent', 'lint'));
-  await step('Types', () => run('npm', 'run', '--silent', 'types'));
-  await step('Build, and start what was built', async () => {
-    await run('npm', 'run', '--silent', 'build');
-    await run(process.execPath, 'dist/main.js', '--version');
-  });
+  if (kind === 'some') return;
+  if (kind === 'whole') await step('Generated code is up to date', checkGeneratedCode);
+  if (kind === 'whole' || changed.some((file) => file.startsWith('proto/'))) {
+    await step('The contract keeps the rules (buf lint, buf format)', async (run) => {
+      await run('buf', 'lint');
+      await run('buf', 'format', 'proto', '--diff', '--exit-code');
+    });
+    await step('The contract breaks no client (buf breaking)', async (run) => {
+      await run('buf', 'breaking', 'proto', '--against', acceptedImage);
+      if (!isAccepted(folder)) {
+        throw new StepError('the contract has changed: name the change in CHANGELOG.md, then run `npm run proto:accept`');
+      }
+    });
+  }
+  await step('Format and lint', (run) => run('npm', 'run', '--silent', 'lint'));
+  await step('Types', (run) => run('npm', 'run', '--silent', 'types'));
 }
 
-/** Runs one step under its heading and counts it. */
-async function step(title: string, check: () => Promise<void>): Promise<void> {
+async function build(run: Run): Promise<void> {
+  await run('npm', 'run', '--silent', 'build');
+  await run(process.execPath, 'dist/main.js', '--version');
+}
+
+/** Runs one step and counts it. What it prints comes under its heading when it has ended. */
+async function step(title: string, check: (run: Run) => Promise<void>): Promise<void> {
   if (stopped) return;
-  heading(title);
   const started = performance.now();
+  const printed: string[] = [];
+  const seconds = (): string => ((performance.now() - started) / 1000).toFixed(1);
+  let result: string;
   try {
-    await check();
+    await check((program, ...args) => run(printed, program, args));
     total.passed += 1;
-    console.log(`ok (${((performance.now() - started) / 1000).toFixed(1)} s)`);
+    result = `ok (${seconds()} s)`;
   } catch (error) {
     total.failed += 1;
     failures.push(title);
-    console.log(`FAILED: ${error instanceof StepError ? error.message : String(error)}`);
+    result = `FAILED: ${error instanceof StepError ? error.message : String(error)} (${seconds()} s)`;
   }
+  heading(title);
+  process.stdout.write(printed.join(''));
+  console.log(result);
 }
 
 function heading(title: string): void {
   console.log(`\n== ${title} ==`);
 }
 
-/** Runs a program of the repository, its output shown. @throws {StepError} when it does not exit with 0. */
-async function run(program: string, ...args: string[]): Promise<void> {
-  const started = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+/** Runs a program of the repository, and keeps what it prints. @throws {StepError} when it does not exit with 0. */
+async function run(printed: string[], program: string, args: readonly string[]): Promise<void> {
+  const started = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+  for (const stream of [started.stdout, started.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => void printed.push(text));
+  }
   const end = await ended(started);
   if (end !== 0) throw new StepError(`${[program, ...args].join(' ')}: ${end}`);
 }
 
 /** Waits for a process, which meanwhile is given our signals. Resolves to its exit code, or to what ended it otherwise. */
-function ended(started: ChildProcess): Promise<number | string> {
-  child = started;
+function ended(child: ChildProcess): Promise<number | string> {
+  children.add(child);
   return new Promise<number | string>((resolve) => {
-    started.once('error', (error) => resolve(error.message));
-    started.once('close', (code, signal) => resolve(code ?? signal ?? 'ended'));
-  }).finally(() => {
-    child = undefined;
-  });
+    child.once('error', (error) => resolve(error.message));
+    child.once('close', (code, signal) => resolve(code ?? signal ?? 'ended'));
+  }).finally(() => children.delete(child));
 }
 
 /** Generates into a temporary folder and compares, so that a check changes nothing. */
-async function checkGeneratedCode(): Promise<void> {
+async function checkGeneratedCode(run: Run): Promise<void> {
   await run('buf', 'generate', '--output', folder);
   await run('buf', 'generate', '--template', 'test/conformance/buf.gen.yaml', '--output', folder);
   for (const place of ['src/gen', 'test/conformance/gen']) {
@@ -148,30 +179,38 @@ function filesIn(root: string): Map<string, string> {
   );
 }
 
-/** Runs vitest, collects its lines that say what could not run, and counts its tests. */
-async function runTests(): Promise<void> {
-  heading('Tests');
+/**
+ * Runs vitest, collects its lines that say what could not run, and counts its tests.
+ *
+ * @param steps what runs beside it, and is shown first.
+ */
+async function runTests(steps: Promise<void>): Promise<void> {
+  const started = performance.now();
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${resultsFile}`];
   // A forgotten `.only` would hide every other test of a whole run.
-  const only = `--allowOnly=${filters.length > 0 && !inCi}`;
-  const vitest = spawn('vitest', ['run', ...reporters, only, ...filters], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, ...(process.stdout.isTTY ? { FORCE_COLOR: '1' } : {}) },
-  });
+  const only = `--allowOnly=${kind !== 'whole' && !inCi}`;
+  const vitest = spawn('vitest', ['run', ...reporters, only, ...filters], { stdio: ['ignore', 'pipe', 'pipe'], env });
   const end = ended(vitest);
-  for await (const line of createInterface({ input: vitest.stdout })) {
+  const output = new PassThrough();
+  for (const stream of [vitest.stdout, vitest.stderr]) stream.pipe(output, { end: false });
+  void end.then(() => output.end());
+  const lines = on(createInterface(output), 'line', { close: ['close'] }); // keeps them from now on
+  await steps;
+  heading('Tests');
+  for await (const [line] of lines as AsyncIterable<[string]>) {
     console.log(line);
     const match = /^NOT RUN: (.+)$/.exec(stripVTControlCharacters(line).trim());
     if (match?.[1] !== undefined) notRun.add(match[1]);
   }
   const code = await end;
-  const tests = countTests();
-  total.passed += tests.passed;
-  total.failed += tests.failed;
-  total.skipped += tests.skipped;
-  if (tests.failed > 0) failures.push('Tests');
+  const counts = countTests();
+  console.log(`(${((performance.now() - started) / 1000).toFixed(1)} s)`);
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  total.skipped += counts.skipped;
+  if (counts.failed > 0) failures.push('Tests');
   else if (code !== 0) fail(`Tests: vitest ended with ${code}`);
-  else if (inCi && tests.passed === 0) fail('Tests: none ran');
+  else if (inCi && counts.passed === 0) fail('Tests: none ran');
 }
 
 function fail(reason: string): void {
@@ -210,6 +249,7 @@ function closeRun(): void {
   const versions = engines.flatMap(({ name, version }) => (version === undefined ? [] : [`${name} ${version}`]));
   if (versions.length > 0) console.log(`Databases: ${versions.join(', ')}`);
   for (const reason of notRun) console.log(`NOT RUN: ${reason}`);
+  if (tests !== undefined && tests.left.length > 0) console.log(`Left to the whole run: ${tests.left.join(', ')}`);
   if (stopped) fail('stopped by a signal');
   for (const failure of failures) console.log(`FAILED: ${failure}`);
   total.skipped += notRun.size;

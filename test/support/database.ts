@@ -23,6 +23,11 @@ export function describeOnEngines(name: string, define: (engine: Engine) => void
   }
 }
 
+/** Defines tests of what only passes rows on, which no engine decides: they run on MariaDB 10.11 alone. */
+export function describeOnOneEngine(name: string, define: (engine: Engine) => void): void {
+  describeOnEngines(name, define, ['mariadb']);
+}
+
 /** A database of one test file, on a server that other files use at the same time. */
 export interface TestDatabase {
   /** How to open it, for a program or a second pool. */

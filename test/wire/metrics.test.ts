@@ -9,7 +9,7 @@ import { statementNames } from '../../src/db/statements.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { noteWorkspaces } from '../../src/schema/outbox.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { databaseUrl, type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, newId } from '../support/source-writer.ts';
@@ -21,7 +21,7 @@ interface Sample {
   readonly value: number;
 }
 
-describeOnEngines('the metrics of the service', (engine) => {
+describeOnOneEngine('the metrics of the service', (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let token: string;

@@ -4,11 +4,11 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { ErrorInfoSchema, RetryInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 
-describeOnEngines('the rate limit', (engine) => {
+describeOnOneEngine('the rate limit', (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let tokens: string[];

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { Network } from '../support/network.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 
-describeOnEngines('a database that vanishes without a word', (engine) => {
+describeOnOneEngine('a database that vanishes without a word', (engine) => {
   let testDatabase: TestDatabase;
   let network: Network;
   let service: RunningService;

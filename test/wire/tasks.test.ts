@@ -20,7 +20,7 @@ import {
   TasksService,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
@@ -130,7 +130,7 @@ const clients: readonly [string, (service: RunningService) => TasksClient][] = [
   ],
 ];
 
-describeOnEngines('tasks over real ports', (engine) => {
+describeOnOneEngine('tasks over real ports', (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let owner: string;

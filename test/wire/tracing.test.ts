@@ -6,7 +6,7 @@ import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { wantsTraces } from '../../src/platform/tracing.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask } from '../support/source-writer.ts';
@@ -24,7 +24,7 @@ const traceparent = `00-${parent.traceId}-${parent.spanId}-01`;
 /** Kinds of spans, as the protocol numbers them. */
 const kinds = { server: 2, client: 3, consumer: 5 };
 
-describeOnEngines('traces', (engine) => {
+describeOnOneEngine('traces', (engine) => {
   let testDatabase: TestDatabase;
   let receiver: TraceReceiver;
   let service: RunningService;

@@ -13,14 +13,14 @@ import {
   WatchTasksResponseSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { toConnectError } from '../support/clients.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
 import { until } from '../support/test-server.ts';
 import { Watching, watchOverGrpcJs } from '../support/watching.ts';
 
-describeOnEngines('watches that are read slowly', (engine) => {
+describeOnOneEngine('watches that are read slowly', (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let token: string;
