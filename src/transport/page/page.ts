@@ -17,7 +17,7 @@ export interface PageParts {
 export type Page = (request: HttpRequest, response: HttpResponse) => boolean;
 
 /** Where the built page is, from the sources as from what was built of them. */
-export const pageFolder = path.resolve(import.meta.dirname, '../../dist-web');
+export const pageFolder = path.resolve(import.meta.dirname, '../../../dist-web');
 
 const demoPath = '/demo/tokens';
 
