@@ -8,7 +8,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 vi.setConfig({ testTimeout: 30_000 });
 
 const file = resolve(import.meta.dirname, '../../src/platform/stop-signal.ts');
-/** Drains for two seconds once it is asked to stop. */
+/** Drains for two seconds once it is asked to stop, or for so many milliseconds. */
 const program = `
 import { aborted, stopSignal } from ${JSON.stringify(file)};
 const stop = stopSignal();
@@ -16,7 +16,7 @@ console.log('ready ' + process.pid);
 const work = setInterval(() => {}, 1000);
 await aborted(stop);
 console.log('draining');
-await new Promise((resolve) => setTimeout(resolve, 2000));
+await new Promise((resolve) => setTimeout(resolve, Number(process.env['DRAIN_MS'] ?? 2000)));
 clearInterval(work);
 console.log('drained');
 `;
@@ -52,7 +52,7 @@ test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s drains, also when it arr
 });
 
 test('a signal more than a second after the first ends the program at once', async () => {
-  const { child, says, end } = start(node);
+  const { child, says, end } = start(node, { DRAIN_MS: '60000' });
   await says('ready');
   child.kill('SIGINT');
   await says('draining');
