@@ -733,7 +733,7 @@ describeOnEngines('the projector', (engine) => {
       const ids = await Promise.all(Array.from({ length: 60 }, () => insertRunningTask(database)));
       const projector = start({ sweepPassMs: 0 });
       await settled();
-      const deadline = performance.now() + 20_000;
+      const deadline = performance.now() + 45_000;
       while (projector.status().swept < 250 && performance.now() < deadline) {
         const { workspace, agent, job } = ids[Math.floor(Math.random() * ids.length)] ??
           ids[0] ?? { workspace: '', agent: '', job: '' };
