@@ -5,6 +5,7 @@ import { defineConfig } from 'vitest/config';
  * Tests of how long something takes, or of what a busy machine changes: they run when all others are done, one file after another.
  */
 const timed = [
+  'test/db/projection-lag.test.ts',
   'test/wire/cancellation.test.ts',
   'test/wire/clock.test.ts',
   'test/wire/drain.test.ts',

@@ -151,10 +151,10 @@ describeOnEngines('a pool that is larger than what the server grants', (engine) 
   beforeAll(async () => {
     testDatabase = await createTestDatabase(engine);
     const { database, address } = testDatabase;
-    await database.raw(`create user '${user}'@'%' identified by 'secret' with max_user_connections ${granted}`);
+    await database.raw(`create user '${user}'@'%' with max_user_connections ${granted}`);
     await database.raw(`grant all on \`${address.database}\`.* to '${user}'@'%'`);
     network = new Network(address);
-    const own = { ...(await network.open()), user, password: 'secret' };
+    const own = { ...(await network.open()), user };
     pool = openDatabase(own, { size: 10, statementTimeoutMs: 10_000, acquireTimeoutMs: 10_000 });
   });
   afterAll(async () => {
