@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /**
  * Tests of how long something takes, or of what a busy machine changes: they run when all others are done, one file after another.
@@ -17,6 +18,26 @@ const timed = [
   'test/wire/watch-slow.test.ts',
 ];
 
+/** Files that take longest: they begin first, so that none of them runs alone at the end. */
+const long = [
+  'test/db/projector.test.ts',
+  'test/db/reference.test.ts',
+  'test/wire/watch.test.ts',
+  'test/browser/states.test.ts',
+  'test/wire/watch-chaos.test.ts',
+  'test/wire/replica.test.ts',
+  'test/wire/fuzz.test.ts',
+  'test/db/projector-chaos.test.ts',
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isLong = ({ moduleId }: TestSpecification): boolean => long.some((file) => moduleId.endsWith(file));
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
+
 /** Most tests wait for a database, a process or a timer most of their time: more of them run at once than there are processors. */
 const maxWorkers = Math.min(2 * availableParallelism(), 8);
 
@@ -27,6 +48,7 @@ const withDatabase = { globalSetup: 'test/support/global-setup.ts', testTimeout:
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000, ...patience, maxWorkers } },
       { test: { name: 'db', include: ['test/db/**/*.test.ts'], exclude: timed, ...withDatabase, maxWorkers } },
