@@ -185,6 +185,6 @@ describe('traces are on', () => {
   test('in one file alone', () => {
     const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
     const using = files.filter((file) => readFileSync(`src/${file}`, 'utf8').includes("from '@opentelemetry/"));
-    expect(using).toEqual(['open-telemetry.ts']);
+    expect(using).toEqual(['platform/open-telemetry.ts']);
   });
 });
