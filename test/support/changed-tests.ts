@@ -16,7 +16,7 @@ export interface ChosenTests {
 const mostSlowFiles = 6;
 
 const root = resolve(import.meta.dirname, '../..');
-const folders = ['bench', 'bin', 'migrations', 'src', 'test', 'tools', 'web'];
+const folders = ['bench', 'bin', 'dev', 'migrations', 'src', 'test', 'tools', 'web'];
 /** An import, or the program that a test starts in a process of its own. */
 const imported = /(?:\bfrom|\bimport)\s*\(?\s*'(\.[^']+)'|'(src\/main\.ts)'/g;
 
