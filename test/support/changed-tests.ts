@@ -17,6 +17,11 @@ const mostSlowFiles = 6;
 
 const root = resolve(import.meta.dirname, '../..');
 const folders = ['bench', 'bin', 'dev', 'migrations', 'src', 'test', 'tools', 'web'];
+/** What reads a folder without importing its files. */
+const readers = [
+  ['migrations/', 'src/schema/migrations.ts'],
+  ['web/', 'test/browser/browser.ts'],
+] as const;
 /** An import, or the program that a test starts in a process of its own. */
 const imported = /(?:\bfrom|\bimport)\s*\(?\s*'(\.[^']+)'|'(src\/main\.ts)'/g;
 
@@ -45,27 +50,41 @@ export function importGraph(): ImportGraph {
 
 /**
  * Chooses the tests of a change: those that changed themselves, all unit tests that reach it by what they import, and of the other
- * tests the few that are nearest to it. Nearest are those that import it through the fewest files, and of these the ones that
- * import the least besides.
+ * tests the few that are nearest to it. Nearest are those that share a word of their name with a changed file or its folder, then
+ * those that import it through the fewest files, and of these the ones that import the least besides.
  */
 export function chooseTests(changed: readonly string[], graph: ImportGraph = importGraph()): ChosenTests {
   const importers = new Map<string, string[]>();
   for (const [file, imports] of graph) {
     for (const one of imports) importers.set(one, [...(importers.get(one) ?? []), file]);
   }
-  const distances = new Map(changed.map((file) => [file, 0]));
+  const read = readers.filter(([folder]) => changed.some((file) => file.startsWith(folder))).map(([, reader]) => reader);
+  const distances = new Map([...changed, ...read].map((file) => [file, 0]));
   for (const [file, distance] of distances) {
     for (const importer of importers.get(file) ?? []) {
       if (!distances.has(importer)) distances.set(importer, distance + 1);
     }
   }
+  const words = new Set(changed.flatMap(wordsOf));
   const tests = [...distances].filter(([file]) => file.endsWith('.test.ts') && graph.has(file));
   const isQuick = ([file, distance]: readonly [string, number]): boolean => distance === 0 || file.startsWith('test/unit/');
-  const width = (file: string): number => graph.get(file)?.length ?? 0;
   const slow = tests
     .filter((test) => !isQuick(test))
-    .sort(([one, near], [other, far]) => near - far || width(one) - width(other))
-    .map(([file]) => file);
+    .map(([file, distance]) => ({
+      file,
+      isNamed: wordsOf(file).some((word) => words.has(word)),
+      distance,
+      width: graph.get(file)?.length ?? 0,
+    }))
+    .sort((a, b) => Number(b.isNamed) - Number(a.isNamed) || a.distance - b.distance || a.width - b.width)
+    .map(({ file }) => file);
   const quick = tests.filter(isQuick).map(([file]) => file);
   return { chosen: [...quick, ...slow.slice(0, mostSlowFiles)], left: slow.slice(mostSlowFiles) };
+}
+
+/** The words in the names of a file and of its folder, such as `page` and `token` of `src/tasks/page-token.ts`, and `tasks`. */
+function wordsOf(path: string): string[] {
+  const [file = '', folder = ''] = path.split('/').reverse();
+  const name = file.replace(/\..*$/, '').split('-');
+  return path.startsWith('test/') ? name : [...name, folder];
 }

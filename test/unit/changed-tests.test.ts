@@ -23,6 +23,18 @@ test('a change is tested by all unit tests that reach it, and by the nearest of 
   expect(chosen).not.toContain('test/unit/other.test.ts');
 });
 
+test('those named like what changed are the nearest', () => {
+  const named = new Map([...graph, ['test/db/middle-things.test.ts', ['test/support/help.ts']]]);
+  expect(chooseTests(['src/middle.ts'], named).chosen.slice(0, 2)).toEqual([
+    'test/unit/far.test.ts',
+    'test/db/middle-things.test.ts',
+  ]);
+});
+
+test.each(['migrations/20991231000001_x.js', 'web/app.tsx'])('%s is read by what imports nothing of it', (file) => {
+  expect(chooseTests([file]).chosen).not.toEqual([]);
+});
+
 test('tests that changed are run, however many', () => {
   const changed = tests('wire', 20, []).map(([file]) => file);
   expect(chooseTests([...changed, 'README.md', 'test/db/deleted.test.ts'], graph)).toEqual({ chosen: changed, left: [] });
