@@ -34,6 +34,7 @@ export async function startService(
     cwd: folder,
     env: {
       PATH: process.env['PATH'] ?? '',
+      LAUNCHER_PID: String(process.pid), // it ends with this process, also when that is killed
       DATABASE_URL: databaseUrl(address),
       HOST: '127.0.0.1',
       GRPC_PORT: '0',
