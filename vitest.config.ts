@@ -15,6 +15,7 @@ const timed = [
   'test/wire/http2-sessions.test.ts',
   'test/wire/overload.test.ts',
   'test/wire/rolling-restart.test.ts',
+  'test/wire/unauthenticated-memory.test.ts',
   'test/wire/watch-slow.test.ts',
 ];
 
