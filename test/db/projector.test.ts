@@ -830,15 +830,14 @@ describeOnEngines('the projector', (engine) => {
       const active = start();
       await until('it is active', () => active.status().active);
       const standby = start({ log });
-      // It asks for the lock again and again, and between two of these statements it waits for nothing.
+      // It asks for the lock again and again, and between two of these statements it waits for nothing. (The list of processes cannot
+      // be asked for by a query: MySQL fails at the bytes in statements of others.)
       const lose = () =>
         until('it waits for the lock', async () => {
-          const [rows] = (await database.raw(
-            "select p.id from information_schema.processlist as p where p.db = ? and p.info like '%get_lock%' and p.id <> connection_id()",
-            [test_.address.database],
-          )) as [{ id: number }[]];
-          for (const { id } of rows) await database.raw(`kill ${id}`).catch(() => {});
-          return rows.length > 0;
+          const [all] = (await database.raw('show processlist')) as [{ Id: number; db: string | null; Info: string | null }[]];
+          const ours = all.filter(({ db, Info }) => db === test_.address.database && (Info ?? '').includes('get_lock'));
+          for (const { Id } of ours) await database.raw(`kill ${Id}`).catch(() => {});
+          return ours.length > 0;
         });
       for (let loss = 1; loss <= 2; loss++) {
         await until('it stands by', () => standby.status().lagMs !== undefined);
