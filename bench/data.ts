@@ -10,7 +10,7 @@ import { formatUuid } from '../src/db/uuid.ts';
 import { createLog, type Logger } from '../src/platform/log.ts';
 import { createProjector } from '../src/projection/projector.ts';
 import { migrateUp } from '../src/schema/migrations.ts';
-import { oldestChangeMs } from '../src/schema/outbox.ts';
+import { outboxLagMs } from '../src/schema/outbox.ts';
 
 /** Where data sets and programs are kept between runs. */
 export const dataDir = resolve(import.meta.dirname, '..', process.env['DATA_DIR'] ?? '.data', 'bench');
@@ -65,7 +65,7 @@ export async function openDataSet(tasks: number): Promise<DataSet> {
     await engine.stop();
   };
   const projected = async (): Promise<void> => {
-    while ((await oldestChangeMs(database)) !== undefined) await sleep(20);
+    while ((await outboxLagMs(database)) !== undefined) await sleep(20);
   };
   try {
     await database.raw(`set global innodb_buffer_pool_size = ${bufferPoolBytes}`);

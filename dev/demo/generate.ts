@@ -1,6 +1,6 @@
 import type { Database } from '../../src/db/connection.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { changesPerBatch, deleteChanges, noteWorkspaces, oldestChangeMs } from '../../src/schema/outbox.ts';
+import { deleteFromOutbox, enqueueWorkspaces, outboxBatchSize, outboxLagMs } from '../../src/schema/outbox.ts';
 import { notesItself } from '../../src/schema/triggers.ts';
 import { writeGeneratedPeople } from './generated-people.ts';
 import { addGeneratedTask, taskIds } from './generated-task.ts';
@@ -55,7 +55,7 @@ export async function generateTasks(database: Database, { tasks, seed, onProgres
   // An error is thrown once no connection writes any more.
   const ends = await Promise.allSettled(Array.from({ length: connections }, () => write().catch(stop)));
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
-  if (notes.length === 0 && (await oldestChangeMs(database)) === undefined) {
+  if (notes.length === 0 && (await outboxLagMs(database)) === undefined) {
     onProgress?.(tasks, tasks); // nothing was added, and no earlier call ended before this
     return 0;
   }
@@ -130,7 +130,7 @@ async function writeTasks(database: Database, seed: number, from: number, to: nu
 /** Notes workspaces that nobody else knows of yet, and returns the numbers of the notes. */
 async function noteOnce(transaction: Database, ids: readonly Buffer[]): Promise<number[]> {
   const [newest] = await transaction('workspace_changes').max<{ seq: number | null }[]>({ seq: 'workspace_changes.seq' });
-  await noteWorkspaces(transaction, ids);
+  await enqueueWorkspaces(transaction, ids);
   const notes = await transaction('workspace_changes')
     .where('workspace_changes.seq', '>', newest?.seq ?? 0)
     .whereIn('workspace_changes.ref', ids)
@@ -138,12 +138,12 @@ async function noteOnce(transaction: Database, ids: readonly Buffer[]): Promise<
   return notes.map(({ seq }) => seq);
 }
 
-/** Removes notes of workspaces that have been projected since: exactly these, see `deleteChanges`. */
+/** Removes notes of workspaces that have been projected since: exactly these, see `deleteFromOutbox`. */
 async function removeNotes(database: Database, notes: readonly number[]): Promise<void> {
-  for (let from = 0; from < notes.length; from += changesPerBatch) {
-    await deleteChanges(
+  for (let from = 0; from < notes.length; from += outboxBatchSize) {
+    await deleteFromOutbox(
       database,
-      notes.slice(from, from + changesPerBatch).map((seq) => ({ seq })),
+      notes.slice(from, from + outboxBatchSize).map((seq) => ({ seq })),
     );
   }
 }

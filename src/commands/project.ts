@@ -6,7 +6,7 @@ import { aborted, stopSignal } from '../platform/stop-signal.ts';
 import { openTracing } from '../platform/tracing.ts';
 import { createProjector } from '../projection/projector.ts';
 import { projectAll } from '../projection/rebuild.ts';
-import { describeDifference, verify } from '../projection/verify.ts';
+import { describeInconsistency, verify } from '../projection/verify.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
 
@@ -31,12 +31,12 @@ export async function followChanges(_database: Database, config: Config, address
 export async function rebuildReadModel(database: Database): Promise<void> {
   const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
   const bar = progressBar(process.stderr);
-  const { workspaces, changed, parked } = await projectAll(database, {
+  const { workspaces, changed, deadLetters } = await projectAll(database, {
     onProgress: (done) => bar.show(done, row?.count ?? done),
   });
   bar.end();
   console.log(`${workspaces} workspaces were looked at, ${changed} tasks were made, changed or removed`);
-  if (parked > 0) throw new CommandError(`${parked} of them cannot be projected: workspace_changes_failed says why`);
+  if (deadLetters > 0) throw new CommandError(`${deadLetters} of them cannot be projected: workspace_changes_failed says why`);
 }
 
 /**
@@ -45,7 +45,7 @@ export async function rebuildReadModel(database: Database): Promise<void> {
  * @throws {CommandError} when there is one.
  */
 export async function verifyReadModel(database: Database): Promise<void> {
-  const count = await verify(database, (difference) => console.log(describeDifference(difference)));
+  const count = await verify(database, (difference) => console.log(describeInconsistency(difference)));
   if (count > 0) throw new CommandError(`${count} differences`);
   console.log('no difference');
 }

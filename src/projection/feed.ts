@@ -1,41 +1,41 @@
 import type { Database } from '../db/connection.ts';
-import type { TaskChange } from './read-model.ts';
+import type { ModelChange } from './read-model.ts';
 
-/** What happened to a task: the value of `task_events.kind`. */
+/** The values of `task_events.kind`. */
 export const eventKinds = { upserted: 1, removed: 2 } as const;
 
-/** One event of the feed: a task changed. What it looks like now is in the read model. */
-export interface TaskEvent {
-  /** Its place in the feed: one more than the event before, in the order of the commits. A hole means that events are lost. */
+/** A row of `task_events`: a task changed. Its present state is in the read model. */
+interface TaskEvent {
+  /** One more than that of the event before, in commit order. A gap means that events are lost. */
   readonly seq: number;
   readonly kind: (typeof eventKinds)[keyof typeof eventKinds];
   readonly taskId: Buffer;
-  /** Whose task it is now, and where. Absent when it is removed. */
+  /** The task's owner and organization now. Absent when it is removed. */
   readonly ownerId: Buffer | undefined;
   readonly organizationId: Buffer | undefined;
-  /** Whose task it was before, and where. Absent when it is new. */
+  /** Its owner and organization before the change. Absent when it is new. */
   readonly oldOwnerId: Buffer | undefined;
   readonly oldOrganizationId: Buffer | undefined;
-  /** Whether the subjects of the workspace's own ACL changed. */
+  /** Whether the workspace's ACL changed. */
   readonly aclChanged: boolean;
-  /** If they changed, those before: 17 bytes each, kind and id. */
+  /** If it changed, the subjects who could read the task before: 17 bytes each, kind and id. */
   readonly oldReaders: Buffer | undefined;
 }
 
 /** Events that were committed together. */
 export interface EventBatch {
-  /** Which feed they belong to. Another generation does not go on where the last one ended. */
+  /** Identifies the feed. A feed of another generation does not continue this one. */
   readonly generation: string;
   readonly events: readonly TaskEvent[];
 }
 
-/** Thrown when another projector has taken over: whoever meets it must write nothing more. */
+/** Thrown when another projector has taken over: this one must not write any more. */
 export class FencedError extends Error {
   override readonly name = 'FencedError';
 }
 
 /** The row of `projector_state`, while its lock is held. */
-export interface ProjectorState {
+interface ProjectorState {
   readonly epoch: number;
   readonly seq: number;
   readonly floor_seq: number;
@@ -45,27 +45,44 @@ export interface ProjectorState {
   readonly version_epoch: number;
 }
 
+/** How long one `get_lock` waits, in seconds. A stop may have to wait as long. */
+const standbySeconds = 1;
+
 /**
- * Becomes the one projector: from here on everyone with a lower epoch is fenced off.
- *
- * `goesOn` says whether the one before was of the same version. Another may have made other rows of what it took from the outbox:
- * then note every workspace, and {@link noteVersion}.
+ * Takes the lock of the active projector, waiting shortly; returns whether it did. The name has the 64 characters MySQL allows.
  */
-export function takeOver(database: Database, version: string): Promise<{ readonly epoch: number; readonly goesOn: boolean }> {
+export async function takeProjectorLock(database: Database): Promise<boolean> {
+  const [[lock]] = (await database.raw(
+    `select get_lock(concat('project-', sha2(database(), 224)), ${standbySeconds}) as \`taken\``,
+  )) as [{ taken: number | null }[]];
+  if (lock === undefined || lock.taken === null) throw new Error('get_lock failed');
+  return lock.taken === 1;
+}
+
+/**
+ * Starts a new epoch: from now on every projector with a lower one is fenced off.
+ *
+ * `sameVersion` says whether the projector of the epoch before was of the same version. One of another version may have projected
+ * other rows from what it took from the outbox: then write every workspace to the outbox, and {@link recordVersion}.
+ */
+export function takeOver(
+  database: Database,
+  version: string,
+): Promise<{ readonly epoch: number; readonly sameVersion: boolean }> {
   return database.transaction(async (transaction) => {
     const state = await lockState(transaction);
     const epoch = state.epoch + 1;
-    const goesOn = state.version === version && state.version_epoch === state.epoch;
+    const sameVersion = state.version === version && state.version_epoch === state.epoch;
     await transaction.raw('update `projector_state` set `epoch` = ?, `version_epoch` = ? where `id` = 1', [
       epoch,
-      goesOn ? epoch : state.version_epoch,
+      sameVersion ? epoch : state.version_epoch,
     ]);
-    return { epoch, goesOn };
+    return { epoch, sameVersion };
   });
 }
 
-/** Remembers that the read model is of a version, or will be, once the outbox is empty; unless another has taken over. */
-export async function noteVersion(database: Database, epoch: number, version: string): Promise<void> {
+/** Records that the read model is of a version, or will be once the outbox is empty; unless another projector has taken over. */
+export async function recordVersion(database: Database, epoch: number, version: string): Promise<void> {
   await database.raw('update `projector_state` set `version` = ?, `version_epoch` = ? where `id` = 1 and `epoch` = ?', [
     version,
     epoch,
@@ -74,21 +91,21 @@ export async function noteVersion(database: Database, epoch: number, version: st
 }
 
 /**
- * Runs one transaction that may write the read model, and appends what it changed to the feed.
+ * Runs one transaction that may write the read model, and appends its changes to the feed.
  *
- * It begins with the lock of the state's row and ends with a write to it. So there is one writer at a time, the sequence has no
- * holes and is the order of the commits, and who was paused meanwhile is told by the epoch. No clock is asked. (Where row locks
- * do not reach other nodes, as in Galera, it is the write that makes the second commit fail.)
+ * It begins by locking the row of `projector_state` and ends by writing to it. So there is one writer at a time, the sequence has
+ * no gaps and follows the order of the commits, and a projector that was paused meanwhile is fenced off by the epoch, without any
+ * clock. (In Galera, where row locks are local to a node, that write makes the second commit fail.)
  *
- * `work` returns what it changed, or undefined when it wrote nothing at all. Pass no epoch to write beside the projector: the lock
- * alone keeps the two apart.
+ * `work` returns its changes, or undefined when it wrote nothing. Without an epoch the transaction may run beside the active
+ * projector: the row lock serializes the two.
  *
  * @throws {FencedError} when the epoch is not the present one.
  */
 export function writeReadModel(
   database: Database,
   epoch: number | undefined,
-  work: (transaction: Database) => Promise<readonly TaskChange[] | undefined>,
+  work: (transaction: Database) => Promise<readonly ModelChange[] | undefined>,
 ): Promise<EventBatch> {
   return database.transaction(async (transaction) => {
     const state = await lockState(transaction);
@@ -104,7 +121,7 @@ export function writeReadModel(
   });
 }
 
-/** Starts a feed of a new generation at this point, so that nobody continues the old one. */
+/** Starts a new generation of the feed at this point, so that no watcher continues the old one. */
 export function startGeneration(database: Database): Promise<void> {
   return database.transaction(async (transaction) => {
     const { seq } = await lockState(transaction);
@@ -115,24 +132,24 @@ export function startGeneration(database: Database): Promise<void> {
   });
 }
 
-/** How much of the feed is kept: what is older than so many seconds goes, and what is more than so many events. */
+/** How much of the feed is kept: events up to this age, and up to this number. */
 export interface FeedRetention {
   readonly seconds: number;
   readonly events: number;
 }
 
-/** Events that are deleted at once: the state's row is locked meanwhile. */
-export const prunedAtOnce = 1000;
+/** Events that are deleted in one transaction, which locks the row of `projector_state`. */
+const prunedAtOnce = 1000;
 
 /**
- * Deletes the oldest thousand events if all of them are past keeping, and notes up to where the feed is gone. Returns whether it
- * did, and then there may be more.
+ * Deletes the oldest thousand events if all of them are beyond the retention, and records the last one deleted. Returns whether
+ * it did; then there may be more.
  */
 export function pruneFeed(database: Database, epoch: number, retention: FeedRetention): Promise<boolean> {
   return database.transaction(async (transaction) => {
     const { epoch: present, seq, floor_seq } = await lockState(transaction);
     if (epoch !== present) throw new FencedError('another projector has taken over');
-    // What a new generation left behind lies below the floor.
+    // Events of older generations are below the floor.
     const [{ affectedRows: leftovers }] = (await transaction.raw(
       'delete from `task_events` where `seq` <= ? order by `seq` limit ?',
       [floor_seq, prunedAtOnce],
@@ -162,7 +179,7 @@ async function lockState(transaction: Database): Promise<ProjectorState> {
   return state;
 }
 
-function eventOf({ id, old, now, aclChanged, oldReaders }: TaskChange, seq: number): TaskEvent {
+function eventOf({ id, old, now, aclChanged, oldReaders }: ModelChange, seq: number): TaskEvent {
   return {
     seq,
     kind: now === undefined ? eventKinds.removed : eventKinds.upserted,

@@ -41,7 +41,7 @@ export interface ProjectedRow {
   readonly updated_at: string;
 }
 
-/** A row of `workspace_task_acl`: a subject whom the workspace of a task is shared with. */
+/** A row of `workspace_task_acl`: a user or group with whom the workspace of a task is shared. */
 export interface ProjectedAcl {
   /** One of `aclKinds`, plus `namedOnlyOffset` for a subject who may not read the task. */
   readonly kind: number;
@@ -52,33 +52,33 @@ export interface ProjectedAcl {
   readonly organization_id: Buffer;
 }
 
-/** What the read model holds of a workspace that is a task. */
+/** The rows of the read model for a workspace that is a task. */
 export interface ProjectedTask {
   readonly row: ProjectedRow;
   readonly acl: readonly ProjectedAcl[];
 }
 
-/** How many characters of a prompt can be searched, and their bytes: few letters grow when they are lower-cased. */
+/** How many characters of a prompt can be searched, and the width of their column in bytes. */
 const foldedCharacters = 1000;
 const maxPromptFoldBytes = 4096;
 
 /** Most bytes of a prompt in the read model, the ellipsis of a cut one included: 1 MiB. */
 const maxPromptBytes = 1_048_576;
 
-/** Widths of the columns, in bytes, less what stands around the name. */
+/** Most bytes of a folded name, and of the name in `own_key` and `run_key`, whose other parts are subtracted from their width. */
 const maxFoldBytes = 256;
 const maxKeyNameBytes = 100 - 2 - 1 - 16;
 
 /**
  * Derives a row of the read model, or undefined when the workspace is not a task.
  *
- * It is a pure function: the same facts make the same row, on every machine and at any time. The rules are Coder's, each with
- * its source at the function that follows it, but for the points that docs/coder-differences.md lists.
+ * It is a pure function: the same facts always make the same row. The rules are Coder's, each with its source at the function
+ * that implements it, except where docs/coder-differences.md says otherwise.
  */
 export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
   const { build_id, build_number, build_job_id, build_template_version_id } = facts;
   if (!isTask(facts)) return undefined;
-  // A task has a build; the check tells the compiler.
+  // A task has a build: the check is for the compiler.
   if (build_id === null || build_number === null || build_job_id === null || build_template_version_id === null) return undefined;
 
   const deleted = facts.deleted !== 0;
@@ -134,9 +134,9 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
 }
 
 /**
- * A task is a workspace whose latest build is flagged `has_ai_task`, or whose latest start is flagged or, as long as that is not
- * known, has a prompt. Coder asks the latest build alone (coderd/database/queries/workspaces.sql at 427b23f, GetWorkspaces), and
- * so loses a task that failed to start, was canceled or stopped.
+ * A task is a workspace whose latest build has `has_ai_task`, or whose latest start has it or, while that is NULL, has a prompt.
+ * Coder asks the latest build alone (coderd/database/queries/workspaces.sql at 427b23f, GetWorkspaces), and so loses a task that
+ * failed to start, was canceled or stopped.
  */
 function isTask(facts: TaskFacts): boolean {
   if (facts.build_id === null) return false;
@@ -175,14 +175,14 @@ const afterTransition: ReadonlyMap<string, number> = new Map([
   ['delete', WorkspaceStatus.DELETED],
 ]);
 
-/** Whether the task stands among the running ones of the default order (queries/workspaces.sql at 427b23f, the order's "running"). */
+/** Whether the default order lists the task among the running ones (queries/workspaces.sql at 427b23f, the order's "running"). */
 function isRunning(facts: TaskFacts): boolean {
   return facts.job_completed === 1 && facts.job_canceled === 0 && facts.job_error === 0 && facts.build_transition === 'start';
 }
 
 /**
- * How far a task has come: the verdict on its build, while that is "active" the one on its agent, and while that is "active" the
- * one on its app (the view tasks_with_status, coderd/database/migrations/000415_fix_task_pending_status.up.sql).
+ * The phase of a task: that of its build; when that is "active", that of its agent; when that is "active" too, that of its app
+ * (the view tasks_with_status, coderd/database/migrations/000415_fix_task_pending_status.up.sql).
  */
 function taskPhase(facts: TaskFacts, lifecycle: string | undefined, health: string | undefined): number {
   const build = buildPhase(facts);
@@ -285,8 +285,8 @@ const states: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * What the agent last reported, unless that was before the workspace was last started; while the task initializes and nothing
- * was reported, how far the start has come (coderd/aitasks.go, deriveTaskCurrentState). A word we do not know counts as no report.
+ * The agent's last report, unless it is older than the last start of the workspace; while the task initializes without a report,
+ * the progress of the start (coderd/aitasks.go, deriveTaskCurrentState). A report with an unknown state is ignored.
  */
 function currentState(
   facts: TaskFacts,
@@ -296,7 +296,7 @@ function currentState(
 ): CurrentState | undefined {
   const { status_state, status_created_at: at, build_created_at } = facts;
   const state = states.get(status_state ?? '');
-  // Times of one form are in the order of their texts.
+  // Times of this format sort as text.
   const isFresh = at !== null && (facts.build_transition !== 'start' || at > (build_created_at ?? ''));
   if (state !== undefined && isFresh) {
     return { state, at, message: facts.status_message ?? '', uri: facts.status_uri ?? '' };
@@ -305,7 +305,7 @@ function currentState(
   return { state: TaskState.WORKING, at: build_created_at, message: progress(facts, lifecycle, health), uri: '' };
 }
 
-/** The words of deriveTaskCurrentState. */
+/** The messages of deriveTaskCurrentState. */
 function progress(facts: TaskFacts, lifecycle: string | undefined, health: string | undefined): string {
   const status = workspaceStatus(facts);
   if (status === WorkspaceStatus.PENDING) return 'Workspace is pending';
@@ -347,7 +347,7 @@ function displayName(prompt: string): string {
   return characters.length > 64 ? `${characters.slice(0, 63).join('')}…` : characters.join('');
 }
 
-/** The first bytes of a text in UTF-8, without half a character at the end. */
+/** The first bytes of a UTF-8 text, cut between two characters. */
 function cutBytes(text: Buffer, length: number): Buffer {
   if (text.length <= length) return text;
   let end = length;
@@ -356,9 +356,8 @@ function cutBytes(text: Buffer, length: number): Buffer {
 }
 
 /**
- * Whom the workspace's own ACL names, and who of these may read it: the subjects whose permissions hold `read` or `*`
- * (coderd/rbac/policy.rego, modelmethods.go RBACObject). Subjects are found by the text of their id, which is in lower case. What
- * is not of this shape gives no one a right, and does no harm.
+ * The subjects that the workspace's ACL names. Those whose permissions hold `read` or `*` may read the task
+ * (coderd/rbac/policy.rego, modelmethods.go RBACObject). Coder compares ids as text in lower case. Malformed entries are ignored.
  */
 function aclRows(row: ProjectedRow, kind: number, json: string | null): ProjectedAcl[] {
   const { created_at, id: task_id, owner_id, organization_id } = row;

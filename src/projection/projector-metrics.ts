@@ -2,7 +2,7 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 import { type Backlog, maxWaiting } from '../schema/outbox.ts';
 import type { Projector, ProjectorStatus } from './projector.ts';
 
-type CounterOf = Exclude<keyof ProjectorStatus, 'active' | 'lagMs' | 'backlog' | 'parked'>;
+type CounterOf = Exclude<keyof ProjectorStatus, 'active' | 'lagMs' | 'backlog' | 'deadLetters'>;
 
 /** The counters of a projector as metrics: name, meaning, and where the number is. */
 const counters: readonly (readonly [name: string, help: string, of: CounterOf])[] = [
@@ -71,7 +71,7 @@ export function addProjectorMetrics(registry: Registry, projector: Projector): v
     help: 'Changes that could not be projected and wait in workspace_changes_failed.',
     registers,
     collect() {
-      this.set(projector.status().parked);
+      this.set(projector.status().deadLetters);
     },
   });
 }

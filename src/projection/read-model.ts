@@ -5,7 +5,7 @@ import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
 import { promptFactBytes, readTaskFacts } from './task-facts.ts';
 
-/** The columns of `workspace_tasks`, which are all of them: a column that is missing here would never be compared. */
+/** All columns of `workspace_tasks`: one that is missing here would never be compared. */
 export const taskColumns = [
   'id',
   'owner_id',
@@ -43,7 +43,7 @@ export const taskColumns = [
 ] as const satisfies readonly (keyof ProjectedRow)[];
 
 /** The columns of `workspace_task_acl`. */
-export const aclColumns = [
+const aclColumns = [
   'kind',
   'subject_id',
   'created_at',
@@ -54,14 +54,14 @@ export const aclColumns = [
 
 type Value = Buffer | string | number | null;
 
-/** What the read model holds of a workspace, or should hold: no row when it is not a task. */
-export interface ModelState {
+/** The rows of the read model for a workspace, stored or expected: no row when it is not a task. */
+interface ModelState {
   readonly row: ProjectedRow | undefined;
   readonly acl: readonly ProjectedAcl[];
 }
 
-/** Where the read model differs from what it should be, for one workspace. */
-export interface TaskDifference {
+/** What the read model holds of a workspace, and what its sources say, where the two differ. */
+interface ModelDifference {
   readonly id: Buffer;
   readonly stored: ModelState;
   readonly expected: ModelState;
@@ -69,28 +69,28 @@ export interface TaskDifference {
   readonly aclDiffers: boolean;
 }
 
-/** A change of a task: whose it was before and is now, and where. One of the two is missing when it is new, or gone. */
-export interface TaskChange {
+/** A change that was applied to a task. `old` is undefined for a new task, `now` for a removed one. */
+export interface ModelChange {
   readonly id: Buffer;
-  readonly old: TaskPlace | undefined;
-  readonly now: TaskPlace | undefined;
+  readonly old: TaskOwner | undefined;
+  readonly now: TaskOwner | undefined;
   readonly aclChanged: boolean;
-  /** If the ACL changed, the subjects who could read by it before: 17 bytes each, kind and id. */
+  /** If the ACL changed, the subjects who could read the task before: 17 bytes each, kind and id. */
   readonly oldReaders: Buffer | undefined;
 }
 
-/** What decides who may see a task. */
-export type TaskPlace = Pick<ProjectedRow, 'owner_id' | 'organization_id'>;
+/** The owner and the organization of a task, which decide who may read it. */
+type TaskOwner = Pick<ProjectedRow, 'owner_id' | 'organization_id'>;
 
-/** Most workspaces that are compared at once, and most bytes of their texts, which are in memory together, more than once. */
+/** The limits of a batch: its texts are in memory together, several times over. */
 const workspacesAtOnce = 100;
 const bytesAtOnce = 8 * 1024 * 1024;
 
 /**
- * Splits workspaces into parts that may be compared at once: of a hundred, or of fewer where their prompts, of up to 1 MiB each, are
- * long. What is longer than all of a part is a part of its own.
+ * Splits workspaces into batches that are compared at once: a hundred, or fewer when their texts exceed 8 MiB together. A
+ * workspace with longer texts is a batch of its own.
  */
-export async function* partsOf(database: Database, ids: readonly Buffer[]): AsyncGenerator<Buffer[]> {
+export async function* batchesOf(database: Database, ids: readonly Buffer[]): AsyncGenerator<Buffer[]> {
   for (let from = 0; from < ids.length; from += workspacesAtOnce) {
     const some = ids.slice(from, from + workspacesAtOnce);
     const sizes = some.length === 1 ? new Map<string, number>() : await readTextSizes(database, some);
@@ -111,18 +111,18 @@ export async function* partsOf(database: Database, ids: readonly Buffer[]): Asyn
 }
 
 /**
- * Compares the read model of these workspaces, which are one of {@link partsOf}, with the source tables. It changes nothing and
- * waits for nobody: both sides are plain SELECTs, each of one snapshot.
+ * Compares the read model of a batch of {@link batchesOf} with the source tables. It changes nothing and takes no locks: it reads
+ * both sides by plain SELECTs, each in a snapshot of its own.
  */
-export async function compareWorkspaces(database: Database, ids: Buffer[]): Promise<TaskDifference[]> {
+export async function compareWorkspaces(database: Database, ids: Buffer[]): Promise<ModelDifference[]> {
   if (ids.length === 0) return [];
   const expected = new Map<string, ProjectedTask>();
   for (const facts of await readTaskFacts(database, ids)) {
     const task = projectTask(facts);
     if (task !== undefined) expected.set(hex(facts.id), task);
   }
-  const rows = new Map((await readRows(database, ids)).map((row) => [hex(row.id), row]));
-  const acl = Map.groupBy(await readAcl(database, ids), ({ task_id }) => hex(task_id));
+  const rows = new Map((await readTaskRows(database, ids)).map((row) => [hex(row.id), row]));
+  const acl = Map.groupBy(await readAclRows(database, ids), ({ task_id }) => hex(task_id));
   return ids.flatMap((id) => {
     const key = hex(id);
     const stored = { row: rows.get(key), acl: acl.get(key) ?? [] };
@@ -139,7 +139,7 @@ export function differingColumns(a: ProjectedRow | undefined, b: ProjectedRow | 
   return taskColumns.filter((column) => !isSame(a?.[column], b?.[column]));
 }
 
-/** A text that two sets of ACL rows have in common when they are the same, in whatever order. */
+/** ACL rows as a text that does not depend on their order. */
 export function aclText(rows: readonly ProjectedAcl[]): string {
   return rows
     .map((row) => aclColumns.map((column) => text(row[column])).join(' '))
@@ -148,10 +148,10 @@ export function aclText(rows: readonly ProjectedAcl[]): string {
 }
 
 /**
- * Makes the read model what it should be, and returns the changes. Only who holds the lock of the projector's state may call it.
+ * Writes the expected rows to the read model, and returns the changes. The caller must hold the lock on `projector_state`.
  */
-export async function applyDifferences(database: Database, differences: readonly TaskDifference[]): Promise<TaskChange[]> {
-  // The owner is part of the primary key, which clusters that shard by owner do not let an update change: delete, then insert.
+export async function applyDifferences(database: Database, differences: readonly ModelDifference[]): Promise<ModelChange[]> {
+  // The owner is part of the primary key, and clusters that shard by owner do not update it: delete, then insert.
   const gone = differences.filter(
     ({ stored: { row }, expected }) => row !== undefined && !isSame(row.owner_id, expected.row?.owner_id),
   );
@@ -174,8 +174,8 @@ export async function applyDifferences(database: Database, differences: readonly
     .filter(({ stored, expected }) => stored.row !== undefined || expected.row !== undefined)
     .map(({ id, stored, expected, aclDiffers }) => ({
       id,
-      old: placeOf(stored.row),
-      now: placeOf(expected.row),
+      old: ownerOf(stored.row),
+      now: ownerOf(expected.row),
       aclChanged: aclDiffers,
       oldReaders: aclDiffers
         ? Buffer.concat(
@@ -185,17 +185,17 @@ export async function applyDifferences(database: Database, differences: readonly
     }));
 }
 
-/** Makes the read model of any number of workspaces what it should be, part by part, and returns the changes. */
-export async function projectWorkspaces(database: Database, ids: readonly Buffer[]): Promise<TaskChange[]> {
-  const changes: TaskChange[] = [];
-  for await (const part of partsOf(database, ids)) {
+/** Projects any number of workspaces, batch by batch, and returns the changes. */
+export async function projectWorkspaces(database: Database, ids: readonly Buffer[]): Promise<ModelChange[]> {
+  const changes: ModelChange[] = [];
+  for await (const part of batchesOf(database, ids)) {
     changes.push(...(await applyDifferences(database, await compareWorkspaces(database, part))));
   }
   return changes;
 }
 
-/** Makes the trigrams those of the names that rows say are indexed. */
-async function indexNames(database: Database, differences: readonly TaskDifference[]): Promise<void> {
+/** Replaces the trigrams of tasks whose indexed name or owner changed. */
+async function indexNames(database: Database, differences: readonly ModelDifference[]): Promise<void> {
   const renamed = differences.filter(
     ({ stored: { row: a }, expected: { row: b } }) =>
       !isSame(a?.name_indexed, b?.name_indexed) || !isSame(a?.owner_id, b?.owner_id),
@@ -216,12 +216,12 @@ function trigramRows(row: ProjectedRow | undefined): TrigramRow[] {
   return row === undefined ? [] : trigramsOf(row.name_indexed).map((trigram) => [trigram, row.owner_id, row.id]);
 }
 
-/** A copy: the whole row would keep its prompt in memory. */
-function placeOf(row: ProjectedRow | undefined): TaskPlace | undefined {
+/** Copies two columns: a reference to the row would keep its prompt in memory. */
+function ownerOf(row: ProjectedRow | undefined): TaskOwner | undefined {
   return row === undefined ? undefined : { owner_id: row.owner_id, organization_id: row.organization_id };
 }
 
-/** How many bytes the texts of each workspace have that a comparison reads: its longest prompt, and what the read model holds. */
+/** The bytes of text that a comparison reads for each workspace: its longest prompt, and the texts in the read model. */
 async function readTextSizes(database: Database, ids: readonly Buffer[]): Promise<Map<string, number>> {
   const [rows] = (await database.raw(
     `select \`b\`.\`workspace_id\` as \`id\`, max(least(length(\`p\`.\`value\`), ?)) as \`bytes\`
@@ -236,7 +236,7 @@ async function readTextSizes(database: Database, ids: readonly Buffer[]): Promis
   return sizes;
 }
 
-async function readRows(database: Database, ids: Buffer[]): Promise<ProjectedRow[]> {
+async function readTaskRows(database: Database, ids: Buffer[]): Promise<ProjectedRow[]> {
   const columns = taskColumns.map((column) => `\`t\`.\`${column}\``).join(', ');
   const [rows] = (await database.raw(`select ${columns} from \`workspace_tasks\` as \`t\` where \`t\`.\`id\` in (?)`, [ids])) as [
     ProjectedRow[],
@@ -244,7 +244,7 @@ async function readRows(database: Database, ids: Buffer[]): Promise<ProjectedRow
   return rows;
 }
 
-async function readAcl(database: Database, ids: Buffer[]): Promise<ProjectedAcl[]> {
+async function readAclRows(database: Database, ids: Buffer[]): Promise<ProjectedAcl[]> {
   const columns = aclColumns.map((column) => `\`a\`.\`${column}\``).join(', ');
   const [rows] = (await database.raw(
     `select ${columns} from \`workspace_task_acl\` as \`a\` force index (\`task\`) where \`a\`.\`task_id\` in (?)`,
@@ -258,7 +258,7 @@ async function removeRows(
   database: Database,
   table: string,
   column: string,
-  differences: readonly TaskDifference[],
+  differences: readonly ModelDifference[],
 ): Promise<void> {
   if (differences.length === 0) return;
   await database(table)
@@ -269,7 +269,7 @@ async function removeRows(
     .delete();
 }
 
-/** Characters of prompts and messages in one statement: with all of them escaped and of several bytes, it is far below 16 MiB. */
+/** Characters of texts in one statement. Even when all are escaped and of several bytes, it stays far below 16 MiB. */
 const charactersPerStatement = 1_000_000;
 
 /** `insert into workspace_tasks (…) values (…), (…) on duplicate key update name = values(name), …`. */
@@ -315,7 +315,9 @@ async function insertAcl(database: Database, rows: readonly ProjectedAcl[]): Pro
 /** Trigrams in one statement. A name has some twelve. */
 const trigramsPerStatement = 1000;
 
-/** `insert into workspace_task_trigrams (…) values (…), … on duplicate key update …`: another version may have left some behind. */
+/**
+ * `insert into workspace_task_trigrams (…) values (…), … on duplicate key update …`: another version may have left rows behind.
+ */
 async function insertTrigrams(database: Database, rows: readonly TrigramRow[]): Promise<void> {
   for (let from = 0; from < rows.length; from += trigramsPerStatement) {
     await database.raw(
@@ -326,7 +328,7 @@ async function insertTrigrams(database: Database, rows: readonly TrigramRow[]): 
 }
 
 /**
- * Deletes each by its key:
+ * Deletes each row by its primary key:
  *
  *   delete s from (select ? as trigram, ? as owner_id, ? as task_id union all …) as gone
  *   straight_join workspace_task_trigrams as s on s.trigram = gone.trigram and …

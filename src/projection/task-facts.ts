@@ -2,8 +2,8 @@ import type { Database } from '../db/connection.ts';
 import { promptParameter } from '../schema/noted-tables.ts';
 
 /**
- * What the source tables say about one workspace, as it stands there. Ids are 16 bytes, times are text in UTC with microseconds,
- * words are Coder's. What belongs to a row that is not there is NULL.
+ * The columns of the source tables that describe one workspace, unchanged: ids are 16 bytes, times are text in UTC with
+ * microseconds, enums are Coder's words. Columns of a row that does not exist are NULL.
  */
 export interface TaskFacts {
   readonly id: Buffer;
@@ -13,7 +13,7 @@ export interface TaskFacts {
   readonly name: string;
   readonly deleted: number;
   readonly favorite: number;
-  /** JSON, as text: it is judged by us, since a driver that fails to parse it would lose the connection. */
+  /** JSON, as text: the driver would close the connection when it fails to parse it. */
   readonly user_acl: string | null;
   readonly group_acl: string | null;
   readonly dormant_at: string | null;
@@ -41,10 +41,10 @@ export interface TaskFacts {
   readonly start_prompt_length: number | null;
   /** Of the first build. */
   readonly first_template_version_id: Buffer | null;
-  /** Of the latest build with a prompt that is not empty: its first bytes in UTF-8, {@link promptFactBytes} at most. */
+  /** The prompt of the latest build that has one: its first bytes in UTF-8, {@link promptFactBytes} at most. */
   readonly prompt: Buffer | null;
 
-  /** The app that the latest build names; NULL when it belongs to no build of this workspace. */
+  /** The app that the latest build names; NULL when the app belongs to no build of this workspace. */
   readonly sidebar_app_id: Buffer | null;
   readonly sidebar_app_health: string | null;
   readonly sidebar_agent_id: Buffer | null;
@@ -67,14 +67,15 @@ export interface TaskFacts {
   readonly status_created_at: string | null;
 }
 
-/** A prompt is read up to one byte more than the read model keeps, which tells that there is more. */
+/** Bytes of a prompt that are read: one more than the read model keeps, which shows that the prompt was cut. */
 export const promptFactBytes = 1_048_577;
 
 /**
- * Reads the facts of many workspaces in one statement: one snapshot of all tables. A workspace that does not exist has none.
+ * Reads the facts of many workspaces in one statement, and so in one snapshot of all tables. A workspace that does not exist has
+ * no row.
  *
- * It reads only rows that a note in the outbox leads back to the workspace (`workspacesOf`), by columns of `notedTables`; a test
- * holds it to that. Every table is found by an index, for each workspace apart.
+ * It reads only columns of `notedTables`, of rows from which `workspacesOf` finds the workspace; a test checks that. Every table
+ * is read by an index, for each workspace separately.
  */
 export const taskFactsSql = `
 select

@@ -1,37 +1,37 @@
 import type { Database } from '../db/connection.ts';
 import { formatUuid } from '../db/uuid.ts';
-import { workspaceIdsAfter, workspacesThatWait } from '../schema/outbox.ts';
+import { pendingWorkspaces, workspaceIdsAfter } from '../schema/outbox.ts';
 import { eventKinds } from './feed.ts';
-import { aclText, compareWorkspaces, differingColumns, partsOf } from './read-model.ts';
+import { aclText, batchesOf, compareWorkspaces, differingColumns } from './read-model.ts';
 
-/** One place where the read model or the feed is not what it should be. */
-export interface Difference {
-  /** A UUID; absent when it is about no single task. */
+/** A value of the read model or of the feed that is wrong. */
+interface Inconsistency {
+  /** A UUID; absent when it concerns no single task. */
   readonly taskId?: string;
   /** A column of `workspace_tasks`, `acl` for its rows of `workspace_task_acl`, or `feed`. */
   readonly column: string;
-  /** What is there, in words; long values are cut. */
+  /** The stored value as text; long values are cut. */
   readonly stored: string;
-  /** What should be. */
+  /** The expected value as text. */
   readonly expected: string;
 }
 
-/** Workspaces that are compared in one snapshot, which must not grow old: the engine keeps what changes meanwhile. */
+/** Workspaces that are compared in one snapshot. It must be short: the engine keeps old versions of rows meanwhile. */
 const workspacesPerSnapshot = 100;
 
 /**
  * Compares the whole read model with the source tables, and the feed with the read model. Each difference is reported as it is
  * found; returns how many there are.
  *
- * It may run at any time. Each part is compared in one snapshot of all tables, in which a change is either projected or waits in
- * the outbox: a task that differs because of a change that waits is no difference.
+ * It may run at any time. Each part is compared in one snapshot of all tables, where a change is either projected or in the
+ * outbox: a task with a change in the outbox is not reported.
  *
- * The feed is followed from where it begins: its numbers have no holes, the last event of a task agrees with its row, and when
- * nothing was ever pruned, each task has one.
+ * Of the feed it checks that the sequence has no gaps, that the last event of a task agrees with its row, and, when nothing was
+ * ever pruned, that each task has an event.
  */
-export async function verify(database: Database, report: (difference: Difference) => void): Promise<number> {
+export async function verify(database: Database, report: (difference: Inconsistency) => void): Promise<number> {
   let count = 0;
-  const tell = (difference: Difference) => {
+  const tell = (difference: Inconsistency) => {
     count += 1;
     report(difference);
   };
@@ -44,8 +44,8 @@ export async function verify(database: Database, report: (difference: Difference
   return count;
 }
 
-/** A difference as a line of text: task, column, what is stored, what is expected. */
-export function describeDifference({ taskId = 'feed', column, stored, expected }: Difference): string {
+/** An inconsistency as a line of text: task, column, stored value, expected value. */
+export function describeInconsistency({ taskId = 'feed', column, stored, expected }: Inconsistency): string {
   return `${taskId} ${column}: stored ${stored}, expected ${expected}`;
 }
 
@@ -56,16 +56,16 @@ function inSnapshot<T>(database: Database, work: (snapshot: Database) => Promise
 async function verifySlice(
   snapshot: Database,
   after: Buffer | undefined,
-  tell: (difference: Difference) => void,
+  tell: (difference: Inconsistency) => void,
 ): Promise<Buffer | undefined> {
   const ids = await workspaceIdsAfter(snapshot, after, workspacesPerSnapshot);
-  for await (const part of partsOf(snapshot, ids)) await verifyPart(snapshot, part, tell);
+  for await (const part of batchesOf(snapshot, ids)) await verifyPart(snapshot, part, tell);
   return ids.at(-1);
 }
 
-async function verifyPart(snapshot: Database, ids: Buffer[], tell: (difference: Difference) => void): Promise<void> {
+async function verifyPart(snapshot: Database, ids: Buffer[], tell: (difference: Inconsistency) => void): Promise<void> {
   const differences = await compareWorkspaces(snapshot, ids);
-  const waiting = await workspacesThatWait(
+  const waiting = await pendingWorkspaces(
     snapshot,
     differences.map(({ id }) => id),
   );
@@ -84,7 +84,7 @@ async function verifyPart(snapshot: Database, ids: Buffer[], tell: (difference: 
   }
 }
 
-async function verifyFeed(snapshot: Database, tell: (difference: Difference) => void): Promise<void> {
+async function verifyFeed(snapshot: Database, tell: (difference: Inconsistency) => void): Promise<void> {
   const [[state]] = (await snapshot.raw(
     'select `s`.`seq`, `s`.`floor_seq`, ' +
       '(select count(*) from `task_events` as `e` where `e`.`seq` > `s`.`floor_seq`) as `events`, ' +

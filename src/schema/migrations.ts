@@ -4,7 +4,7 @@ import type { Knex } from 'knex';
 import type { Connection, RowDataPacket } from 'mysql2';
 import { addressOf, closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { MigrationError } from './migration-error.ts';
-import { noteEveryWorkspace } from './outbox.ts';
+import { enqueueAllWorkspaces } from './outbox.ts';
 import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
 
 /** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
@@ -13,7 +13,9 @@ const folder = new URL('../../migrations/', import.meta.url);
 /** How long a process waits for another one that migrates the same database, in seconds: a large table takes its time. */
 const lockWaitSeconds = 3600;
 
-/** How long a schema change waits for the transactions that use its table, in seconds. Everyone else queues behind it meanwhile. */
+/**
+ * How long a schema change waits for the transactions that use its table, in seconds. Everyone else queues behind it meanwhile.
+ */
 const tableWaitSeconds = 30;
 
 /** A migration of this program or of the database. */
@@ -91,8 +93,8 @@ export async function migrationStatus(database: Database): Promise<MigrationStat
 
 /**
  * Makes sure that the migrations of this program have been applied, all of them, and no others but those that a newer program has
- * noted as compatible. A process that runs already goes on while the version after it migrates; one that starts must not guess what
- * the newer tables mean.
+ * noted as compatible. A process that runs already goes on while the version after it migrates; one that starts must not guess
+ * what the newer tables mean.
  *
  * @throws {MigrationError} that says how many have not, or which are unknown, and what to do.
  */
@@ -147,19 +149,20 @@ async function noteOnce(connection: Knex, names: readonly string[], anyway: bool
     notedFor,
   ])) as [{ value: Buffer }[]];
   if (!anyway && setting?.value.toString() === digest) return;
-  // A projector of the version before may run still. It is fenced off first: when it comes back and takes the notes from the outbox,
+  // A projector of the version before may run still. It is fenced off first: when it comes back and takes the notes from the
+  // outbox,
   // the next one of this version sees that, and notes all again.
   await connection.raw(
     'update `projector_state` set `version` = ?, `version_epoch` = `epoch` + 1, `epoch` = `epoch` + 1 where `id` = 1',
     [await newestMigration()],
   );
-  await noteEveryWorkspace(connection);
+  await enqueueAllWorkspaces(connection);
   await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [notedFor, digest]);
 }
 
 /**
- * The row of `service_settings` that lists, in JSON, the newest migrations that a program without them can serve: those that say so
- * by `export const compatible = true`. Whoever migrates writes it, for programs that are older than the migrations.
+ * The row of `service_settings` that lists, in JSON, the newest migrations that a program without them can serve: those that say
+ * so by `export const compatible = true`. Whoever migrates writes it, for programs that are older than the migrations.
  */
 const compatibleWith = 'compatible_migrations';
 

@@ -1,24 +1,24 @@
-/** What the `ref` of a change is the id of: the value of `workspace_changes.kind`. */
+/** The values of `workspace_changes.kind`: the kind of row whose id is in `ref`. */
 export const changeKinds = { workspace: 1, build: 2, job: 3, resource: 4, agent: 5 } as const;
 
 /** One of the values of {@link changeKinds}. */
 export type ChangeKind = (typeof changeKinds)[keyof typeof changeKinds];
 
 /**
- * How two values of a column are compared: `exact` by `<=>`; `bytes` by `<=>` of their bytes, since the collation takes a text
- * and the same text with spaces behind it for one; `presence` only by whether they are NULL.
+ * How two values of a column are compared: `exact` by `<=>`; `bytes` by `<=>` of their bytes, since the collation ignores
+ * trailing spaces; `presence` only by whether they are NULL.
  */
 export type Comparison = 'exact' | 'bytes' | 'presence';
 
-/** A source table whose changes are noted in the outbox. */
+/** A source table whose changes are written to the outbox. */
 export interface NotedTable {
-  /** What a change notes. */
+  /** The kind of id that is written to the outbox. */
   readonly kind: ChangeKind;
-  /** The column with its id. A row that moves from one to another notes both. */
+  /** The column with that id. When an update changes it, both ids are written. */
   readonly key: string;
-  /** The columns that the projection reads, the key left out. A change of any other column is no change. */
+  /** The columns that the projection reads, other than the key. Updates of other columns are ignored. */
   readonly columns: Readonly<Record<string, Comparison>>;
-  /** A column that must have this value, before or after the change, for the row to matter at all. */
+  /** Rows without this value, both before and after the change, are ignored. */
   readonly only?: readonly [column: string, value: string];
 }
 
@@ -26,14 +26,14 @@ export interface NotedTable {
 export const promptParameter = 'AI Prompt';
 
 /**
- * Every column of a source table that a row of the read model depends on. The triggers' conditions are made from this list, and
- * the tests hold the projection's SELECT and each column to it.
+ * Every column of a source table that the read model depends on. The conditions of the triggers are generated from this list, and
+ * tests compare it with the projection's SELECT.
  *
- * A row notes the id of its parent, not of its workspace, which a trigger would have to look up: in a transaction that began
- * before the link was committed it would look in vain, and the change would be lost. The projector follows the links later.
- * Ids are in the list because the links and the order of equal times are made of them.
+ * A trigger writes the id of the row's parent, not of its workspace. It would have to look that up, and in a transaction that
+ * began before the link was committed it would not find it, so that the change would be lost. The projector follows the links
+ * later. Ids are in the list because they are the links, and the order of rows with equal times.
  *
- * Left out on purpose: `workspaces.last_used_at`, the heartbeat of a job, and when an agent was connected. They move all the
+ * Left out on purpose: `workspaces.last_used_at`, the heartbeat of a job, and when an agent was connected. They change all the
  * time, and are joined when a page is read.
  */
 export const notedTables: Readonly<Record<string, NotedTable>> = {
@@ -77,7 +77,8 @@ export const notedTables: Readonly<Record<string, NotedTable>> = {
   provisioner_jobs: {
     kind: changeKinds.job,
     key: 'id',
-    // Whether a task runs asks for an error that is NULL, its status for one that is not empty: from NULL to '' the status stays.
+    // The projection asks of these three only whether they are NULL. (`job_status` is generated from whether `error` is empty,
+    // too.)
     columns: { job_status: 'bytes', completed_at: 'presence', canceled_at: 'presence', error: 'presence' },
   },
   workspace_resources: {

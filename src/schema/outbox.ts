@@ -1,32 +1,32 @@
 import type { Database } from '../db/connection.ts';
 import { type ChangeKind, changeKinds } from './noted-tables.ts';
 
-/** A row of the outbox `workspace_changes`: something that a task may depend on has changed. */
-export interface Change {
+/** A row of the outbox `workspace_changes`: a source row that a task may depend on has changed. */
+export interface OutboxChange {
   readonly seq: number;
   readonly kind: ChangeKind;
-  /** The id of what `kind` says. */
+  /** The id of a row of this kind. */
   readonly ref: Buffer;
 }
 
 /** Most rows of the outbox in one batch. */
-export const changesPerBatch = 500;
+export const outboxBatchSize = 500;
 
 /**
- * Reads the next changes: up to 250 of the oldest and 250 of the newest, so that a bulk load of a million rows does not hide a
- * change that somebody waits for. What a task looks like depends on the source rows alone, not on the order of the notes.
+ * Reads the next changes: up to 250 of the oldest and 250 of the newest, so that a change somebody waits for is not stuck behind
+ * a bulk load of a million rows. A task depends on the source rows alone, not on the order of the changes.
  *
- * Sequence numbers are given when a row is written, not when it is committed: a lower one may appear after a higher one. So there
- * is no position to read on from, and what was taken is deleted row by row.
+ * Sequence numbers are assigned when a row is written, not when it is committed: a lower one may become visible after a higher
+ * one. So the reader keeps no position, and the rows it has read are deleted one by one.
  *
  *   select c.seq, c.kind, c.ref from workspace_changes as c order by c.seq limit 250
  */
-export async function readChanges(database: Database): Promise<Change[]> {
-  const half = changesPerBatch / 2;
+export async function readOutbox(database: Database): Promise<OutboxChange[]> {
+  const half = outboxBatchSize / 2;
   const read = async (direction: 'asc' | 'desc') => {
     const [rows] = (await database.raw(
       `select \`c\`.\`seq\`, \`c\`.\`kind\`, \`c\`.\`ref\` from \`workspace_changes\` as \`c\` order by \`c\`.\`seq\` ${direction} limit ${half}`,
-    )) as [Change[]];
+    )) as [OutboxChange[]];
     return rows;
   };
   const oldest = await read('asc');
@@ -36,13 +36,13 @@ export async function readChanges(database: Database): Promise<Change[]> {
 }
 
 /**
- * How many milliseconds ago the oldest change that waits was written, by the database's clock; undefined when none waits.
+ * The age of the oldest change in the outbox in milliseconds, by the database's clock; undefined when the outbox is empty.
  *
- * It is the lag of the read model. A change counts from its statement on, not from the commit.
+ * It is the lag of the read model. A change is as old as its statement, not as its commit.
  *
  *   select timestampdiff(microsecond, c.noted_at, utc_timestamp(6)) as age from workspace_changes as c order by c.seq limit 1
  */
-export async function oldestChangeMs(database: Database): Promise<number | undefined> {
+export async function outboxLagMs(database: Database): Promise<number | undefined> {
   const [[oldest]] = (await database.raw(
     'select timestampdiff(microsecond, `c`.`noted_at`, utc_timestamp(6)) as `age` from `workspace_changes` as `c` order by `c`.`seq` limit 1',
   )) as [{ age: number }[]];
@@ -50,7 +50,8 @@ export async function oldestChangeMs(database: Database): Promise<number | undef
 }
 
 /**
- * For how many milliseconds changes have waited without any being projected, by the database's clock; 0 when none waits.
+ * How long changes have been in the outbox without any being projected, in milliseconds by the database's clock; 0 when it is
+ * empty.
  *
  *   select least(timestampdiff(microsecond, c.noted_at, utc_timestamp(6)),
  *                coalesce(timestampdiff(microsecond, p.projected_at, utc_timestamp(6)), …)) as stall
@@ -66,10 +67,10 @@ export async function projectionStallMs(database: Database): Promise<number> {
   return Math.max(0, Number(row?.stall ?? 0) / 1000);
 }
 
-/** Where the count of what waits in the outbox ends: counting further would cost more than it says. */
+/** The outbox is counted up to this number: counting all of a long one would be too expensive. */
 export const maxWaiting = 10_000;
 
-/** How much waits in the outbox, and how long the feed is. */
+/** The lengths of the outbox and of the feed. */
 export interface Backlog {
   /** Rows of the outbox, {@link maxWaiting} at most. */
   readonly waiting: number;
@@ -80,7 +81,7 @@ export interface Backlog {
 }
 
 /**
- * Counts what waits, and the feed.
+ * Counts the rows of the outbox and of the feed.
  *
  *   select (select count(*) from (select 1 from workspace_changes limit 10000) as w) as waiting, p.seq, p.seq - p.floor_seq as events
  *   from projector_state as p where p.id = 1
@@ -96,12 +97,12 @@ export async function readBacklog(database: Database): Promise<Backlog> {
 /**
  * Deletes exactly these rows.
  *
- * A join with the numbers, in this order, finds each row by its key. `in (…)` may scan the table, and then waits for every
- * writer whose row it meets; a range would also delete rows that were committed since they were read.
+ * A join that starts from the numbers finds each row by its key. `in (…)` may scan the table, and then waits for the row locks of
+ * other writers; a range would also delete rows that were committed after the read.
  *
  *   delete c from (select 1 as seq union all select 2 …) as taken straight_join workspace_changes as c on c.seq = taken.seq
  */
-export async function deleteChanges(database: Database, changes: readonly Pick<Change, 'seq'>[]): Promise<void> {
+export async function deleteFromOutbox(database: Database, changes: readonly Pick<OutboxChange, 'seq'>[]): Promise<void> {
   if (changes.length === 0) return;
   const numbers = `select ? as \`seq\`${' union all select ?'.repeat(changes.length - 1)}`;
   await database.raw(
@@ -110,7 +111,7 @@ export async function deleteChanges(database: Database, changes: readonly Pick<C
   );
 }
 
-/** For each kind, the statement that finds the workspaces of changed rows; a workspace's own id needs none. */
+/** For each kind but the workspace itself, the statement that finds the workspaces of changed rows. */
 const owners = {
   [changeKinds.build]:
     'select `b`.`id` as `ref`, `b`.`workspace_id` as `id` from `workspace_builds` as `b` where `b`.`id` in (?)',
@@ -126,10 +127,13 @@ const owners = {
 } as const;
 
 /**
- * Finds the workspaces that changes are about, each once. A change whose row leads to no workspace is about none: whatever links
- * it to one later is noted itself.
+ * Finds the workspaces that changes affect, each once. A row that belongs to no workspace yet affects none: linking it to one
+ * later is a change of its own.
  */
-export async function workspacesOf(database: Database, changes: readonly Pick<Change, 'kind' | 'ref'>[]): Promise<Buffer[]> {
+export async function workspacesOf(
+  database: Database,
+  changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[],
+): Promise<Buffer[]> {
   const found = new Map<string, Buffer>();
   const add = (id: Buffer) => found.set(id.toString('hex'), id);
   for (const kind of Object.values(changeKinds)) {
@@ -144,8 +148,8 @@ export async function workspacesOf(database: Database, changes: readonly Pick<Ch
   return [...found.values()];
 }
 
-/** Finds out which of these workspaces a change waits for in the outbox; returns their ids in hexadecimal. */
-export async function workspacesThatWait(database: Database, ids: Buffer[]): Promise<Set<string>> {
+/** Finds which of these workspaces have a change in the outbox; returns their ids in hexadecimal. */
+export async function pendingWorkspaces(database: Database, ids: Buffer[]): Promise<Set<string>> {
   const waiting = new Set<string>();
   if (ids.length === 0) return waiting;
   const [links] = (await database.raw(
@@ -171,7 +175,7 @@ export async function workspacesThatWait(database: Database, ids: Buffer[]): Pro
   const [changes] = (await database.raw(
     'select distinct `c`.`kind`, `c`.`ref` from `workspace_changes` as `c` where `c`.`ref` in (?)',
     [[...refs.values()]],
-  )) as [Pick<Change, 'kind' | 'ref'>[]];
+  )) as [Pick<OutboxChange, 'kind' | 'ref'>[]];
   for (const { kind, ref } of changes) {
     const workspace = owner.get(`${kind} ${ref.toString('hex')}`);
     if (workspace !== undefined) waiting.add(workspace);
@@ -179,16 +183,16 @@ export async function workspacesThatWait(database: Database, ids: Buffer[]): Pro
   return waiting;
 }
 
-/** Notes that these workspaces must be looked at again. */
-export async function noteWorkspaces(database: Database, ids: readonly Buffer[]): Promise<void> {
+/** Writes these workspaces to the outbox, to be projected again. */
+export async function enqueueWorkspaces(database: Database, ids: readonly Buffer[]): Promise<void> {
   if (ids.length === 0) return;
   const rows: readonly unknown[] = ids.map((id) => [changeKinds.workspace, id]);
   await database.raw('insert into `workspace_changes` (`kind`, `ref`) values ?', [rows as never]);
 }
 
 /**
- * Reads the next ids, in order, of everything that is a workspace or has left a trace in the read model; pass the last id of one
- * call to the next, until none comes.
+ * Reads the next ids, in order, of all workspaces and of all rows of the read model. Pass the last id of one call to the next,
+ * until the result is empty.
  */
 export async function workspaceIdsAfter(database: Database, after: Buffer | undefined, limit: number): Promise<Buffer[]> {
   const start = after ?? Buffer.alloc(0); // sorts before every id
@@ -202,15 +206,15 @@ export async function workspaceIdsAfter(database: Database, after: Buffer | unde
   return rows.map(({ id }) => id);
 }
 
-/** How many workspaces are noted in one statement. */
-const notesPerStatement = 1000;
+/** Workspaces written to the outbox in one statement. */
+const workspacesPerStatement = 1000;
 
-/** Notes every workspace, after a time in which changes may have gone by without a note. It locks no row of a source table. */
-export async function noteEveryWorkspace(database: Database): Promise<void> {
+/** Writes every workspace to the outbox, after a time in which changes may not have been. It locks no row of a source table. */
+export async function enqueueAllWorkspaces(database: Database): Promise<void> {
   let after: Buffer | undefined;
   for (;;) {
-    const ids = await workspaceIdsAfter(database, after, notesPerStatement);
-    await noteWorkspaces(database, ids);
+    const ids = await workspaceIdsAfter(database, after, workspacesPerStatement);
+    await enqueueWorkspaces(database, ids);
     after = ids.at(-1);
     if (after === undefined) return;
   }

@@ -3,22 +3,22 @@ import type { Knex } from 'knex';
 import { MigrationError } from './migration-error.ts';
 import { type Comparison, type NotedTable, notedTables } from './noted-tables.ts';
 
-/** A trigger that notes the changes of a source table in the outbox. */
+/** A trigger that writes the changes of a source table to the outbox. */
 export interface Trigger {
-  /** Ends in a digest of the statement: what does something else is called something else. */
+  /** Ends in a digest of the statement, so that another statement has another name. */
   readonly name: string;
   readonly table: string;
   /** The `create trigger` statement. */
   readonly statement: string;
 }
 
-/** What the names of our triggers begin with; any other trigger is somebody else's. */
+/** The prefix of the names of our triggers; others are left alone. */
 const prefix = 'tasks_note_';
 
 /**
- * The variable of a session that notes itself what it inserts: while it is not NULL, inserts are not noted by the triggers. For bulk
- * loads, which would note each workspace ten times. Such a session notes each workspace in the transaction that inserts its rows
- * (`noteWorkspaces`), and sets the variable to NULL before the connection goes back to its pool.
+ * A session variable that turns the insert triggers off while it is not NULL, for bulk loads, where the triggers would write each
+ * workspace to the outbox ten times. Such a session calls `enqueueWorkspaces` itself, in the transaction that inserts the rows,
+ * and sets the variable to NULL before the connection goes back to its pool.
  */
 export const notesItself = 'tasks_session_notes';
 
@@ -33,9 +33,9 @@ export const triggers: readonly Trigger[] = Object.entries(notedTables).flatMap(
 export const triggerNames: readonly string[] = triggers.map(({ name }) => name);
 
 /**
- * Names the triggers that are missing, so that changes are not noted; an empty answer is the right one. One of another version
- * notes as well: while a new version takes the place of an old one, both serve. An account without the right TRIGGER sees none, and
- * cannot say that any is missing.
+ * Returns the names of the triggers that are missing, so that changes do not reach the outbox. A trigger of another version
+ * counts as present: during an upgrade both versions serve. An account without the privilege TRIGGER sees no triggers; the result
+ * is empty.
  */
 export async function missingTriggers(database: Knex): Promise<string[]> {
   const present = new Set((await presentTriggers(database)).map(withoutDigest));
@@ -43,7 +43,7 @@ export async function missingTriggers(database: Knex): Promise<string[]> {
   return triggerNames.filter((name) => !present.has(withoutDigest(name)));
 }
 
-/** Whether the account has the right TRIGGER on anything. A server shows it its own rights alone. */
+/** Whether the account has the privilege TRIGGER on anything. A server shows an account its own privileges alone. */
 async function maySeeTriggers(database: Knex): Promise<boolean> {
   const [rows] = (await database.raw(
     "select 1 from `information_schema`.`user_privileges` as `u` where `u`.`privilege_type` = 'TRIGGER' " +
@@ -58,11 +58,11 @@ function withoutDigest(name: string): string {
 }
 
 /**
- * Makes the triggers that are missing, then drops the ones of other versions, and says whether anything changed.
+ * Creates the triggers that are missing, then drops those of other versions, and returns whether anything changed.
  *
- * New ones stand beside old ones for a while, so that no change goes by without a note. A note too many does no harm.
+ * Old and new ones exist together for a moment, so that no change is missed. A change that is written twice does no harm.
  *
- * @throws {MigrationError} when the server wants more rights for it.
+ * @throws {MigrationError} when the account lacks a privilege for it.
  */
 export async function ensureTriggers(database: Knex): Promise<boolean> {
   const present = new Set(await presentTriggers(database));
@@ -78,7 +78,7 @@ export async function dropTriggers(database: Knex): Promise<void> {
   for (const name of await presentTriggers(database)) await database.raw('drop trigger if exists ??', [name]);
 }
 
-/** The server's error numbers for a missing right, and for a missing right because there is a binary log. */
+/** The server's error numbers for a missing privilege; 1419 is the one with a binary log. */
 const refusals = new Set<unknown>([1142, 1227, 1419]);
 
 async function presentTriggers(database: Knex): Promise<string[]> {
@@ -109,7 +109,7 @@ function trigger(table: string, event: 'insert' | 'update' | 'delete', body: str
   return { name, table, statement: `create trigger \`${name}\` ${head} ${body}` };
 }
 
-/** `insert into workspace_changes (kind, ref) values (1, new.id)`: values and no look-up, see {@link notedTables}. */
+/** `insert into workspace_changes (kind, ref) values (1, new.id)`: without a look-up, see {@link notedTables}. */
 function note({ kind, key }: NotedTable, row: 'new' | 'old'): string {
   return `insert into \`workspace_changes\` (\`kind\`, \`ref\`) values (${kind}, ${row}.\`${key}\`)`;
 }
@@ -119,8 +119,8 @@ function guard({ only }: NotedTable, row: 'new' | 'old', statement: string): str
 }
 
 /**
- * `if (not (old.id <=> new.id) or …) then insert … new …; if not (old.id <=> new.id) then insert … old …; end if; end if`: a row
- * that was written and stayed as it was is not noted, also one that an upsert found unchanged.
+ * `if (not (old.id <=> new.id) or …) then insert … new …; if not (old.id <=> new.id) then insert … old …; end if; end if`: an
+ * update or upsert that leaves the row as it was writes nothing.
  */
 function noteUpdate(table: NotedTable): string {
   const moved = differs(table.key, 'exact');

@@ -108,7 +108,7 @@ describeOnEngines('the rights that migrate grants prints', (engine) => {
   test('project rebuilds, follows, repairs and verifies', async () => {
     await root('workspace_tasks').delete();
     await root('workspace_task_acl').delete();
-    expect((await projectAll(as('project'))).parked).toBe(0);
+    expect((await projectAll(as('project'))).deadLetters).toBe(0);
     const errors: unknown[] = [];
     const log = pino({ level: 'warn' }, { write: (line) => void errors.push(JSON.parse(line)) });
     const projector = createProjector({ address: addressOf('project'), log });

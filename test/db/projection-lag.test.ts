@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { oldestChangeMs } from '../../src/schema/outbox.ts';
+import { outboxLagMs } from '../../src/schema/outbox.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask, insertSource, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
@@ -17,7 +17,7 @@ describeOnEngines('a projector beside writers', (engine) => {
   afterEach(() => test_.drop());
 
   async function settled(): Promise<void> {
-    await expect.poll(() => oldestChangeMs(database), { timeout: 30_000 }).toBeUndefined();
+    await expect.poll(() => outboxLagMs(database), { timeout: 30_000 }).toBeUndefined();
   }
 
   test('a change is visible soon after its commit, at 200 writes a second', async () => {

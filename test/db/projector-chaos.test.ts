@@ -4,8 +4,8 @@ import type { Database } from '../../src/db/connection.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { describeDifference, verify } from '../../src/projection/verify.ts';
-import { oldestChangeMs } from '../../src/schema/outbox.ts';
+import { describeInconsistency, verify } from '../../src/projection/verify.ts';
+import { outboxLagMs } from '../../src/schema/outbox.ts';
 import { type ChildScript, startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { startRandomWriters } from '../support/random-writer.ts';
@@ -41,7 +41,7 @@ describeOnEngines('under random writes', (engine) => {
 
   async function settled(milliseconds = 30_000): Promise<void> {
     const deadline = performance.now() + milliseconds;
-    while ((await oldestChangeMs(database)) !== undefined) {
+    while ((await outboxLagMs(database)) !== undefined) {
       if (performance.now() > deadline) throw new Error('the outbox does not become empty');
       await sleep(10);
     }
@@ -49,7 +49,7 @@ describeOnEngines('under random writes', (engine) => {
 
   async function differences(): Promise<string[]> {
     const lines: string[] = [];
-    await verify(database, (difference) => lines.push(describeDifference(difference)));
+    await verify(database, (difference) => lines.push(describeInconsistency(difference)));
     return lines;
   }
 
@@ -167,7 +167,7 @@ describeOnEngines('under random writes', (engine) => {
     const status = projector.status();
     await projector.stop();
     expect(status.swept).toBeGreaterThanOrEqual(250);
-    expect(status).toMatchObject({ repairs: 0, parked: 0 });
+    expect(status).toMatchObject({ repairs: 0, deadLetters: 0 });
     expect(await differences()).toEqual([]);
   }, 60_000);
 });

@@ -9,10 +9,10 @@ import { type EventBatch, FencedError, pruneFeed, startGeneration, takeOver, wri
 import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
 import { projectWorkspaces } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { describeDifference, verify } from '../../src/projection/verify.ts';
+import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { migrateUp, newestMigration } from '../../src/schema/migrations.ts';
 import { changeKinds, notedTables } from '../../src/schema/noted-tables.ts';
-import { deleteChanges, noteWorkspaces, oldestChangeMs, readChanges } from '../../src/schema/outbox.ts';
+import { deleteFromOutbox, enqueueWorkspaces, outboxLagMs, readOutbox } from '../../src/schema/outbox.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask, insertSource, insertWorkspace, newId, now } from '../support/source-writer.ts';
@@ -60,14 +60,14 @@ describeOnEngines('the projector', (engine) => {
     }
   }
 
-  const settled = () => until('the outbox is empty', async () => (await oldestChangeMs(database)) === undefined);
+  const settled = () => until('the outbox is empty', async () => (await outboxLagMs(database)) === undefined);
   const taskOf = async (id: Buffer): Promise<Row | undefined> =>
     (await database('workspace_tasks').where('id', id))[0] as Row | undefined;
   const events = async (): Promise<Row[]> => (await database('task_events').orderBy('seq')) as Row[];
   const state = async (): Promise<Row> => (await database('projector_state'))[0] as Row;
   async function differences(): Promise<string[]> {
     const lines: string[] = [];
-    await verify(database, (difference) => lines.push(describeDifference(difference)));
+    await verify(database, (difference) => lines.push(describeInconsistency(difference)));
     return lines;
   }
 
@@ -311,8 +311,8 @@ describeOnEngines('the projector', (engine) => {
 
   describe('the outbox', () => {
     test('of many rows, half a batch is the oldest and half the newest', async () => {
-      await noteWorkspaces(database, Array.from({ length: 1200 }, newId));
-      const changes = (await readChanges(database)).map(({ seq }) => seq);
+      await enqueueWorkspaces(database, Array.from({ length: 1200 }, newId));
+      const changes = (await readOutbox(database)).map(({ seq }) => seq);
       const [[ends]] = (await database.raw('select min(`seq`) as `first`, max(`seq`) as `last` from `workspace_changes`')) as [
         Row[],
       ];
@@ -323,8 +323,8 @@ describeOnEngines('the projector', (engine) => {
     });
 
     test.each([0, 1, 249, 250, 251, 499, 500, 501])('of %d rows, a batch has each once', async (count) => {
-      if (count > 0) await noteWorkspaces(database, Array.from({ length: count }, newId));
-      const changes = (await readChanges(database)).map(({ seq }) => seq);
+      if (count > 0) await enqueueWorkspaces(database, Array.from({ length: count }, newId));
+      const changes = (await readOutbox(database)).map(({ seq }) => seq);
       expect(new Set(changes).size).toBe(changes.length);
       expect(changes).toHaveLength(Math.min(count, 500));
     });
@@ -347,27 +347,27 @@ describeOnEngines('the projector', (engine) => {
 
     test('deleting what was taken does not wait for writers, nor make them wait', async () => {
       const slow = await database.transaction();
-      await noteWorkspaces(database, Array.from({ length: 40 }, newId));
+      await enqueueWorkspaces(database, Array.from({ length: 40 }, newId));
       await slow.raw('insert into workspace_changes (kind, ref) values (1, ?)', [newId()]);
-      await noteWorkspaces(database, Array.from({ length: 40 }, newId));
+      await enqueueWorkspaces(database, Array.from({ length: 40 }, newId));
       const began = performance.now();
       await database.transaction(async (transaction) => {
-        await deleteChanges(transaction, await readChanges(transaction));
-        await noteWorkspaces(database, [newId()]); // another writer, meanwhile
+        await deleteFromOutbox(transaction, await readOutbox(transaction));
+        await enqueueWorkspaces(database, [newId()]); // another writer, meanwhile
       });
       expect(performance.now() - began).toBeLessThan(1000);
       await slow.commit();
-      expect(await readChanges(database)).toHaveLength(2);
+      expect(await readOutbox(database)).toHaveLength(2);
     });
 
     test('the age of the oldest change does not depend on the time zone of its writer', async () => {
       await database.transaction(async (transaction) => {
         await transaction.raw("set time_zone = '+09:00'");
-        await noteWorkspaces(transaction, [newId()]);
+        await enqueueWorkspaces(transaction, [newId()]);
         await transaction.raw("set time_zone = '+00:00'");
       });
-      expect(await oldestChangeMs(database)).toBeLessThan(5000);
-      expect(await oldestChangeMs(database)).toBeGreaterThanOrEqual(0);
+      expect(await outboxLagMs(database)).toBeLessThan(5000);
+      expect(await outboxLagMs(database)).toBeGreaterThanOrEqual(0);
     });
   });
 
@@ -377,7 +377,7 @@ describeOnEngines('the projector', (engine) => {
         "create trigger poison before insert on workspace_tasks for each row if new.name like 'poison%' then signal sqlstate '45000' set message_text = 'no poison'; end if",
       );
 
-    test('is parked with its error, and the rest goes on', async () => {
+    test('becomes a dead letter with its error, and the rest goes on', async () => {
       await refuse();
       const poison = [
         await insertRunningTask(database, { name: 'poison-1' }),
@@ -387,14 +387,14 @@ describeOnEngines('the projector', (engine) => {
       const projector = start();
       await settled();
       expect(await database('workspace_tasks')).toHaveLength(good.length);
-      const parked = (await database('workspace_changes_failed')) as Row[];
-      expect(parked).toHaveLength(2);
+      const deadLetters = (await database('workspace_changes_failed')) as Row[];
+      expect(deadLetters).toHaveLength(2);
       for (const { workspace } of poison) {
-        expect(parked).toContainEqual(
+        expect(deadLetters).toContainEqual(
           expect.objectContaining({ kind: changeKinds.workspace, ref: workspace, error: expect.stringContaining('no poison') }),
         );
       }
-      expect(projector.status()).toMatchObject({ active: true, parked: 2 });
+      expect(projector.status()).toMatchObject({ active: true, deadLetters: 2 });
       // It is not tried for ever, and what comes later is projected.
       await sleep(100);
       const { batches } = projector.status();
@@ -410,15 +410,15 @@ describeOnEngines('the projector', (engine) => {
       const ids = await insertRunningTask(database, { name: 'poison' });
       const projector = start();
       await settled();
-      expect(projector.status().parked).toBe(1);
+      expect(projector.status().deadLetters).toBe(1);
       await database('workspaces').where('id', ids.workspace).update({ name: 'healed' });
       await settled();
       expect(await taskOf(ids.workspace)).toMatchObject({ name: 'healed' });
       expect(await database('workspace_changes_failed')).toEqual([]);
-      await until('the status says so', () => projector.status().parked === 0);
+      await until('the status says so', () => projector.status().deadLetters === 0);
     });
 
-    test('is counted also when a rebuild parked it', async () => {
+    test('is counted also when a rebuild made it a dead letter', async () => {
       await refuse();
       const projector = start();
       await until('it is active', () => projector.status().active);
@@ -429,11 +429,11 @@ describeOnEngines('the projector', (engine) => {
         "create trigger poison before insert on workspace_tasks for each row signal sqlstate '45000' set message_text = 'no poison'",
       );
       await database('workspace_tasks').where('id', ids.workspace).delete();
-      expect((await projectAll(database)).parked).toBe(1);
-      await until('it is counted', () => projector.status().parked === 1);
+      expect((await projectAll(database)).deadLetters).toBe(1);
+      await until('it is counted', () => projector.status().deadLetters === 1);
       await database.raw('drop trigger poison');
       await database('workspaces').where('id', ids.workspace).update({ name: 'healed' });
-      await until('it is forgotten', () => projector.status().parked === 0);
+      await until('it is forgotten', () => projector.status().deadLetters === 0);
       expect(await database('workspace_changes_failed')).toEqual([]);
     });
 
@@ -441,10 +441,10 @@ describeOnEngines('the projector', (engine) => {
       await refuse();
       await insertRunningTask(database, { name: 'poison' });
       const good = await insertRunningTask(database, { name: 'good' });
-      expect(await projectAll(database)).toEqual({ workspaces: 2, changed: 1, parked: 1 });
+      expect(await projectAll(database)).toEqual({ workspaces: 2, changed: 1, deadLetters: 1 });
       expect(await taskOf(good.workspace)).toBeDefined();
       await database.raw('drop trigger poison');
-      expect(await projectAll(database)).toEqual({ workspaces: 2, changed: 1, parked: 0 });
+      expect(await projectAll(database)).toEqual({ workspaces: 2, changed: 1, deadLetters: 0 });
       expect(await database('workspace_changes_failed')).toEqual([]);
     });
   });
@@ -610,7 +610,7 @@ describeOnEngines('the projector', (engine) => {
       const ids = await insertRunningTask(database);
       start();
       await settled();
-      await noteWorkspaces(database, [ids.workspace]);
+      await enqueueWorkspaces(database, [ids.workspace]);
       await settled();
       expect(await events()).toHaveLength(1);
     });
@@ -661,7 +661,7 @@ describeOnEngines('the projector', (engine) => {
       await database('workspace_task_acl').insert({ kind: 1, subject_id: newId(), task_id: newId(), ...place });
       const progress: number[] = [];
       const done = await projectAll(database, { onProgress: (workspaces) => progress.push(workspaces) });
-      expect(done).toEqual({ workspaces: 252, changed: 4, parked: 0 });
+      expect(done).toEqual({ workspaces: 252, changed: 4, deadLetters: 0 });
       expect(progress).toEqual([200, 252]);
       expect((await state())['generation']).not.toBe(generation);
       await database('workspace_changes').delete();
@@ -718,14 +718,14 @@ describeOnEngines('the projector', (engine) => {
       expect(await database('workspace_task_acl')).toEqual([]);
     });
 
-    test('frees what is parked and right after all', async () => {
+    test('removes a dead letter that is right after all', async () => {
       const ids = await insertRunningTask(database);
       await projectAll(database);
       await database('workspace_changes').delete();
       await database('workspace_changes_failed').insert({ kind: 1, ref: ids.workspace, error: 'took too long' });
       const projector = start({ sweepPassMs: 0 });
       await until('it is free', async () => (await database('workspace_changes_failed')).length === 0);
-      await until('the status says so', () => projector.status().parked === 0);
+      await until('the status says so', () => projector.status().deadLetters === 0);
       expect(projector.status().repairs).toBe(0);
     });
 

@@ -77,7 +77,7 @@ describeOnEngines('the reference', (engine) => {
       const now = new Date();
       const world = randomWorld(seed, now);
       await loadWorld(database, world);
-      expect((await projectAll(database)).parked).toBe(0);
+      expect((await projectAll(database)).deadLetters).toBe(0);
       const reference = createReference(world, now, inactiveSeconds);
       const authenticate = createAuthenticate(createApiKeyRepository(database), 0);
       const calls = new Map<string, Call>();

@@ -5,7 +5,7 @@ import { formatUuid } from '../../src/db/uuid.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { describeDifference, verify } from '../../src/projection/verify.ts';
+import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { changeKinds, notedTables } from '../../src/schema/noted-tables.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask, insertSource, newId, now, type SourceTaskIds, type SourceValues } from '../support/source-writer.ts';
@@ -341,7 +341,7 @@ describeOnEngines('triggers', (engine) => {
       await settled();
       const lines: string[] = [];
       await verify(database, (difference) =>
-        lines.push(`${flipped.get(difference.taskId ?? '')}: ${describeDifference(difference)}`),
+        lines.push(`${flipped.get(difference.taskId ?? '')}: ${describeInconsistency(difference)}`),
       );
       expect(lines).toEqual([]);
       expect(projector.status().events).toBeGreaterThan(columns.length);

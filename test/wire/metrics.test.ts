@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { statementNames } from '../../src/db/statements.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { noteWorkspaces } from '../../src/schema/outbox.ts';
+import { enqueueWorkspaces } from '../../src/schema/outbox.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
@@ -127,7 +127,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
     // The state's row is locked: nothing can be projected.
     const held = await database.transaction();
     await held.raw('select `p`.`id` from `projector_state` as `p` for update');
-    await noteWorkspaces(database, [newId(), newId()]);
+    await enqueueWorkspaces(database, [newId(), newId()]);
     await expect.poll(() => valueOf('tasks_projector_lag_seconds'), { timeout: 5000 }).toBeGreaterThan(0);
     await held.rollback();
     await expect.poll(() => valueOf('tasks_projector_batches_total'), { timeout: 10_000 }).toBeGreaterThan(before);

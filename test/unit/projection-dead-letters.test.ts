@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { workOrPark } from '../../src/projection/failed-changes.ts';
+import { processOrDeadLetter } from '../../src/projection/dead-letters.ts';
 
 const poison = Object.assign(new Error('Data too long'), { sqlState: '22001', errno: 1406 });
 
 /** Works on numbers; fails when a bad one is among them. */
 async function run(items: readonly number[], bad: ReadonlyMap<number, unknown>) {
   const done: number[] = [];
-  const parked: number[] = [];
+  const deadLetters: number[] = [];
   let attempts = 0;
-  await workOrPark(
+  await processOrDeadLetter(
     items,
     async (some) => {
       attempts += 1;
@@ -16,29 +16,32 @@ async function run(items: readonly number[], bad: ReadonlyMap<number, unknown>) 
       done.push(...some);
     },
     async (item) => {
-      parked.push(item);
+      deadLetters.push(item);
     },
   );
-  return { done, parked, attempts };
+  return { done, deadLetters, attempts };
 }
 
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i);
 
-describe('work or park', () => {
+describe('processing with dead letters', () => {
   test('all at once when nothing is wrong', async () => {
-    expect(await run(upTo(500), new Map())).toEqual({ done: upTo(500), parked: [], attempts: 1 });
+    expect(await run(upTo(500), new Map())).toEqual({ done: upTo(500), deadLetters: [], attempts: 1 });
   });
 
   test('nothing to do is one attempt', async () => {
-    expect(await run([], new Map())).toEqual({ done: [], parked: [], attempts: 1 });
+    expect(await run([], new Map())).toEqual({ done: [], deadLetters: [], attempts: 1 });
   });
 
-  test.each([[[0]], [[499]], [[250]], [[0, 1, 2]], [[3, 77, 200, 499]]])('parks exactly %j and does the rest', async (bad) => {
-    const { done, parked, attempts } = await run(upTo(500), new Map(bad.map((item) => [item, poison])));
-    expect(parked).toEqual(bad);
-    expect(done).toEqual(upTo(500).filter((item) => !bad.includes(item)));
-    expect(attempts).toBeLessThan(bad.length * 20);
-  });
+  test.each([[[0]], [[499]], [[250]], [[0, 1, 2]], [[3, 77, 200, 499]]])(
+    'dead-letters exactly %j and does the rest',
+    async (bad) => {
+      const { done, deadLetters, attempts } = await run(upTo(500), new Map(bad.map((item) => [item, poison])));
+      expect(deadLetters).toEqual(bad);
+      expect(done).toEqual(upTo(500).filter((item) => !bad.includes(item)));
+      expect(attempts).toBeLessThan(bad.length * 20);
+    },
+  );
 
   test.each<[what: string, error: unknown]>([
     ['a statement over its limit on MariaDB', { sqlState: '70100', errno: 1969 }],
@@ -47,13 +50,13 @@ describe('work or park', () => {
     ['a check of MySQL', { sqlState: 'HY000', errno: 3819 }],
     ['an error that SQL raises', { sqlState: '45000', errno: 1644 }],
   ])('%s is the fault of one', async (_what, error) => {
-    const { parked } = await run([1, 2, 3], new Map([[2, Object.assign(new Error('no'), error)]]));
-    expect(parked).toEqual([2]);
+    const { deadLetters } = await run([1, 2, 3], new Map([[2, Object.assign(new Error('no'), error)]]));
+    expect(deadLetters).toEqual([2]);
   });
 
   test('so is a bug of ours', async () => {
-    const { parked } = await run([1, 2, 3], new Map([[2, new TypeError('x is undefined')]]));
-    expect(parked).toEqual([2]);
+    const { deadLetters } = await run([1, 2, 3], new Map([[2, new TypeError('x is undefined')]]));
+    expect(deadLetters).toEqual([2]);
   });
 
   test.each<[what: string, error: unknown]>([
