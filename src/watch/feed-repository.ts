@@ -4,45 +4,45 @@ import type { Subject } from '../tasks/scope.ts';
 import { aclKinds, namedOnlyOffset, type WatchedRow } from '../tasks/store/tables.ts';
 import { joinNames, longTextBytes, taskRowColumns } from '../tasks/store/task-row.ts';
 
-/** How far the feed of changes is. */
+/** The position of the feed of changes. */
 export interface FeedState {
-  /** Another generation does not go on where the last one ended. */
+  /** A feed of another generation does not continue this one. */
   readonly generation: string;
   /** The newest event. */
   readonly seq: number;
-  /** Events up to this one are gone. */
+  /** Events up to this one are deleted. */
   readonly floorSeq: number;
 }
 
-/** What decides who may read a task. */
+/** The owner, the organization and the ACL of a task, which decide who may read it. */
 export interface TaskAccess {
   readonly ownerId: Buffer;
   readonly organizationId: Buffer;
-  /** Whom its workspace is shared with. */
+  /** The subjects with whom its workspace is shared. */
   readonly readers: readonly Subject[];
 }
 
-/** One event of the feed: a task changed. What it looks like now is in the read model. */
+/** One event of the feed: a task changed. Its present state is in the read model. */
 export interface FeedEvent {
   readonly seq: number;
   readonly taskId: Buffer;
-  /** Where the task was before. Absent when it was new. Without `readers`, they have not changed. */
+  /** Its access before the change. Absent when it was new; without `readers` when they did not change. */
   readonly before: (Omit<TaskAccess, 'readers'> & { readonly readers?: TaskAccess['readers'] }) | undefined;
 }
 
 /**
- * Reads the feed of changes and the tasks that changed. Each method is one statement; parameters that are asked for, and long texts,
- * take one more each.
+ * Reads the feed of changes and the tasks that changed. Each method is one statement, and one more each for build parameters and
+ * long texts.
  */
 export interface FeedRepository {
   state(): Promise<FeedState>;
   /** The events after one, in order. */
   events(after: number, limit: number): Promise<FeedEvent[]>;
   /**
-   * Tasks as they are now, whoever may read them: that must be judged for each watcher. It reads the first ones whose texts are not
-   * more together than `maxBytes`, one at least, and says how many of the ids that covers, with those that have no task.
+   * The present rows of tasks, whoever may read them: the caller must check that for each watcher. It reads tasks, at least one,
+   * until their texts exceed `maxBytes`; `covered` is the number of ids that were read, including those without a task.
    *
-   * @param options `parameterNames` are the lower-cased names of the parameters that somebody's query asks about.
+   * @param options `parameterNames` are the lower-cased names of the parameters that the query of any watcher names.
    */
   tasks(
     ids: readonly Buffer[],
@@ -50,7 +50,7 @@ export interface FeedRepository {
   ): Promise<{ readonly rows: readonly WatchedRow[]; readonly covered: number }>;
 }
 
-/** Reads over Knex, always from the primary, whose order of commits is the feed's. */
+/** Makes a repository over Knex. The database must be the primary: replicas may lag behind the feed. */
 export function createFeedRepository(database: Database, agentInactiveSeconds: number): FeedRepository {
   return {
     async state() {
@@ -122,7 +122,7 @@ export function createFeedRepository(database: Database, agentInactiveSeconds: n
     )) as SelectedRow[];
   }
 
-  /** The parameters of these names of the tasks' latest builds. What is longer than a query cannot be asked for. */
+  /** The parameters of these names of the tasks' latest builds, cut to the length of a query. */
   async function parametersOf(rows: readonly SelectedRow[], names: readonly string[]): Promise<Map<string, [string, string][]>> {
     if (names.length === 0 || rows.length === 0) return new Map();
     // select … from workspace_build_parameters as p where p.workspace_build_id in (…) and (<p.name in any case> or …)
@@ -149,7 +149,7 @@ export function createFeedRepository(database: Database, agentInactiveSeconds: n
   }
 }
 
-/** What a list has no need to show, but a watcher to be judged by. */
+/** The columns that a filter needs in memory, beyond those that a list shows. */
 function watchedColumns(database: Database): (string | ReturnType<Database['raw']>)[] {
   return [
     't.live',
@@ -192,12 +192,12 @@ const kindNames = new Map<number, Subject['kind']>([
   [aclKinds.group, 'group'],
 ]);
 
-/** A subject written as the digit of its kind and its id in hexadecimal. */
+/** Parses a subject: the digit of its kind, then its id in hexadecimal. */
 function toSubject(word: string): Subject {
   return { kind: kindNames.get(Number(word[0])) ?? 'group', id: Buffer.from(word.slice(1), 'hex') };
 }
 
-/** Subjects of 17 bytes each, kind and id. */
+/** Parses subjects of 17 bytes each, kind and id. */
 function toSubjects(bytes: Buffer): Subject[] {
   return Array.from({ length: bytes.length / 17 }, (_, i) =>
     toSubject(`${bytes[17 * i]}${bytes.toString('hex', 17 * i + 1, 17 * i + 17)}`),

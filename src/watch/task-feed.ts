@@ -1,32 +1,32 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../platform/log.ts';
-import { type Changes, LostEventsError, readChanges } from './changes.ts';
+import { type FeedBatch, FeedGapError, readFeedBatch } from './feed-batch.ts';
 import type { FeedRepository, FeedState } from './feed-repository.ts';
 
-/** How often the feed is looked at while somebody watches, in milliseconds. Changes of this process's own projector come at once. */
+/** How often the feed is polled while there are listeners, in milliseconds. This process's own projector calls `wake`. */
 const pollMs = 50;
 
 /** How long to wait after a failure, from the first to the tenth, in milliseconds. */
 const retryMs = { first: 100, most: 1000 };
 
-/** Somebody who follows the feed. */
+/** A listener of the feed. */
 export interface FeedListener {
-  /** The parameters, lower-cased, that its query asks about. */
+  /** The lower-cased names of the parameters that its query names. */
   readonly parameterNames: readonly string[];
-  /** Takes the next changes. It must not wait. */
-  offer(changes: Changes): void;
-  /** The feed cannot be continued. */
+  /** Called with the next changes. It must not block. */
+  deliver(changes: FeedBatch): void;
+  /** Called when events are lost. */
   lose(): void;
 }
 
 /**
- * Follows the feed of changes for all watchers of the process: one reader, however many they are, and none when there is nobody.
+ * Reads the feed of changes for all watchers of the process together. Without watchers it reads nothing.
  */
 export class TaskFeed {
   readonly #repository: FeedRepository;
   readonly #log: Logger;
   readonly #listeners = new Set<FeedListener>();
-  /** Where the reader is; undefined while there is none. */
+  /** The position of the reader; undefined while there is none. */
   #at: FeedState | undefined;
   #parameterNames: readonly string[] = [];
   #woken = new AbortController();
@@ -38,19 +38,19 @@ export class TaskFeed {
     this.#log = log;
   }
 
-  /** How many follow it. */
+  /** The number of listeners. */
   get listeners(): number {
     return this.#listeners.size;
   }
 
-  /** How far the reader is, or where there is none, the feed itself. */
+  /** The position of the reader, or without one that of the feed. */
   async position(): Promise<FeedState> {
     return this.#at ?? (await this.#repository.state());
   }
 
   /**
-   * Gives a listener all changes after `at`, which is a position that was just asked for. Returns whether it does: if not, the
-   * reader has gone on meanwhile.
+   * Adds a listener, which gets all changes after `at`, a result of `position`. Returns false when the reader has moved past
+   * `at`: then catch up and try again.
    */
   join(listener: FeedListener, at: FeedState): boolean {
     if (this.#at !== undefined && (this.#at.seq > at.seq || this.#at.generation !== at.generation)) return false;
@@ -69,12 +69,12 @@ export class TaskFeed {
     this.wake();
   }
 
-  /** Has the reader look at once. */
+  /** Makes the reader poll now. */
   wake(): void {
     this.#woken.abort();
   }
 
-  /** Ends the reader; resolves when it reads no more. */
+  /** Stops the reader; resolves when it has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.wake();
@@ -90,7 +90,7 @@ export class TaskFeed {
         if (failures > 0) this.#log.info('the feed of changes is read again');
         failures = 0;
       } catch (error) {
-        if (error instanceof LostEventsError) {
+        if (error instanceof FeedGapError) {
           this.#log.warn({ err: error }, 'watchers must begin anew');
           this.#loseAll();
           continue;
@@ -101,30 +101,30 @@ export class TaskFeed {
       const rest = failures === 0 ? pollMs : Math.min(retryMs.first * failures, retryMs.most);
       await sleep(rest, undefined, { signal: this.#woken.signal }).catch(() => {});
     }
-    this.#reader = undefined; // in the same turn, or whoever joins now would have none
+    this.#reader = undefined; // in the same tick as the loop's end, or a listener that joins now would have no reader
   }
 
   async #readOnce(from: FeedState): Promise<void> {
     const state = await this.#repository.state();
-    if (this.#at !== from) return; // everybody has left, and others may have come who begin somewhere else
-    if (state.generation !== from.generation) throw new LostEventsError('the feed has a new generation');
-    if (state.seq < from.seq || state.floorSeq > from.seq) throw new LostEventsError('the feed was cut');
+    if (this.#at !== from) return; // all listeners have left, and new ones may have joined at another position
+    if (state.generation !== from.generation) throw new FeedGapError('the feed has a new generation');
+    if (state.seq < from.seq || state.floorSeq > from.seq) throw new FeedGapError('the feed was cut');
     let at = from;
     while (at.seq < state.seq) {
       const parameterNames = this.#parameterNames;
-      const changes = await readChanges(this.#repository, at.seq, state.seq, parameterNames);
+      const changes = await readFeedBatch(this.#repository, at.seq, state.seq, parameterNames);
       if (this.#at !== at) return;
-      if (parameterNames !== this.#parameterNames) continue; // somebody has joined who asks about more
+      if (parameterNames !== this.#parameterNames) continue; // a listener has joined that needs more parameters
       at = { ...state, seq: changes.to };
       this.#at = at;
-      for (const listener of this.#listeners) this.#tell(listener, changes);
+      for (const listener of this.#listeners) this.#deliver(listener, changes);
     }
   }
 
-  /** One that fails loses its own place, and nobody else's. */
-  #tell(listener: FeedListener, changes: Changes): void {
+  /** A listener that throws is dropped; the others go on. */
+  #deliver(listener: FeedListener, changes: FeedBatch): void {
     try {
-      listener.offer(changes);
+      listener.deliver(changes);
     } catch (error) {
       this.#log.error({ err: error }, 'a watcher could not be told');
       listener.lose();

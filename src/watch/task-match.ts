@@ -3,21 +3,21 @@ import { formatUuid } from '../db/uuid.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import type { TaskFilter } from '../tasks/store/task-filter.ts';
 
-/** Says whether a task is among those that a filter means. */
+/** Whether a task matches a filter. */
 export type TaskMatch = (row: WatchedRow) => boolean;
 
 /**
- * Judges tasks in memory by the rules that `applyFilter` and the branches of a list have in SQL. Each row of a batch is read once
- * and judged for each watcher.
+ * Compiles a filter to a function that matches tasks in memory, by the same rules as `applyFilter` and the branches of a list in
+ * SQL. Each row of a batch is read once and matched for each watcher.
  *
- * @param filter without `agentStatuses`, which depend on the clock and no watch may ask for.
+ * @param filter without `agentStatuses`, which depend on the clock and are not allowed in a watch.
  */
 export function taskMatch(filter: TaskFilter): TaskMatch {
   const tests: TaskMatch[] = [];
   const when = <Value>(value: Value | undefined, test: (value: Value) => TaskMatch): void => {
     if (value !== undefined) tests.push(test(value));
   };
-  // Those that most tasks fail come first.
+  // The most selective tests come first.
   when(filter.ownerId, (id) => (row) => row.owner_id.equals(id));
   when(filter.ids, (ids) => {
     const wanted = new Set(ids.map((id) => id.toString('latin1')));
@@ -39,7 +39,7 @@ export function taskMatch(filter: TaskFilter): TaskMatch {
     const part = Buffer.from(foldCase(prompt));
     return (row) => row.prompt_fold.includes(part);
   });
-  // DATETIME(6) as text sorts as the times do.
+  // DATETIME(6) values sort as text.
   when(filter.createdAfter, (at) => (row) => row.created_at >= at);
   when(filter.createdBefore, (at) => (row) => row.created_at <= at);
   when(filter.lastUsedAfter, (at) => (row) => row.last_used_at !== null && row.last_used_at >= at);
@@ -64,7 +64,7 @@ export function taskMatch(filter: TaskFilter): TaskMatch {
   return (row) => tests.every((test) => test(row));
 }
 
-/** Phase active (3) and state idle (2), as `list_status` has it. */
+/** Phase active (3) and state idle (2), as in `list_status`. */
 function isWaiting({ phase, state }: WatchedRow): boolean {
   return phase === 3 && state === 2;
 }

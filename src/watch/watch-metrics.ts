@@ -2,13 +2,13 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 import type { WatchTasksResponse } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TaskFeed } from './task-feed.ts';
 
-/** What a message of a watch can be. */
-export type WatchEvent = Exclude<WatchTasksResponse['event']['case'], undefined>;
+/** The event of a message of a watch. */
+type WatchEvent = Exclude<WatchTasksResponse['event']['case'], undefined>;
 
-/** Counts what watches do. */
+/** Counters of watches. */
 export interface WatchMetrics {
-  said(event: WatchEvent): void;
-  /** A watch had to begin anew. */
+  sent(event: WatchEvent): void;
+  /** Counts a watch that could not continue. */
   expired(): void;
 }
 
@@ -25,17 +25,17 @@ export function addWatchMetrics(registry: Registry, feed: TaskFeed): WatchMetric
       this.set(feed.listeners);
     },
   });
-  const said = new Counter({
+  const sent = new Counter({
     name: 'tasks_watch_events_total',
     help: 'Messages of WatchTasks, by event.',
     labelNames: ['event'],
     registers,
   });
-  for (const event of events) said.inc({ event }, 0);
+  for (const event of events) sent.inc({ event }, 0);
   const expired = new Counter({
     name: 'tasks_watch_expired_total',
     help: 'Watches that had to begin anew: their token was too old, or the client too slow.',
     registers,
   });
-  return { said: (event) => said.inc({ event }), expired: () => expired.inc() };
+  return { sent: (event) => sent.inc({ event }), expired: () => expired.inc() };
 }

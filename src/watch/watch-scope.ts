@@ -5,27 +5,27 @@ import type { TaskAccess } from './feed-repository.ts';
 import { shortDigest } from './resume-token.ts';
 import { type TaskMatch, taskMatch } from './task-match.ts';
 
-/** What a watch shows at a time: what its caller may read, and what its query means. Both are worked out again and again. */
+/** Which tasks a watch selects: the scope of its caller and the filter of its query. Both are derived again each second. */
 export interface WatchScope {
   readonly scope: Scope;
-  /** Undefined when the query names what is not there, so that nothing matches. */
+  /** Undefined when the query names something that does not exist, so that nothing matches. */
   readonly filter: TaskFilter | undefined;
-  /** Tells it from others: with the same digest, the same tasks are shown. */
+  /** Scopes with the same digest select the same tasks. */
   readonly digest: Buffer;
-  shows(row: WatchedRow): boolean;
-  /** Whether it may have shown a task that was there: by what is known of the past, which is less than a row. */
-  mayHaveShown(id: Buffer, place: TaskAccess): boolean;
+  matches(row: WatchedRow): boolean;
+  /** Whether a task may have matched before it changed, by its former access alone: its former row is not known. */
+  mayHaveMatched(id: Buffer, place: TaskAccess): boolean;
 }
 
 /** Makes one of a scope and a filter. */
 export function createWatchScope(scope: Scope, filter: TaskFilter | undefined): WatchScope {
-  const matches: TaskMatch = filter === undefined ? () => false : taskMatch(filter);
+  const matchesFilter: TaskMatch = filter === undefined ? () => false : taskMatch(filter);
   return {
     scope,
     filter,
     digest: digestOf(scope, filter),
-    shows: (row) => matches(row) && readsTask(scope, row.id, row.owner_id, row.organization_id, row.readers),
-    mayHaveShown: (id, { ownerId, organizationId, readers }) =>
+    matches: (row) => matchesFilter(row) && readsTask(scope, row.id, row.owner_id, row.organization_id, row.readers),
+    mayHaveMatched: (id, { ownerId, organizationId, readers }) =>
       filter !== undefined &&
       (filter.ownerId?.equals(ownerId) ?? true) &&
       (filter.organizationId?.equals(organizationId) ?? true) &&
@@ -34,7 +34,7 @@ export function createWatchScope(scope: Scope, filter: TaskFilter | undefined): 
   };
 }
 
-/** The order of ids says nothing: the database gives them in any. */
+/** A digest that does not depend on the order of ids, which the database returns in any. */
 function digestOf({ sharedWith, ...scope }: Scope, filter: TaskFilter | undefined): Buffer {
   const subjects = sharedWith.map(({ kind, id }) => `${kind} ${id.toString('hex')}`).toSorted();
   return shortDigest(JSON.stringify([plain(scope), subjects, filter === undefined ? null : plain(filter)]));

@@ -18,44 +18,44 @@ import { type Position, positionOf } from '../tasks/store/list-order.ts';
 import { maxPageBytes } from '../tasks/store/task-repository.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import { readWatchQuery } from '../tasks/task-query.ts';
-import { keyOf, readChanges } from './changes.ts';
+import { readFeedBatch, taskKey } from './feed-batch.ts';
 import type { FeedState } from './feed-repository.ts';
 import { createResumeTokens, type ResumePoint, type ResumeTokens, shortDigest } from './resume-token.ts';
-import { Watch } from './watch.ts';
+import { Subscription } from './subscription.ts';
 import { createWatchScope, type WatchScope } from './watch-scope.ts';
 import type { WatchParts } from './watch-tasks.ts';
 
-/** A stream on which nothing happens says so each 15 seconds: proxies end what is silent for a minute. */
-export const heartbeatMs = 15_000;
+/** Silence after which a heartbeat is sent, in milliseconds: many proxies end a stream that is silent for a minute. */
+const heartbeatMs = 15_000;
 
-/** How often to ask whether the caller still is who it was, in milliseconds. The answer is remembered for AUTH_CACHE_SECONDS. */
-const recheckMs = 1000;
+/** How often the caller is authenticated again, in milliseconds. The result is cached for AUTH_CACHE_SECONDS. */
+const reauthenticateMs = 1000;
 
-/** How long a watch goes on when its caller cannot be looked up, in milliseconds. */
-const maxUnknownMs = 30_000;
+/** How long a watch continues while its caller cannot be authenticated, in milliseconds. */
+const maxUnauthenticatedMs = 30_000;
 
-/** Tasks in one statement of the initial state: their texts are in memory together. */
-const listedAtOnce = 100;
+/** Tasks in one statement of the snapshot: their texts are in memory together. */
+const snapshotPageSize = 100;
 
-/** Most tasks that a watch may have for it to be brought in line when rights change; beyond, it begins anew. */
-export const maxRealigned = 10_000;
+/** Most tasks of a watch that continues when the caller's rights change; one with more ends, and the client starts over. */
+const maxResynced = 10_000;
 
-/** The initial state comes newest first: that order never changes, so it can be continued anywhere. */
-const initialOrder = 'created_at desc';
+/** The order of the snapshot: the position of a task in it never changes, so a snapshot can be resumed anywhere. */
+const snapshotOrder = 'created_at desc';
 
-/** The digest of what nobody may be shown. */
+/** A digest that no scope has. */
 const noRights = Buffer.alloc(8);
 
 type Responses = AsyncGenerator<WatchTasksResponse, void>;
 
-/** The error of a watch that cannot go on where it was. */
+/** The error of a watch that cannot continue. */
 export function expired(): ConnectError {
   return resumeTokenExpired('the changes since then are no longer there, or cannot be told apart from what you may read now');
 }
 
 /**
- * One stream of WatchTasks: the initial state if it is wanted, what happened since the resume token, `synced`, and then changes as
- * they happen.
+ * One stream of WatchTasks: the snapshot if it is wanted, or the changes since the resume token, then `synced`, and then changes
+ * as they happen.
  */
 export class WatchStream {
   readonly #parts: WatchParts;
@@ -63,12 +63,12 @@ export class WatchStream {
   readonly #call: Call;
   readonly #tokens: ResumeTokens;
   #caller: Caller;
-  #watch: Watch | undefined;
-  /** The token of the moment, but for the sequence. */
+  #subscription: Subscription | undefined;
+  /** What resume tokens are made of, except for the sequence. */
   #point: ResumePoint | undefined;
-  /** When the caller was last looked up, and when that last succeeded. */
+  /** When the caller was last authenticated, and when that last succeeded. */
   #checkedAt = performance.now();
-  #knownAt = this.#checkedAt;
+  #authenticatedAt = this.#checkedAt;
 
   constructor(parts: WatchParts, request: WatchTasksRequest, call: Call) {
     this.#parts = parts;
@@ -79,144 +79,153 @@ export class WatchStream {
   }
 
   async *run(): Responses {
-    const shown = await this.#shownTo(this.#caller);
+    const scope = await this.#resolveScope(this.#caller);
     const { resumeToken, includeInitial } = this.#request;
     const at = await this.#parts.feedRepository.state();
-    const beginning: ResumePoint = { seq: at.seq, generation: shortDigest(at.generation), rights: shown.digest };
-    const point = resumeToken === '' ? beginning : this.#resumed(resumeToken, beginning, at);
-    const isNew = resumeToken === '' && includeInitial;
-    const watch = new Watch(shown, point.seq, isNew ? 'with the initial state' : 'unknown');
+    const start: ResumePoint = { seq: at.seq, generation: shortDigest(at.generation), rights: scope.digest };
+    const point = resumeToken === '' ? start : this.#resume(resumeToken, start, at);
+    const wantsSnapshot = resumeToken === '' && includeInitial;
+    const subscription = new Subscription(scope, point.seq, wantsSnapshot ? 'empty' : 'unknown');
     this.#point = point;
-    this.#watch = watch;
+    this.#subscription = subscription;
 
-    if (isNew || point.listedTo !== undefined) yield* this.#initialState(watch, point.listedTo);
-    yield* this.#catchUp(watch, at);
-    yield this.#say({ case: 'synced', value: create(SyncedSchema) }, watch.toldSeq);
-    yield* this.#follow(watch);
+    if (wantsSnapshot || point.snapshotPosition !== undefined) yield* this.#snapshot(subscription, point.snapshotPosition);
+    yield* this.#catchUp(subscription, at);
+    yield this.#response({ case: 'synced', value: create(SyncedSchema) }, subscription.sentSeq);
+    yield* this.#follow(subscription);
   }
 
-  /** Gives back what the stream holds. */
+  /** Releases what the stream holds. */
   end(): void {
-    if (this.#watch === undefined) return;
-    this.#parts.feed.leave(this.#watch);
-    this.#watch.told.clear();
+    if (this.#subscription === undefined) return;
+    this.#parts.feed.leave(this.#subscription);
+    this.#subscription.clientTasks.clear();
   }
 
-  /** Where a token says that the watch goes on. */
-  #resumed(token: string, { generation, rights }: ResumePoint, at: FeedState): ResumePoint {
+  /** The point in a resume token, which must be of this watch and still in the feed. */
+  #resume(token: string, { generation, rights }: ResumePoint, at: FeedState): ResumePoint {
     const point = this.#tokens.decode(token);
     if (point === undefined) {
       const description = 'is not a token of this watch: watch again without one, or with the query it was given for';
       throw invalidArgument([{ field: 'resume_token', description }]);
     }
-    const goesOn = point.generation.equals(generation) && point.seq >= at.floorSeq && point.seq <= at.seq;
-    if (!goesOn || !point.rights.equals(rights)) throw expired();
+    const continues = point.generation.equals(generation) && point.seq >= at.floorSeq && point.seq <= at.seq;
+    if (!continues || !point.rights.equals(rights)) throw expired();
     return point;
   }
 
-  async *#initialState(watch: Watch, listedTo: Buffer | undefined): Responses {
-    const { scope, filter } = watch.shown;
+  async *#snapshot(subscription: Subscription, snapshotPosition: Buffer | undefined): Responses {
+    const { scope, filter } = subscription.scope;
     if (filter === undefined) return;
-    let after: Position | undefined = listedTo === undefined ? undefined : decodePosition(listedTo, initialOrder);
+    let after: Position | undefined =
+      snapshotPosition === undefined ? undefined : decodePosition(snapshotPosition, snapshotOrder);
     for (;;) {
-      const question = { filter, order: initialOrder, limit: listedAtOnce, ...(after === undefined ? {} : { after }) } as const;
+      const question = {
+        filter,
+        order: snapshotOrder,
+        limit: snapshotPageSize,
+        ...(after === undefined ? {} : { after }),
+      } as const;
       const { rows, next } = await this.#parts.tasks.list(scope, question, this.#call.signal);
       for (const row of rows) {
-        watch.told.set(keyOf(row.id), true);
+        subscription.clientTasks.set(taskKey(row.id), true);
         const value = toTask(row, this.#caller.userId);
-        yield this.#say({ case: 'upserted', value }, watch.seq, encodePosition(positionOf(row, initialOrder)));
-        await this.#goOnAs(watch);
+        yield this.#response({ case: 'upserted', value }, subscription.seq, encodePosition(positionOf(row, snapshotOrder)));
+        await this.#ensureUnchanged(subscription);
       }
       if (next === undefined) return;
       after = next;
     }
   }
 
-  /** What happened since, at least up to when the watch began, until the reader of the feed is where the watch is. */
-  async *#catchUp(watch: Watch, began: FeedState): Responses {
+  /** Sends the changes up to the start of the watch at least, until the subscription can join the reader of the feed. */
+  async *#catchUp(subscription: Subscription, startState: FeedState): Responses {
     const { feed, feedRepository } = this.#parts;
     for (;;) {
-      await this.#goOnAs(watch);
-      yield* this.#backlog(watch);
-      if (watch.waiting) continue;
+      await this.#ensureUnchanged(subscription);
+      yield* this.#sendPending(subscription);
+      if (subscription.hasPending) continue;
       const position = await feed.position();
-      if (position.generation !== began.generation || position.floorSeq > watch.seq) throw expired();
-      const upTo = Math.max(position.seq, began.seq); // the reader may be a moment behind
-      if (upTo > watch.seq) watch.judge(await readChanges(feedRepository, watch.seq, upTo, watch.parameterNames));
-      else if (feed.join(watch, { ...position, seq: watch.seq })) return;
+      if (position.generation !== startState.generation || position.floorSeq > subscription.seq) throw expired();
+      const upTo = Math.max(position.seq, startState.seq); // the reader may be a moment behind
+      if (upTo > subscription.seq)
+        subscription.apply(await readFeedBatch(feedRepository, subscription.seq, upTo, subscription.parameterNames));
+      else if (feed.join(subscription, { ...position, seq: subscription.seq })) return;
     }
   }
 
-  /** Makes sure, while a watch begins, that it may go on as it began. */
-  async #goOnAs(watch: Watch): Promise<void> {
+  /** Checks, before `synced`, that the call goes on and its scope is unchanged. */
+  async #ensureUnchanged(subscription: Subscription): Promise<void> {
     this.#call.signal.throwIfAborted();
     if (this.#call.draining.aborted) throw shuttingDown();
-    const next = await this.#recheck();
-    if (next !== undefined && !next.digest.equals(watch.shown.digest)) throw expired();
+    const next = await this.#reauthenticate();
+    if (next !== undefined && !next.digest.equals(subscription.scope.digest)) throw expired();
   }
 
-  async *#follow(watch: Watch): Responses {
-    let saidAt = performance.now();
+  async *#follow(subscription: Subscription): Responses {
+    let sentAt = performance.now();
     for (;;) {
       this.#call.signal.throwIfAborted();
       if (this.#call.draining.aborted) {
-        yield this.#heartbeat(watch);
+        yield this.#heartbeat(subscription);
         throw shuttingDown();
       }
-      const next = await this.#recheck();
-      if (next !== undefined && !next.digest.equals(watch.shown.digest)) yield* this.#realign(watch, next);
-      if (watch.lost) throw expired();
+      const next = await this.#reauthenticate();
+      if (next !== undefined && !next.digest.equals(subscription.scope.digest)) yield* this.#resync(subscription, next);
+      if (subscription.lost) throw expired();
       const now = performance.now();
-      if (watch.waiting) {
-        yield* this.#backlog(watch);
-        saidAt = performance.now();
-      } else if (now - saidAt >= heartbeatMs) {
-        yield this.#heartbeat(watch);
-        saidAt = now;
+      if (subscription.hasPending) {
+        yield* this.#sendPending(subscription);
+        sentAt = performance.now();
+      } else if (now - sentAt >= heartbeatMs) {
+        yield this.#heartbeat(subscription);
+        sentAt = now;
       } else {
-        const restMs = Math.min(this.#checkedAt + recheckMs, saidAt + heartbeatMs) - now;
-        await watch.wait(Math.max(0, restMs), this.#call.signal, this.#call.draining);
+        const restMs = Math.min(this.#checkedAt + reauthenticateMs, sentAt + heartbeatMs) - now;
+        await subscription.wait(Math.max(0, restMs), this.#call.signal, this.#call.draining);
       }
     }
   }
 
-  /** What waits for the client, until a look at the caller's rights is due. */
-  async *#backlog(watch: Watch): Responses {
-    while (performance.now() - this.#checkedAt < recheckMs) {
-      const news = watch.take();
-      if (news === undefined) return;
-      const { change, removed, seq } = news;
-      const { row } = change;
-      if (removed || row === undefined) yield this.#removed(change.id, seq);
-      else yield this.#say({ case: 'upserted', value: change.task(row, this.#caller.userId) }, seq);
+  /** Sends the pending events, until the caller must be authenticated again. */
+  async *#sendPending(subscription: Subscription): Responses {
+    while (performance.now() - this.#checkedAt < reauthenticateMs) {
+      const pending = subscription.take();
+      if (pending === undefined) return;
+      const { update, removed, seq } = pending;
+      const { row } = update;
+      if (removed || row === undefined) yield this.#removed(update.id, seq);
+      else yield this.#response({ case: 'upserted', value: update.task(row, this.#caller.userId) }, seq);
     }
   }
 
-  /** Tells the client what it may read no longer, and what it may read now. */
-  async *#realign(watch: Watch, next: WatchScope): Responses {
-    const former = watch.shown;
-    // Of a watch that breaks off in the middle of this nobody knows what it has: no rights have this digest.
+  /**
+   * Changes the scope: sends `removed` for tasks that the client may not read any more, and `upserted` for those it may read now.
+   */
+  async *#resync(subscription: Subscription, next: WatchScope): Responses {
+    const former = subscription.scope;
+    // A stream that breaks off in the middle of this must not be resumed, since nobody knows which tasks its client has.
     this.#point = { ...(this.#point as ResumePoint), rights: noRights };
-    watch.turnTo(next);
-    const [had, has] = await Promise.all([this.#idsOf(former), this.#idsOf(next)]);
-    // Behind this event nothing is of the former rights any more.
-    watch.forgetFormerAfter((await this.#parts.feedRepository.state()).seq);
-    for (const [key, id] of had) {
-      if (has.has(key)) continue;
-      watch.told.set(key, false);
-      yield this.#removed(id, watch.toldSeq);
+    subscription.changeScope(next);
+    const [before, after] = await Promise.all([this.#idsOf(former), this.#idsOf(next)]);
+    // Events after this one find no task of the former scope at the client.
+    subscription.endFormerScope((await this.#parts.feedRepository.state()).seq);
+    for (const [key, id] of before) {
+      if (after.has(key)) continue;
+      subscription.clientTasks.set(key, false);
+      yield this.#removed(id, subscription.sentSeq);
     }
-    let added = Array.from(has).flatMap(([key, id]) => (had.has(key) ? [] : [id]));
+    let added = Array.from(after).flatMap(([key, id]) => (before.has(key) ? [] : [id]));
     while (added.length > 0) {
-      const { rows, covered } = await this.#parts.feedRepository.tasks(added.slice(0, listedAtOnce), {
-        parameterNames: watch.parameterNames,
+      const { rows, covered } = await this.#parts.feedRepository.tasks(added.slice(0, snapshotPageSize), {
+        parameterNames: subscription.parameterNames,
         maxBytes: maxPageBytes,
       });
       added = added.slice(covered);
       for (const row of rows) {
-        if (!watch.shows(row)) continue; // changed meanwhile, which the feed tells
-        watch.told.set(keyOf(row.id), true);
-        yield this.#say({ case: 'upserted', value: toTask(row, this.#caller.userId) }, watch.toldSeq);
+        if (!subscription.matches(row)) continue; // changed meanwhile: the feed has an event for it
+        subscription.clientTasks.set(taskKey(row.id), true);
+        yield this.#response({ case: 'upserted', value: toTask(row, this.#caller.userId) }, subscription.sentSeq);
       }
     }
     this.#point = { ...this.#point, rights: next.digest };
@@ -224,58 +233,67 @@ export class WatchStream {
 
   async #idsOf({ scope, filter }: WatchScope): Promise<Map<string, Buffer>> {
     if (filter === undefined) return new Map();
-    const ids = await this.#parts.tasks.ids(scope, filter, maxRealigned + 1, this.#call.signal);
-    if (ids.length > maxRealigned) throw expired();
-    return new Map(ids.map((id) => [keyOf(id), id]));
+    const ids = await this.#parts.tasks.ids(scope, filter, maxResynced + 1, this.#call.signal);
+    if (ids.length > maxResynced) throw expired();
+    return new Map(ids.map((id) => [taskKey(id), id]));
   }
 
   /**
-   * What to show from now on, if a second has passed and the caller was looked up again.
+   * Authenticates the caller if a second has passed; returns the new scope if the caller's rights have changed.
    *
-   * @throws {ConnectError} UNAUTHENTICATED; or UNAVAILABLE when the caller could not be looked up for too long.
+   * @throws {ConnectError} UNAUTHENTICATED; or UNAVAILABLE when the caller could not be authenticated for too long.
    */
-  async #recheck(): Promise<WatchScope | undefined> {
+  async #reauthenticate(): Promise<WatchScope | undefined> {
     const now = performance.now();
-    if (now - this.#checkedAt < recheckMs) return undefined;
+    if (now - this.#checkedAt < reauthenticateMs) return undefined;
     this.#checkedAt = now;
     try {
       const caller = await this.#call.reauthenticate();
-      const shown = caller === this.#caller ? undefined : await this.#shownTo(caller);
+      const scope = caller === this.#caller ? undefined : await this.#resolveScope(caller);
       this.#caller = caller;
-      this.#knownAt = now;
-      return shown;
+      this.#authenticatedAt = now;
+      return scope;
     } catch (error) {
       if (error instanceof ConnectError && error.code === Code.Unauthenticated) throw error;
-      if (now - this.#knownAt > maxUnknownMs) throw databaseUnavailable(error);
+      if (now - this.#authenticatedAt > maxUnauthenticatedMs) throw databaseUnavailable(error);
       this.#call.log.debug({ err: error }, 'the rights of a watch could not be looked up'); // again in a second
       return undefined;
     }
   }
 
-  async #shownTo(caller: Caller): Promise<WatchScope> {
+  async #resolveScope(caller: Caller): Promise<WatchScope> {
     const { query } = this.#request;
-    const isFirst = this.#watch === undefined;
+    const isFirst = this.#subscription === undefined;
     const asker = { caller, signal: this.#call.signal };
     const { filter } = await this.#parts.resolveQuery(readWatchQuery(query), query, asker).catch((error: unknown) => {
-      // A name that means nothing any more, or that the caller may not know of any more: then nothing is left to show.
+      // A name in the query does not exist any more, or the caller may not know of it any more: then nothing matches.
       if (!isFirst && error instanceof ConnectError && error.code === Code.InvalidArgument) return { filter: undefined };
       throw error;
     });
     return createWatchScope(scopeOf(caller), filter);
   }
 
-  #heartbeat(watch: Watch): WatchTasksResponse {
-    return this.#say({ case: 'heartbeat', value: create(HeartbeatSchema) }, watch.toldSeq);
+  #heartbeat(subscription: Subscription): WatchTasksResponse {
+    return this.#response({ case: 'heartbeat', value: create(HeartbeatSchema) }, subscription.sentSeq);
   }
 
   #removed(id: Buffer, seq: number): WatchTasksResponse {
-    return this.#say({ case: 'removed', value: create(TaskRemovedSchema, { id: formatUuid(id) }) }, seq);
+    return this.#response({ case: 'removed', value: create(TaskRemovedSchema, { id: formatUuid(id) }) }, seq);
   }
 
-  #say(event: Extract<WatchTasksResponse['event'], { value: unknown }>, seq: number, listedTo?: Buffer): WatchTasksResponse {
-    this.#parts.metrics.said(event.case);
+  #response(
+    event: Extract<WatchTasksResponse['event'], { value: unknown }>,
+    seq: number,
+    snapshotPosition?: Buffer,
+  ): WatchTasksResponse {
+    this.#parts.metrics.sent(event.case);
     const { generation, rights } = this.#point as ResumePoint;
-    const resumeToken = this.#tokens.encode({ seq, generation, rights, ...(listedTo === undefined ? {} : { listedTo }) });
+    const resumeToken = this.#tokens.encode({
+      seq,
+      generation,
+      rights,
+      ...(snapshotPosition === undefined ? {} : { snapshotPosition }),
+    });
     return create(WatchTasksResponseSchema, { event, resumeToken });
   }
 }

@@ -5,7 +5,7 @@ import { overloaded, tooManyWatches } from '../call/errors.ts';
 import type { WatchTasksRequest, WatchTasksResponse } from '../gen/tasks/v1/tasks_pb.ts';
 import type { ResolveQuery } from '../tasks/resolve-query.ts';
 import type { TaskRepository } from '../tasks/store/task-repository.ts';
-import { LostEventsError } from './changes.ts';
+import { FeedGapError } from './feed-batch.ts';
 import type { FeedRepository } from './feed-repository.ts';
 import type { TaskFeed } from './task-feed.ts';
 import type { WatchMetrics } from './watch-metrics.ts';
@@ -14,22 +14,22 @@ import { expired, WatchStream } from './watch-stream.ts';
 /** The method WatchTasks. It does not know which transport called it. */
 export type WatchTasks = (request: WatchTasksRequest, call: Call) => AsyncIterable<WatchTasksResponse>;
 
-/** What watches are made of. */
+/** What a watch needs. */
 export interface WatchParts {
-  /** Reads from the primary: on a replica, the initial state could be older than the point from which changes are sent. */
+  /** Must read from the primary: a snapshot from a replica could be older than the point from which changes are sent. */
   readonly tasks: TaskRepository;
   readonly feed: TaskFeed;
   readonly feedRepository: FeedRepository;
   readonly resolveQuery: ResolveQuery;
-  /** The keys of page tokens; resume tokens have theirs from them. */
+  /** The keys of page tokens, from which those of resume tokens are derived. */
   readonly tokenKeys: readonly [Buffer, ...Buffer[]];
   /** Most watches of one user on this process. */
   readonly watchesPerCaller: number;
   readonly metrics: WatchMetrics;
 }
 
-/** Most watches of a process: each takes some 50 kB, and time for each change. */
-export const maxWatches = 5000;
+/** Most watches of a process: each takes some 50 kB, and CPU time for each change. */
+const maxWatches = 5000;
 
 /** Makes the method. */
 export function createWatchTasks(parts: WatchParts): WatchTasks {
@@ -42,7 +42,7 @@ export function createWatchTasks(parts: WatchParts): WatchTasks {
     try {
       yield* stream.run();
     } catch (error) {
-      const seen = error instanceof LostEventsError ? expired() : error;
+      const seen = error instanceof FeedGapError ? expired() : error;
       if (seen instanceof ConnectError && seen.code === Code.OutOfRange) parts.metrics.expired();
       throw seen;
     } finally {

@@ -147,10 +147,10 @@ async function compareWatch(database: Database, caller: Caller, query: string, e
     { parameterNames: [...parameterNames, ...parameterValues.map(([name]) => name)], maxBytes: Number.POSITIVE_INFINITY },
   );
   const scope = scopeOf(caller);
-  const { shows } = createWatchScope(scope, filter);
+  const { matches } = createWatchScope(scope, filter);
   const wanted = expected.tasks.map(({ id }) => id).toSorted();
   const shown = rows
-    .filter(shows)
+    .filter(matches)
     .map(({ id }) => formatUuid(id))
     .toSorted();
   const tasks = createTaskRepository(database, inactiveSeconds);

@@ -5,50 +5,50 @@ import { maxPageBytes } from '../tasks/store/task-repository.ts';
 import { toTask } from '../tasks/task-mapper.ts';
 import type { FeedEvent, FeedRepository, TaskAccess } from './feed-repository.ts';
 
-/** Events that are read at once. */
+/** Events that are read in one statement. */
 const eventsAtOnce = 100;
 
-/** Tasks that changed one after the other, each once, as they are now. */
-export interface Changes {
-  /** The last event among them: with it, everything up to it is told. */
+/** The tasks that some consecutive events are about, each once, as they are now. */
+export interface FeedBatch {
+  /** The last of these events. */
   readonly to: number;
   /** In the order of their newest events. */
-  readonly tasks: readonly ChangedTask[];
+  readonly tasks: readonly TaskUpdate[];
 }
 
-/** Thrown when the feed does not have all events after a point: who watches must begin anew. */
-export class LostEventsError extends Error {
-  override readonly name = 'LostEventsError';
+/** Thrown when events after a point are missing in the feed: watchers must start over. */
+export class FeedGapError extends Error {
+  override readonly name = 'FeedGapError';
 }
 
-/** A task that changed, for all watchers together. */
-export class ChangedTask {
+/** A task that changed. All watchers of the process share one instance. */
+export class TaskUpdate {
   readonly id: Buffer;
   /** The id as a key of maps. */
   readonly key: string;
   /** Its newest event. */
   readonly seq: number;
-  /** As it is now; undefined when it is gone. */
+  /** Its present row; undefined when it is removed. */
   readonly row: WatchedRow | undefined;
-  /** Where it was before each of the events. */
+  /** Who could read it before each of the events. */
   readonly before: readonly TaskAccess[];
   #forOwner: Task | undefined;
   #forOthers: Task | undefined;
 
   constructor(id: Buffer, seq: number, row: WatchedRow | undefined, before: readonly TaskAccess[]) {
     this.id = id;
-    this.key = keyOf(id);
+    this.key = taskKey(id);
     this.seq = seq;
     this.row = row;
     this.before = before;
   }
 
-  /** How many characters its texts have. */
+  /** The number of characters of its texts. */
   get length(): number {
     return this.row === undefined ? 0 : this.row.prompt.length + this.row.state_message.length + this.row.state_uri.length;
   }
 
-  /** The message of a row that is there, made once for its owner and once for everybody else. */
+  /** Its message, which is made once for the owner and once for everybody else. */
   task(row: WatchedRow, callerId: Buffer): Task {
     if (row.owner_id.equals(callerId)) {
       this.#forOwner ??= toTask(row, callerId);
@@ -60,54 +60,54 @@ export class ChangedTask {
 }
 
 /** The id of a task as a key of maps, shorter than its text. */
-export function keyOf(id: Buffer): string {
+export function taskKey(id: Buffer): string {
   return id.toString('latin1');
 }
 
 /**
- * Reads what changed after one event, up to another one at most: fewer events where their tasks' texts are long, and none behind a
- * change of who could read one of the tasks, so that each of its events says of the tasks before it who could.
+ * Reads the changes after one event, at most up to another. The batch ends earlier when the texts of its tasks are long, or
+ * before an event that gives a task other readers than an earlier event of the batch.
  *
- * @param parameterNames the parameters that somebody's query asks about.
- * @throws {LostEventsError} when events between the two are missing.
+ * @param parameterNames the parameters that the query of any watcher names.
+ * @throws {FeedGapError} when events between the two are missing.
  */
-export async function readChanges(
+export async function readFeedBatch(
   feed: FeedRepository,
   after: number,
   upTo: number,
   parameterNames: readonly string[],
-): Promise<Changes> {
+): Promise<FeedBatch> {
   const found = (await feed.events(after, Math.min(eventsAtOnce, upTo - after))).filter(({ seq }) => seq <= upTo);
   if (found.length === 0 || found.some(({ seq }, index) => seq !== after + 1 + index)) {
-    throw new LostEventsError(`the feed has no event ${after + 1}, or one behind it is missing`);
+    throw new FeedGapError(`the feed has no event ${after + 1}, or one behind it is missing`);
   }
-  const alike = found.slice(0, withOnePlaceEach(found));
-  const ids = new Map(alike.map(({ taskId }) => [keyOf(taskId), taskId]));
+  const usable = found.slice(0, countUntilReadersChange(found));
+  const ids = new Map(usable.map(({ taskId }) => [taskKey(taskId), taskId]));
   const { rows, covered } = await feed.tasks([...ids.values()], { parameterNames, maxBytes: maxPageBytes });
   const read = new Set([...ids.keys()].slice(0, covered));
-  const end = alike.findIndex(({ taskId }) => !read.has(keyOf(taskId)));
-  const events = end === -1 ? alike : alike.slice(0, end);
+  const end = usable.findIndex(({ taskId }) => !read.has(taskKey(taskId)));
+  const events = end === -1 ? usable : usable.slice(0, end);
 
-  const byId = new Map(rows.map((row) => [keyOf(row.id), row]));
-  const newest = new Map(events.map((event) => [keyOf(event.taskId), event]));
+  const byId = new Map(rows.map((row) => [taskKey(row.id), row]));
+  const newest = new Map(events.map((event) => [taskKey(event.taskId), event]));
   const tasks = [...newest.values()]
     .toSorted((a, b) => a.seq - b.seq)
     .map(({ taskId, seq }) => {
-      const row = byId.get(keyOf(taskId));
-      // Where an event does not say who the readers were, they are those of now.
+      const row = byId.get(taskKey(taskId));
+      // An event without readers did not change them: they are the present ones.
       const before = events.flatMap(({ taskId: of, before: place }) =>
         place !== undefined && of.equals(taskId) ? [{ readers: row?.readers ?? [], ...place }] : [],
       );
-      return new ChangedTask(taskId, seq, row, before);
+      return new TaskUpdate(taskId, seq, row, before);
     });
   return { to: after + events.length, tasks };
 }
 
-/** How many of the events it takes until one says of its task that others could read it than an event before said. */
-function withOnePlaceEach(events: readonly FeedEvent[]): number {
+/** The number of events before the first one that gives a task other readers than an earlier one. */
+function countUntilReadersChange(events: readonly FeedEvent[]): number {
   const places = new Map<string, FeedEvent['before']>();
   const end = events.findIndex(({ taskId, before }) => {
-    const key = keyOf(taskId);
+    const key = taskKey(taskId);
     const earlier = places.get(key);
     places.set(key, before);
     return earlier !== undefined && !isDeepStrictEqual(earlier, before);
