@@ -5,14 +5,14 @@ import type { Logger } from './platform/log.ts';
 import type { Addresses } from './transport/server.ts';
 
 /**
- * What a checkout has beyond the production image: a private database with demo data, for runs without `DATABASE_URL`.
+ * What only a checkout has and the production image has not: a private database with demo data, for runs without `DATABASE_URL`.
  *
  * The folder `dev/` implements it and hands it to `runProgram`; nothing in `src/` imports from there.
  */
 export interface Development {
   /** Starts the private database for the service. */
   startDatabase(config: Config, log: Logger): Promise<PrivateDatabase>;
-  /** Opens the private database for a command: that of a running service, else started until it is disposed of. */
+  /** Opens the private database for a command: that of a running service, else it is started until it is disposed of. */
   openDatabase(config: Config): Promise<OpenedDatabase>;
   /** The service on the private database in `dataDir`, if it runs. */
   findService(dataDir: string): DevelopmentService | undefined;
@@ -20,14 +20,14 @@ export interface Development {
   addCommands(program: Command, onDatabase: OnDatabase): void;
 }
 
-/** A database that can be reached until it is disposed of. */
-export interface OpenedDatabase extends AsyncDisposable {
+/** A database that is available until it is disposed of. */
+interface OpenedDatabase extends AsyncDisposable {
   readonly address: DatabaseAddress;
 }
 
 /** The private database of a service. */
-export interface PrivateDatabase extends OpenedDatabase {
-  /** Loads the demo data into the tables where they are missing, and keeps them alive until it is disposed of. */
+interface PrivateDatabase extends OpenedDatabase {
+  /** Loads the demo data if it is missing, and keeps it changing until it is disposed of. */
   loadDemo(database: Database): Promise<Demo>;
 }
 
@@ -35,7 +35,7 @@ export interface PrivateDatabase extends OpenedDatabase {
 export interface Demo extends AsyncDisposable {
   /** A session token of each demo user who may sign in, by username. */
   readonly tokens: Readonly<Record<string, string>>;
-  /** Tells the person at the terminal, and scripts, where the service answers. */
+  /** Prints the addresses of the service, for people and scripts. */
   announce(addresses: Addresses): void;
 }
 
@@ -47,8 +47,8 @@ export interface DevelopmentService {
   readonly token: string | undefined;
 }
 
-/** What a command does with the database that the settings name. */
+/** The work of a command on the configured database. */
 export type DatabaseWork = (database: Database, config: Config, address: DatabaseAddress) => Promise<void>;
 
-/** Runs the work of a command on that database. */
+/** Runs such work. */
 export type OnDatabase = (work: DatabaseWork) => Promise<void>;

@@ -7,7 +7,7 @@ import type { WatchOptions } from './commands/watch.ts';
 import type { Config } from './config.ts';
 import type { Development, OnDatabase } from './development.ts';
 
-/** Errors whose message is all that a person at a terminal needs: no stack. */
+/** Errors that are printed without a stack. */
 const plainErrors: ReadonlySet<string> = new Set([
   'CommandError',
   'ConfigError',
@@ -23,7 +23,7 @@ const plainErrors: ReadonlySet<string> = new Set([
  * With `development`, commands without `DATABASE_URL` use the private database of a checkout; otherwise they refuse to start.
  */
 export async function runProgram(development?: Development): Promise<void> {
-  // Compiled code is kept between runs, and each command loads what it needs and no more: both halve the time to the first answer.
+  // A compile cache, and dynamic imports for each command, halve the time to start.
   enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)));
 
   try {
@@ -65,34 +65,34 @@ function createProgram(development: Development | undefined): Command {
     .description('serve gRPC, the web protocols and the operator port')
     .action(async () => (await import('./serve.ts')).serve(await config(), development));
 
-  const migrations = program.command('migrate').description('create and change the tables');
+  const migrations = program.command('migrate').description('create and upgrade the tables');
   migrations
     .command('up')
-    .description('bring the database to the newest version')
+    .description('apply all pending migrations')
     .action(async () => onDatabase((await import('./commands/migrate.ts')).migrateToNewest));
   migrations
     .command('down')
-    .description('undo the last migration; --all undoes every one, and the tables are gone')
-    .option('--all', 'undo every migration')
+    .description('revert the last migration; with --all, revert every migration and drop all tables')
+    .option('--all', 'revert every migration')
     .action(async ({ all = false }: { all?: boolean }) => {
       const { undoMigrations } = await import('./commands/migrate.ts');
       await onDatabase((database) => undoMigrations(database, { all }));
     });
   migrations
     .command('status')
-    .description('list the migrations and when they were applied')
+    .description('list the migrations and when each was applied')
     .action(async () => onDatabase((await import('./commands/migrate.ts')).printMigrations));
   migrations
     .command('grants')
-    .description("print the rights that the accounts of the service's parts need at the database")
+    .description("print the GRANT statements for the database accounts of the service's parts")
     .action(async () => (await import('./commands/migrate.ts')).printGrants(await config()));
 
   program
     .command('project')
-    .description('keep the read model true to the source tables')
-    .addOption(new Option('--follow', 'follow the changes until stopped').conflicts(['all', 'verify']))
-    .addOption(new Option('--all', 'build the read model anew').conflicts('verify'))
-    .option('--verify', 'compare the read model with the source tables; exits 1 when they differ')
+    .description('maintain the read model from the source tables')
+    .addOption(new Option('--follow', 'project changes until stopped').conflicts(['all', 'verify']))
+    .addOption(new Option('--all', 'rebuild the read model').conflicts('verify'))
+    .option('--verify', 'compare the read model with the source tables; exit with 1 if they differ')
     .action(async (options: { follow?: true; all?: true; verify?: true }, command: Command) => {
       const { followChanges, rebuildReadModel, verifyReadModel } = await import('./commands/project.ts');
       if (options.follow) await onTables(followChanges);
@@ -101,29 +101,29 @@ function createProgram(development: Development | undefined): Command {
       else command.error('one of --follow, --all and --verify is required');
     });
 
-  const keys = program.command('keys').description('make, list and revoke session tokens');
+  const keys = program.command('keys').description('create, list and revoke session tokens');
   keys
     .command('create')
-    .description('make a session token for a user and print it; it cannot be shown again')
-    .requiredOption('--user <username>', 'whose token')
-    .option('--days <number>', 'how long it is valid when it is not used; each use extends it', wholeNumber(1, 3650), 30)
-    .option('--name <text>', 'what it is for', keyName, 'made by keys create')
+    .description('create a session token for a user and print it; it cannot be shown again')
+    .requiredOption('--user <username>', 'the user the token is for')
+    .option('--days <number>', 'lifetime of an unused token; each use renews it', wholeNumber(1, 3650), 30)
+    .option('--name <text>', 'a name that says what the token is for', keyName, 'made by keys create')
     .action(async (options: { user: string; days: number; name: string }) => {
       const { createKey } = await import('./commands/keys.ts');
       await onTables((database) => createKey(database, options));
     });
   keys
     .command('list')
-    .description('list session tokens by their ids')
-    .option('--user <username>', 'of this user alone')
+    .description('list the ids of session tokens')
+    .option('--user <username>', 'only tokens of this user')
     .action(async ({ user }: { user?: string }) => {
       const { listKeys } = await import('./commands/keys.ts');
       await onTables((database) => listKeys(database, user));
     });
   keys
     .command('revoke')
-    .description('delete a session token; it stops working within AUTH_CACHE_SECONDS')
-    .argument('<id>', 'the first ten characters of the token')
+    .description('delete a session token; it becomes invalid within AUTH_CACHE_SECONDS')
+    .argument('<id>', 'the id: the first ten characters of the token')
     .action(async (id: string) => {
       const { revokeKey } = await import('./commands/keys.ts');
       await onTables((database) => revokeKey(database, id));
@@ -131,28 +131,28 @@ function createProgram(development: Development | undefined): Command {
 
   program
     .command('watch')
-    .description('show tasks and how they change: a table at a terminal, else a line for each change')
+    .description('show tasks as they change: as a table on a terminal, otherwise as a line for each change')
     .option(
       '--address <address>',
-      `host:port of the gRPC port, or its URL; else TASKS_ADDRESS${development === undefined ? '' : ', else the service of npm start'}`,
+      `host:port or URL of the gRPC port (default: TASKS_ADDRESS${development === undefined ? '' : ', then the service of npm start'})`,
     )
-    .option('--query <query>', 'which tasks, as docs/query.md says; by default your own', '')
+    .option('--query <query>', 'which tasks to show, in the syntax of docs/query.md; by default your own', '')
     .option('--json', 'print a line of JSON for each change')
-    .option('--until <query>', 'end as soon as each task is so; may be given several times, and any will do', collect)
-    .option('--timeout <seconds>', 'exit with 1 when that takes longer', wholeNumber(1, 1_000_000))
+    .option('--until <query>', 'exit with 0 once every task meets this condition, or one of several', collect)
+    .option('--timeout <seconds>', 'exit with 1 if no --until condition is met in this time', wholeNumber(1, 1_000_000))
     .addHelpText(
       'after',
-      '\nThe session token comes from TASKS_TOKEN or the file TASKS_TOKEN_FILE. --until takes status:, phase:, state: and waiting:.\n\n  tasks-service watch --query name:fix-login --until state:idle --until status:failed --timeout 3600',
+      '\nThe session token is read from TASKS_TOKEN or the file TASKS_TOKEN_FILE. Conditions may use status:, phase:, state: and waiting:.\n\n  tasks-service watch --query name:fix-login --until state:idle --until status:failed --timeout 3600',
     )
     .action(async (options: WatchOptions, command: Command) => {
-      if (options.timeout !== undefined && options.until === undefined) command.error('--timeout goes with --until');
+      if (options.timeout !== undefined && options.until === undefined) command.error('--timeout requires --until');
       const local = options.address === undefined ? development?.findService(process.env['DATA_DIR'] ?? '.data') : undefined;
       await (await import('./commands/watch.ts')).watchTasks(options, process.env, local);
     });
 
   program
     .command('healthcheck')
-    .description('ask a running service whether it is ready; exits 1 when it is not')
+    .description('check whether a running service is ready; exit with 1 if it is not')
     .action(async () => (await import('./commands/healthcheck.ts')).checkHealth(await config()));
 
   development?.addCommands(program, onDatabase);

@@ -1,4 +1,4 @@
-/** A command could not do what it was asked, for a reason the person who typed it can do something about. */
+/** A command failed for a reason that its user can act on; the message is printed without a stack. */
 export class CommandError extends Error {
   override readonly name = 'CommandError';
 }

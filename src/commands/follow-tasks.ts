@@ -3,28 +3,28 @@ import { type Client, Code, ConnectError } from '@connectrpc/connect';
 import type { Task, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import { CommandError } from './command-error.ts';
 
-/** Something that changed for who follows tasks. */
+/** An event of {@link followTasks}. */
 export type Followed =
   | { readonly event: 'upserted'; readonly task: Task }
   | { readonly event: 'removed'; readonly id: string }
   /** All tasks are known. */
   | { readonly event: 'synced' }
-  /** Everything that was known must be forgotten. */
+  /** The tasks so far are void: all of them follow again. */
   | { readonly event: 'restarted' }
-  /** The service is away, for this reason, and asked again. */
+  /** The stream broke off for this reason; it is opened again. */
   | { readonly event: 'disconnected'; readonly reason: string };
 
-/** How long to wait before connecting again, from the first time to the longest, in milliseconds. */
+/** How long to wait before connecting again, in milliseconds: doubled from the first to the most. */
 const waitMs = { first: 250, most: 5000 };
 
-/** A stream that is silent for so long is dead, in milliseconds: the service gives a sign of life each 15 seconds. */
+/** Silence after which a stream counts as dead, in milliseconds: the service sends a heartbeat each 15 seconds. */
 const silenceMs = 45_000;
 
 /**
- * Watches a query until the signal is aborted, as docs/watch.md says a client should: it goes on where it was when the connection
- * breaks, and begins anew when it must.
+ * Watches a query until the signal is aborted, in the way of docs/watch.md: it resumes when the connection breaks, and starts
+ * over when the resume token has expired.
  *
- * @throws {CommandError} when asking again cannot help.
+ * @throws {CommandError} for an error that a retry does not help.
  */
 export async function* followTasks(
   client: Client<typeof TasksService>,
@@ -57,7 +57,7 @@ export async function* followTasks(
       if (code === Code.OutOfRange) {
         resumeToken = '';
         yield { event: 'restarted' };
-      } else if (mayPass.has(code)) yield { event: 'disconnected', reason: rawMessage };
+      } else if (retryable.has(code)) yield { event: 'disconnected', reason: rawMessage };
       else throw new CommandError(rawMessage);
     } finally {
       clearTimeout(timer);
@@ -67,5 +67,5 @@ export async function* followTasks(
   }
 }
 
-/** What may be better the next time. */
-const mayPass: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Canceled, Code.Aborted, Code.Internal, Code.Unknown]);
+/** Codes of errors that may be gone at the next attempt. */
+const retryable: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Canceled, Code.Aborted, Code.Internal, Code.Unknown]);

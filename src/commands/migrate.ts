@@ -22,7 +22,7 @@ export async function printMigrations(database: Database): Promise<void> {
   }
 }
 
-/** Prints the statements that give each part of the service its own account's rights, for an administrator to run. */
+/** Prints the GRANT statements for the account of each part of the service, for an administrator to run. */
 export function printGrants(config: Config): void {
   const database = config.DATABASE_URL?.database ?? 'tasks';
   for (const [kind, use] of Object.entries(accounts) as [AccountKind, string][]) {

@@ -1,14 +1,14 @@
 import type { WriteStream } from 'node:tty';
 
-/** Shows how far a long piece of work is. */
-export interface ProgressBar {
+/** The progress of a long operation. */
+interface ProgressBar {
   show(this: void, done: number, total: number): void;
   end(): void;
 }
 
 const width = 40;
 
-/** Draws a bar in one line of a terminal. Where the output is no terminal it stays silent, so that logs hold no half lines. */
+/** Draws a bar in one line of a terminal; prints nothing to other outputs. */
 export function progressBar(output: Pick<WriteStream, 'isTTY' | 'write'>): ProgressBar {
   return {
     show(done, total) {

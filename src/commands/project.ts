@@ -10,7 +10,7 @@ import { describeInconsistency, verify } from '../projection/verify.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
 
-/** Keeps the read model true until SIGINT or SIGTERM, in a process of its own. */
+/** Runs a projector until SIGINT or SIGTERM. */
 export async function followChanges(_database: Database, config: Config, address: DatabaseAddress): Promise<void> {
   const stop = stopSignal();
   const log = createLog(config.LOG_LEVEL);
@@ -24,9 +24,9 @@ export async function followChanges(_database: Database, config: Config, address
 }
 
 /**
- * Builds the read model anew from the source tables, while it is being read.
+ * Rebuilds the read model from the source tables, while it is in use.
  *
- * @throws {CommandError} when a workspace cannot be projected; all others are.
+ * @throws {CommandError} when some workspaces cannot be projected; all others are.
  */
 export async function rebuildReadModel(database: Database): Promise<void> {
   const [row] = (await database.from('workspaces').count({ count: '*' })) as { count: number }[];
@@ -35,17 +35,18 @@ export async function rebuildReadModel(database: Database): Promise<void> {
     onProgress: (done) => bar.show(done, row?.count ?? done),
   });
   bar.end();
-  console.log(`${workspaces} workspaces were looked at, ${changed} tasks were made, changed or removed`);
-  if (deadLetters > 0) throw new CommandError(`${deadLetters} of them cannot be projected: workspace_changes_failed says why`);
+  console.log(`${workspaces} workspaces compared; ${changed} tasks inserted, updated or deleted`);
+  if (deadLetters > 0)
+    throw new CommandError(`${deadLetters} workspaces cannot be projected: see workspace_changes_failed for the errors`);
 }
 
 /**
  * Prints every difference between the read model and the source tables.
  *
- * @throws {CommandError} when there is one.
+ * @throws {CommandError} when there are any.
  */
 export async function verifyReadModel(database: Database): Promise<void> {
   const count = await verify(database, (difference) => console.log(describeInconsistency(difference)));
-  if (count > 0) throw new CommandError(`${count} differences`);
-  console.log('no difference');
+  if (count > 0) throw new CommandError(`${count} differences found`);
+  console.log('no differences');
 }

@@ -7,11 +7,11 @@ const headings = ['TASK', 'OWNER', 'STATUS', 'PHASE', 'STATE', 'CHANGED', 'MESSA
 /** Widest column but the last, in characters. */
 const maxWidth = 40;
 
-/** What a narrow terminal does without, first to last, until the message has as much room as this, or as it needs. */
+/** The columns that a narrow terminal omits, in this order, until the message has this width or the width that it needs. */
 const dispensable = ['PHASE', 'OWNER', 'CHANGED'] as const;
 const messageWidth = 15;
 
-/** What a task says in a line: the values of the columns. Whatever could steer a terminal is left out. */
+/** The values of a task's columns, without characters that control a terminal. */
 export function taskCells(task: Task): string[] {
   const { currentState, updatedAt } = task;
   const changed = currentState?.timestamp ?? updatedAt;
@@ -55,7 +55,7 @@ interface Column {
   readonly width: number;
 }
 
-/** The columns that a terminal has room for. */
+/** The columns that fit into the width of the terminal. */
 function fitting(columns: readonly Column[], room: number): readonly Column[] {
   let kept = columns;
   for (const heading of dispensable) {
@@ -81,13 +81,15 @@ function createdAt(task: Task): number {
   return task.createdAt === undefined ? 0 : timestampDate(task.createdAt).getTime();
 }
 
-/** The word by which a query asks for a value. */
+/** The word for a value in queries. */
 function word<Value>(words: ReadonlyMap<string, Value>, value: Value): string {
   for (const [one, of] of words) if (of === value) return one;
   return 'unknown';
 }
 
-/** A text without control characters, invisible ones and line breaks, which could steer a terminal: names and messages are anybody's. */
+/**
+ * A text without line breaks, control and invisible characters: users choose names and messages, which could control a terminal.
+ */
 export function printable(text: string): string {
   return text.replace(/[\s\p{Zl}\p{Zp}]+/gu, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '');
 }

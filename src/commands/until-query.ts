@@ -4,13 +4,13 @@ import { parseQuery } from '../tasks/query-grammar.ts';
 import { readTaskQuery } from '../tasks/task-query.ts';
 import { CommandError } from './command-error.ts';
 
-/** The keys of a query that can be judged by what a task's message says. */
+/** The keys whose values are in the message of a task. */
 const keys: ReadonlySet<string> = new Set(['status', 'phase', 'state', 'waiting']);
 
 /**
- * Reads what `watch --until` waits for: a query of `status:`, `phase:`, `state:` and `waiting:` alone.
+ * Compiles a condition of `watch --until`: a query with the keys `status:`, `phase:`, `state:` and `waiting:` alone.
  *
- * @throws {CommandError} that says what is wrong with it.
+ * @throws {CommandError} when the query is invalid or has other keys.
  */
 export function readUntil(text: string): (task: Task) => boolean {
   const { query, ofQuery } = readTaskQuery({ query: text, orderBy: '', pageSize: 0 });
@@ -19,7 +19,7 @@ export function readUntil(text: string): (task: Task) => boolean {
   if (problem !== undefined) throw new CommandError(`--until: ${problem.field}: ${problem.description}`);
   const given = [...parseQuery(text).values.keys()];
   const other = given.find((key) => !keys.has(key));
-  if (other !== undefined) throw new CommandError(`--until: takes status:, phase:, state: and waiting:, and not ${other}:`);
+  if (other !== undefined) throw new CommandError(`--until: ${other}: is not allowed: use status:, phase:, state: and waiting:`);
   if (given.length === 0) throw new CommandError('--until: is empty');
   return ({ status, phase, currentState }) =>
     (filter.status === undefined || filter.status === status) &&

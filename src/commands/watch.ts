@@ -10,16 +10,16 @@ import { type Followed, followTasks } from './follow-tasks.ts';
 import { printable, taskCells, taskTable } from './task-table.ts';
 import { readUntil } from './until-query.ts';
 
-/** What `watch` was told. */
+/** The options of `watch`. */
 export interface WatchOptions {
   /** `host:port` of the gRPC port, or its URL. */
   readonly address?: string;
   readonly query: string;
   /** Whether to print a line of JSON for each change. */
   readonly json?: true;
-  /** What to wait for; any of them will do. */
+  /** The conditions to wait for: each task must meet one of them. */
   readonly until?: readonly string[];
-  /** How long to wait for it, in seconds. */
+  /** How long to wait, in seconds. */
   readonly timeout?: number;
 }
 
@@ -29,10 +29,10 @@ const drawMs = 100;
 /**
  * Shows the tasks of a query and how they change: a table at a terminal, else a line for each change.
  *
- * With `until`, it ends as soon as there are tasks and each of them is as wanted. What neither the options nor the environment say of
- * the service is taken from `local`.
+ * With `until`, it ends as soon as there are tasks and each of them meets a condition. An address and a token that neither the
+ * options nor the environment give are taken from `local`.
  *
- * @throws {CommandError} when that did not happen in time, no task is left that could be, or the service refuses.
+ * @throws {CommandError} when the conditions are not met in time, no task is left, or the service refuses.
  */
 export async function watchTasks(
   options: WatchOptions,
@@ -40,17 +40,19 @@ export async function watchTasks(
   local: DevelopmentService | undefined,
 ): Promise<void> {
   const conditions = (options.until ?? []).map(readUntil);
-  const { address, token } = whereAndWho(options, env, local);
+  const { address, token } = resolveService(options, env, local);
   const sessionManager = new Http2SessionManager(address);
   const client = createClient(TasksService, createGrpcTransport({ baseUrl: address, sessionManager }));
   const tasks = new Map<string, Task>();
   const show = options.json === true ? printJson : process.stdout.isTTY ? drawTable(tasks, address) : printLine;
-  process.stdout.once('error', () => process.exit(1)); // nobody reads on, as behind `head`
-  const asked = stopSignal();
-  const late = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);
-  const stop = late === undefined ? asked : AbortSignal.any([asked, late]);
-  const holds = (): boolean =>
-    conditions.length > 0 && tasks.size > 0 && [...tasks.values()].every((task) => conditions.some((wanted) => wanted(task)));
+  process.stdout.once('error', () => process.exit(1)); // the reader has closed the pipe, as `head` does
+  const interrupted = stopSignal();
+  const timeout = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);
+  const stop = timeout === undefined ? interrupted : AbortSignal.any([interrupted, timeout]);
+  const conditionsMet = (): boolean =>
+    conditions.length > 0 &&
+    tasks.size > 0 &&
+    [...tasks.values()].every((task) => conditions.some((condition) => condition(task)));
 
   let isSynced = false;
   try {
@@ -58,37 +60,37 @@ export async function watchTasks(
       if (followed.event === 'upserted') tasks.set(followed.task.id, followed.task);
       else if (followed.event === 'removed') tasks.delete(followed.id);
       else if (followed.event === 'restarted') tasks.clear();
-      // What comes from here to the next `synced` is older for some tasks than for others.
+      // Until the next `synced`, the tasks are not all of the same time.
       if (followed.event === 'restarted' || followed.event === 'disconnected') isSynced = false;
       else isSynced ||= followed.event === 'synced';
       show(followed);
-      if (isSynced && holds()) return;
+      if (isSynced && conditionsMet()) return;
       if (isSynced && followed.event === 'removed' && conditions.length > 0 && tasks.size === 0) {
-        throw new CommandError('no task of the query is left');
+        throw new CommandError('no task matches the query any more');
       }
     }
   } finally {
-    sessionManager.abort(); // an idle connection would keep the program from ending
+    sessionManager.abort(); // an open connection would keep the process alive
   }
-  if (late?.aborted === true) throw new CommandError(`after ${options.timeout} seconds it is not so`);
-  if (conditions.length > 0) throw new CommandError('stopped before it was so');
+  if (timeout?.aborted === true) throw new CommandError(`timed out after ${options.timeout} s: no --until condition was met`);
+  if (conditions.length > 0) throw new CommandError('interrupted before an --until condition was met');
 }
 
-/** Where the service is and with which token: what is said, else the private service of `npm start` and its developer. */
-function whereAndWho(
+/** The address and the session token: those given, else those of the service that `npm start` runs. */
+function resolveService(
   { address }: WatchOptions,
   env: NodeJS.ProcessEnv,
   local: DevelopmentService | undefined,
 ): { address: string; token: string } {
   const file = env['TASKS_TOKEN_FILE'];
   const given = env['TASKS_TOKEN'] ?? (file === undefined ? undefined : readToken(file));
-  const where = address ?? env['TASKS_ADDRESS'] ?? local?.grpc;
+  const target = address ?? env['TASKS_ADDRESS'] ?? local?.grpc;
   const token = given ?? local?.token;
-  if (where === undefined)
-    throw new CommandError('where is the service? Give --address or TASKS_ADDRESS, or start one here by `npm start`');
-  if (token === undefined) throw new CommandError('who are you? Give a session token in TASKS_TOKEN or TASKS_TOKEN_FILE');
-  const url = /^https?:\/\//.test(where) ? where : `http://${where}`;
-  if (!URL.canParse(url)) throw new CommandError(`"${where}" is no address: give host:port, or a URL with https:// for TLS`);
+  if (target === undefined)
+    throw new CommandError('no service address: set --address or TASKS_ADDRESS, or run a local service with `npm start`');
+  if (token === undefined) throw new CommandError('no session token: set TASKS_TOKEN or TASKS_TOKEN_FILE');
+  const url = /^https?:\/\//.test(target) ? target : `http://${target}`;
+  if (!URL.canParse(url)) throw new CommandError(`"${target}" is not an address: use host:port, or a URL with https:// for TLS`);
   return { address: url, token: token.trim() };
 }
 
@@ -108,16 +110,16 @@ function printJson(followed: Followed): void {
 function printLine(followed: Followed): void {
   if (followed.event === 'upserted') console.log(taskCells(followed.task).join('\t'));
   else if (followed.event === 'removed') console.log(`removed\t${followed.id}`);
-  else if (followed.event === 'disconnected') console.error(`${printable(followed.reason)}: trying again`);
+  else if (followed.event === 'disconnected') console.error(`${printable(followed.reason)}: reconnecting`);
 }
 
-/** Draws the table when something has changed, all of it, from the top of the terminal. */
+/** Redraws the whole table after changes. */
 function drawTable(tasks: ReadonlyMap<string, Task>, address: string): (followed: Followed) => void {
   let state = 'connecting';
   let timer: NodeJS.Timeout | undefined;
   const draw = (): void => {
     timer = undefined;
-    // Some terminals do not say how large they are.
+    // Some terminals do not report their size.
     const [rows, columns] = [process.stdout.rows || 24, process.stdout.columns || 80];
     const table = taskTable(tasks.values(), { rows: rows - 2, columns });
     process.stdout.write(`\x1b[2J\x1b[H${tasks.size} tasks, ${state} (${address})\n\n${table}\n`);

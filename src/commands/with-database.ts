@@ -10,7 +10,7 @@ import type { DatabaseWork, Development } from '../development.ts';
 export async function withDatabase(config: Config, development: Development | undefined, work: DatabaseWork): Promise<void> {
   await using opened = config.DATABASE_URL === undefined ? await development?.openDatabase(config) : undefined;
   const address = opened?.address ?? requireDatabaseUrl(config);
-  // A command is allowed to take its time: rebuilding and generating read and write much in one statement.
+  // No time limit: rebuilding and generating have long statements.
   const database = openDatabase(address, { size: 4, statementTimeoutMs: 0, acquireTimeoutMs: 30_000 });
   try {
     await requireDatabase(database);

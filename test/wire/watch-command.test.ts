@@ -101,7 +101,7 @@ describe('watch', () => {
     const waiting = run(['--query', 'name:to-be-deleted', '--until', 'state:idle', '--json'], env);
     await until('the task', () => waiting.out.includes('"synced"'));
     await testDatabase.database('workspaces').where('id', ids.workspace).update({ deleted: 1 });
-    expect([await waiting.ended, waiting.err]).toEqual([1, 'no task of the query is left\n']);
+    expect([await waiting.ended, waiting.err]).toEqual([1, 'no task matches the query any more\n']);
   });
 
   test('it ends quietly when nobody reads on', async () => {
@@ -127,13 +127,17 @@ describe('watch', () => {
   });
 
   test.each([
-    ['what never comes', ['--query', 'name:nothing-like-it', '--until', 'state:idle', '--timeout', '1'], 'after 1 seconds'],
+    [
+      'what never comes',
+      ['--query', 'name:nothing-like-it', '--until', 'state:idle', '--timeout', '1'],
+      'timed out after 1 s: no --until condition was met',
+    ],
     ['a wrong query', ['--query', 'status:nonsense'], 'status: "nonsense" is not a valid value'],
-    ['a wrong condition', ['--until', 'name:x'], '--until: takes status:, phase:, state: and waiting:, and not name:'],
+    ['a wrong condition', ['--until', 'name:x'], '--until: name: is not allowed'],
     ['a condition that is none', ['--until', 'state:nonsense'], '--until: state:'],
     ['an empty condition', ['--until', ' '], '--until: is empty'],
-    ['a timeout without a condition', ['--timeout', '1'], '--timeout goes with --until'],
-    ['an address that is none', ['--address', 'http://'], 'is no address'],
+    ['a timeout without a condition', ['--timeout', '1'], '--timeout requires --until'],
+    ['an address that is none', ['--address', 'http://'], 'is not an address'],
   ])('of %s it says so in one line, and exits with 1', async (_, args, message) => {
     const watching = run(args, env);
     expect(await watching.ended).toBe(1);

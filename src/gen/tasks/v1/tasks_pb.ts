@@ -2,10 +2,10 @@
 // @generated from file tasks/v1/tasks.proto (package tasks.v1, syntax proto3)
 /* eslint-disable */
 
-// Which AI coding tasks run in our workspaces, and how are they doing.
+// Which AI coding tasks run in our workspaces, and what state they are in.
 //
 // A task is a workspace in which an AI agent works on a prompt. The rules for what is a task, its statuses and who may read it
-// are Coder's (coder/coder #19468); the places where this service does better are listed in docs/coder-differences.md.
+// are Coder's (coder/coder #19468); docs/coder-differences.md lists where this service deviates from them.
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,57 +20,58 @@ export const file_tasks_v1_tasks: GenFile = /*@__PURE__*/
   fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEidgoQTGlzdFRhc2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRINCgVxdWVyeRgDIAEoCRIQCghvcmRlcl9ieRgEIAEoCRIaChJpbmNsdWRlX3RvdGFsX3NpemUYBSABKAginQEKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4udGFza3MudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFY291bnQYAyABKAUSFwoKdG90YWxfc2l6ZRgEIAEoBUgAiAEBEhkKEXRvdGFsX3NpemVfY2FwcGVkGAUgASgIQg0KC190b3RhbF9zaXplIlAKDkdldFRhc2tSZXF1ZXN0EgwKAmlkGAEgASgJSAASIgoEbmFtZRgCIAEoCzISLnRhc2tzLnYxLlRhc2tOYW1lSABCDAoKaWRlbnRpZmllciInCghUYXNrTmFtZRINCgVvd25lchgBIAEoCRIMCgRuYW1lGAIgASgJIi8KD0dldFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4udGFza3MudjEuVGFzayJRChFXYXRjaFRhc2tzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAkSFwoPaW5jbHVkZV9pbml0aWFsGAMgASgIIs8BChJXYXRjaFRhc2tzUmVzcG9uc2USIgoIdXBzZXJ0ZWQYASABKAsyDi50YXNrcy52MS5UYXNrSAASKAoHcmVtb3ZlZBgCIAEoCzIVLnRhc2tzLnYxLlRhc2tSZW1vdmVkSAASIgoGc3luY2VkGAMgASgLMhAudGFza3MudjEuU3luY2VkSAASKAoJaGVhcnRiZWF0GAQgASgLMhMudGFza3MudjEuSGVhcnRiZWF0SAASFAoMcmVzdW1lX3Rva2VuGAUgASgJQgcKBWV2ZW50IhkKC1Rhc2tSZW1vdmVkEgoKAmlkGAEgASgJIggKBlN5bmNlZCILCglIZWFydGJlYXQixwgKBFRhc2sSCgoCaWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJEhAKCG93bmVyX2lkGAMgASgJEgwKBG5hbWUYBCABKAkSEwoLdGVtcGxhdGVfaWQYBSABKAkSGQoMd29ya3NwYWNlX2lkGAYgASgJSACIAQESFgoOaW5pdGlhbF9wcm9tcHQYByABKAkSKQoGc3RhdHVzGAggASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEjQKDWN1cnJlbnRfc3RhdGUYCSABKAsyGC50YXNrcy52MS5UYXNrU3RhdGVFbnRyeUgBiAEBEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm93bmVyX25hbWUYDCABKAkSGAoQb3duZXJfYXZhdGFyX3VybBgNIAEoCRIUCgxkaXNwbGF5X25hbWUYDiABKAkSGQoRb3JnYW5pemF0aW9uX25hbWUYDyABKAkSFQoNdGVtcGxhdGVfbmFtZRgQIAEoCRIdChV0ZW1wbGF0ZV9kaXNwbGF5X25hbWUYESABKAkSFQoNdGVtcGxhdGVfaWNvbhgSIAEoCRIbChN0ZW1wbGF0ZV92ZXJzaW9uX2lkGBMgASgJEhYKDndvcmtzcGFjZV9uYW1lGBQgASgJEh4KFndvcmtzcGFjZV9idWlsZF9udW1iZXIYFSABKAUSHwoSd29ya3NwYWNlX2FnZW50X2lkGBYgASgJSAKIAQESQAoZd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZRgXIAEoDjIYLnRhc2tzLnYxLkFnZW50TGlmZWN5Y2xlSAOIAQESOgoWd29ya3NwYWNlX2FnZW50X2hlYWx0aBgYIAEoCzIVLnRhc2tzLnYxLkFnZW50SGVhbHRoSASIAQESHQoQd29ya3NwYWNlX2FwcF9pZBgZIAEoCUgFiAEBEiIKBXBoYXNlGBogASgOMhMudGFza3MudjEuVGFza1BoYXNlEhAKCGZhdm9yaXRlGBsgASgIEjAKDGxhc3RfdXNlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoKZG9ybWFudF9hdBgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIBogBAUIPCg1fd29ya3NwYWNlX2lkQhAKDl9jdXJyZW50X3N0YXRlQhUKE193b3Jrc3BhY2VfYWdlbnRfaWRCHAoaX3dvcmtzcGFjZV9hZ2VudF9saWZlY3ljbGVCGQoXX3dvcmtzcGFjZV9hZ2VudF9oZWFsdGhCEwoRX3dvcmtzcGFjZV9hcHBfaWRCDQoLX2Rvcm1hbnRfYXQigQEKDlRhc2tTdGF0ZUVudHJ5Ei0KCXRpbWVzdGFtcBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFc3RhdGUYAiABKA4yEy50YXNrcy52MS5UYXNrU3RhdGUSDwoHbWVzc2FnZRgDIAEoCRILCgN1cmkYBCABKAkiPgoLQWdlbnRIZWFsdGgSDwoHaGVhbHRoeRgBIAEoCBITCgZyZWFzb24YAiABKAlIAIgBAUIJCgdfcmVhc29uKuQCCg9Xb3Jrc3BhY2VTdGF0dXMSIAocV09SS1NQQUNFX1NUQVRVU19VTlNQRUNJRklFRBAAEhwKGFdPUktTUEFDRV9TVEFUVVNfUEVORElORxABEh0KGVdPUktTUEFDRV9TVEFUVVNfU1RBUlRJTkcQAhIcChhXT1JLU1BBQ0VfU1RBVFVTX1JVTk5JTkcQAxIdChlXT1JLU1BBQ0VfU1RBVFVTX1NUT1BQSU5HEAQSHAoYV09SS1NQQUNFX1NUQVRVU19TVE9QUEVEEAUSGwoXV09SS1NQQUNFX1NUQVRVU19GQUlMRUQQBhIeChpXT1JLU1BBQ0VfU1RBVFVTX0NBTkNFTElORxAHEh0KGVdPUktTUEFDRV9TVEFUVVNfQ0FOQ0VMRUQQCBIdChlXT1JLU1BBQ0VfU1RBVFVTX0RFTEVUSU5HEAkSHAoYV09SS1NQQUNFX1NUQVRVU19ERUxFVEVEEAoqhAEKCVRhc2tTdGF0ZRIaChZUQVNLX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSVEFTS19TVEFURV9XT1JLSU5HEAESEwoPVEFTS19TVEFURV9JRExFEAISFwoTVEFTS19TVEFURV9DT01QTEVURRADEhUKEVRBU0tfU1RBVEVfRkFJTEVEEAQquAEKCVRhc2tQaGFzZRIaChZUQVNLX1BIQVNFX1VOU1BFQ0lGSUVEEAASFgoSVEFTS19QSEFTRV9QRU5ESU5HEAESGwoXVEFTS19QSEFTRV9JTklUSUFMSVpJTkcQAhIVChFUQVNLX1BIQVNFX0FDVElWRRADEhUKEVRBU0tfUEhBU0VfUEFVU0VEEAQSFgoSVEFTS19QSEFTRV9VTktOT1dOEAUSFAoQVEFTS19QSEFTRV9FUlJPUhAGKtECCg5BZ2VudExpZmVjeWNsZRIfChtBR0VOVF9MSUZFQ1lDTEVfVU5TUEVDSUZJRUQQABIbChdBR0VOVF9MSUZFQ1lDTEVfQ1JFQVRFRBABEhwKGEFHRU5UX0xJRkVDWUNMRV9TVEFSVElORxACEiEKHUFHRU5UX0xJRkVDWUNMRV9TVEFSVF9USU1FT1VUEAMSHwobQUdFTlRfTElGRUNZQ0xFX1NUQVJUX0VSUk9SEAQSGQoVQUdFTlRfTElGRUNZQ0xFX1JFQURZEAUSIQodQUdFTlRfTElGRUNZQ0xFX1NIVVRUSU5HX0RPV04QBhIkCiBBR0VOVF9MSUZFQ1lDTEVfU0hVVERPV05fVElNRU9VVBAHEiIKHkFHRU5UX0xJRkVDWUNMRV9TSFVURE9XTl9FUlJPUhAIEhcKE0FHRU5UX0xJRkVDWUNMRV9PRkYQCTLuAQoMVGFza3NTZXJ2aWNlEkkKCUxpc3RUYXNrcxIaLnRhc2tzLnYxLkxpc3RUYXNrc1JlcXVlc3QaGy50YXNrcy52MS5MaXN0VGFza3NSZXNwb25zZSIDkAIBEkMKB0dldFRhc2sSGC50YXNrcy52MS5HZXRUYXNrUmVxdWVzdBoZLnRhc2tzLnYxLkdldFRhc2tSZXNwb25zZSIDkAIBEk4KCldhdGNoVGFza3MSGy50YXNrcy52MS5XYXRjaFRhc2tzUmVxdWVzdBocLnRhc2tzLnYxLldhdGNoVGFza3NSZXNwb25zZSIDkAIBMAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
- * What to list, and which page of it.
+ * Which tasks to list, and which page of them.
  *
  * @generated from message tasks.v1.ListTasksRequest
  */
 export type ListTasksRequest = Message<"tasks.v1.ListTasksRequest"> & {
   /**
-   * Most tasks in the page: 0 means 25, more than 200 is read as 200. Negative is INVALID_ARGUMENT.
+   * The largest number of tasks in the page: 0 means 25; values above 200 mean 200. Negative is INVALID_ARGUMENT.
    *
-   * A page can hold fewer, when its encoding would pass 3 MiB or when it is the last one: only an empty `next_page_token` marks
-   * the end. It may differ from page to page.
+   * A page may have fewer tasks, because its encoding is limited to 3 MiB or because it is the last one: only an empty
+   * `next_page_token` marks the end. `page_size` may differ from page to page.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * Where the page starts: the `next_page_token` of the page before, or empty for the first page.
+   * The `next_page_token` of the previous page, or empty for the first page.
    *
-   * A token belongs to its query, order and caller. Any other is INVALID_ARGUMENT with PAGE_TOKEN_INVALID: list again without
-   * one.
+   * A token is valid only for the same query, order and caller. Otherwise the call fails with INVALID_ARGUMENT and
+   * PAGE_TOKEN_INVALID: list again without a token.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Which tasks: terms of the form `key:value`, all of which must hold, and free words, which are looked for in the name.
+   * Which tasks to list: terms of the form `key:value`, all of which must match, and plain words, which the name must contain.
    *
    * Keys are `owner`, `name`, `prompt`, `template`, `organization`, `id`, `status`, `phase`, `state`, `waiting`, `has-agent`,
    * `healthy`, `dormant`, `outdated`, `has_external_agent`, `has-ai-task`, `param`, `shared`, `shared_with_user`,
    * `shared_with_group`, `created_after`, `created_before`, `last_used_after` and `last_used_before`, described in docs/query.md.
-   * Without `owner` the query means the caller's own tasks, or with `id`, `organization` or `shared_with_…` everyone's; so does
-   * `owner:*`. At most 4 KiB, 64 terms and 200 values in a list. A query that does not parse is INVALID_ARGUMENT with
-   * INVALID_QUERY and names each wrong key.
+   * Without `owner` the query matches the caller's own tasks, or with `id`, `organization` or `shared_with_…` the tasks of all
+   * owners, as `owner:*` does. At most 4 KiB, 64 terms and 200 values in a list. An invalid query is INVALID_ARGUMENT with
+   * INVALID_QUERY, and the error names each invalid key.
    *
    * @generated from field: string query = 3;
    */
   query: string;
 
   /**
-   * In which order: `created_at` or `created_at desc`, and for one owner's tasks also `name` or `name desc`.
+   * The order: `created_at` or `created_at desc`, and for one owner's tasks also `name` or `name desc`.
    *
-   * Empty means, for one owner's tasks: the caller's own favorites, then running ones, then by name; for several owners':
-   * `created_at desc`. Ties go by id, in the direction of the order. Anything else is INVALID_ARGUMENT.
+   * The default for one owner's tasks is: the caller's favorites first, then running tasks, then the others, each by name. The
+   * default for the tasks of several owners is `created_at desc`. Ties are ordered by id, in the same direction. Anything else is
+   * INVALID_ARGUMENT.
    *
    * @generated from field: string order_by = 4;
    */
   orderBy: string;
 
   /**
-   * Whether to count all matching tasks as well, in a second statement. It costs what the count costs.
+   * Whether to also count all matching tasks. The count is a second query, which can take longer than the page.
    *
    * @generated from field: bool include_total_size = 5;
    */
@@ -98,28 +99,28 @@ export type ListTasksResponse = Message<"tasks.v1.ListTasksResponse"> & {
   tasks: Task[];
 
   /**
-   * The `page_token` of the next page. Empty when there is none, and only then.
+   * The `page_token` of the next page. Empty if and only if this is the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
 
   /**
-   * How many tasks are in this page, as in Coder. For all pages together see `total_size`.
+   * The number of tasks in this page, as in Coder. `total_size` is that of all pages.
    *
    * @generated from field: int32 count = 3;
    */
   count: number;
 
   /**
-   * How many tasks match in all pages together. Absent unless `include_total_size` was set; never more than 10000.
+   * The number of tasks in all pages. Absent unless `include_total_size` was set; at most 10000.
    *
    * @generated from field: optional int32 total_size = 4;
    */
   totalSize?: number | undefined;
 
   /**
-   * Whether counting stopped at 10000: there are at least `total_size` tasks.
+   * Whether counting stopped at 10000, so that there may be more than `total_size` tasks.
    *
    * @generated from field: bool total_size_capped = 5;
    */
@@ -140,13 +141,13 @@ export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE_
  */
 export type GetTaskRequest = Message<"tasks.v1.GetTaskRequest"> & {
   /**
-   * One way of naming a task. Required.
+   * The task, by one of two identifiers. Required.
    *
    * @generated from oneof tasks.v1.GetTaskRequest.identifier
    */
   identifier: {
     /**
-     * The task's id, a UUID in either case. Anything else is INVALID_ARGUMENT.
+     * The task's id, a UUID in upper or lower case. Anything else is INVALID_ARGUMENT.
      *
      * @generated from field: string id = 1;
      */
@@ -154,7 +155,7 @@ export type GetTaskRequest = Message<"tasks.v1.GetTaskRequest"> & {
     case: "id";
   } | {
     /**
-     * The task's owner and name. Tasks of deleted workspaces are not found this way.
+     * The task's owner and name. Tasks of deleted workspaces are found by id only.
      *
      * @generated from field: tasks.v1.TaskName name = 2;
      */
@@ -171,20 +172,20 @@ export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 2);
 
 /**
- * A task named by its owner and its name.
+ * A task identified by its owner and its name.
  *
  * @generated from message tasks.v1.TaskName
  */
 export type TaskName = Message<"tasks.v1.TaskName"> & {
   /**
-   * The owner: a username in either case, a user's id, or `me` for the caller. Required.
+   * The owner: a username (case-insensitive), a user id, or `me` for the caller. Required.
    *
    * @generated from field: string owner = 1;
    */
   owner: string;
 
   /**
-   * The task's name, in either case. Required.
+   * The task's name (case-insensitive). Required.
    *
    * @generated from field: string name = 2;
    */
@@ -199,7 +200,7 @@ export const TaskNameSchema: GenMessage<TaskName> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 3);
 
 /**
- * The task that was asked for.
+ * The requested task.
  *
  * @generated from message tasks.v1.GetTaskResponse
  */
@@ -220,29 +221,29 @@ export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 4);
 
 /**
- * What to watch.
+ * Which tasks to watch, and where to start.
  *
  * @generated from message tasks.v1.WatchTasksRequest
  */
 export type WatchTasksRequest = Message<"tasks.v1.WatchTasksRequest"> & {
   /**
-   * Which tasks, as in `ListTasksRequest.query`, but for `has-agent` and `healthy`.
+   * Which tasks to watch, as in `ListTasksRequest.query`, but without `has-agent` and `healthy`.
    *
    * @generated from field: string query = 1;
    */
   query: string;
 
   /**
-   * Where to go on: the `resume_token` of the last message that was received, or empty to start now.
+   * Where to resume: the `resume_token` of the last message received, or empty to start now.
    *
-   * A token belongs to its query and caller. One of an unfinished initial state goes on with that.
+   * A token is valid only for the same query and caller. A token received during the snapshot resumes the snapshot.
    *
    * @generated from field: string resume_token = 2;
    */
   resumeToken: string;
 
   /**
-   * Whether to send the present tasks first, as `upserted`, before `synced`. Without meaning beside a `resume_token`.
+   * Whether to send a snapshot of the matching tasks first, as `upserted`, before `synced`. Ignored with a `resume_token`.
    *
    * @generated from field: bool include_initial = 3;
    */
@@ -269,7 +270,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
    */
   event: {
     /**
-     * A task was created, changed, or came to match the query: the whole task.
+     * A task was created, changed, or matches the query now: the whole task.
      *
      * @generated from field: tasks.v1.Task upserted = 1;
      */
@@ -277,7 +278,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
     case: "upserted";
   } | {
     /**
-     * A task is gone, stopped matching the query, or may no longer be read by the caller.
+     * A task was deleted, does not match the query any more, or may not be read by the caller any more.
      *
      * @generated from field: tasks.v1.TaskRemoved removed = 2;
      */
@@ -285,7 +286,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
     case: "removed";
   } | {
     /**
-     * What was asked for first is complete; what follows are changes as they happen. Once a stream.
+     * The snapshot, or the changes since the `resume_token`, are complete. Sent once per stream.
      *
      * @generated from field: tasks.v1.Synced synced = 3;
      */
@@ -293,7 +294,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
     case: "synced";
   } | {
     /**
-     * Nothing happened for 15 seconds and the stream is alive, or the server is about to end it.
+     * Nothing was sent for 15 seconds, or the server is about to end the stream.
      *
      * @generated from field: tasks.v1.Heartbeat heartbeat = 4;
      */
@@ -302,7 +303,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Where to go on after this message: every message has one. Opaque, URL-safe, at most 256 characters.
+   * Resumes the watch after this message. Never empty. Opaque, URL-safe, at most 256 characters.
    *
    * @generated from field: string resume_token = 5;
    */
@@ -317,7 +318,7 @@ export const WatchTasksResponseSchema: GenMessage<WatchTasksResponse> = /*@__PUR
   messageDesc(file_tasks_v1_tasks, 6);
 
 /**
- * A task that a watcher must forget.
+ * A task that the client must remove.
  *
  * @generated from message tasks.v1.TaskRemoved
  */
@@ -338,7 +339,7 @@ export const TaskRemovedSchema: GenMessage<TaskRemoved> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 7);
 
 /**
- * The end of what a watch was asked for first.
+ * Marks the end of the snapshot, or of the changes since the resume token.
  *
  * @generated from message tasks.v1.Synced
  */
@@ -353,7 +354,7 @@ export const SyncedSchema: GenMessage<Synced> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 8);
 
 /**
- * A sign of life of a watch.
+ * Shows that the stream is alive, and carries a new resume token.
  *
  * @generated from message tasks.v1.Heartbeat
  */
@@ -376,7 +377,7 @@ export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
  */
 export type Task = Message<"tasks.v1.Task"> & {
   /**
-   * The task's id. Today it is the id of its workspace, which clients must not assume: use `workspace_id` for that.
+   * The task's id. It equals `workspace_id` in this version, but clients must not rely on that.
    *
    * @generated from field: string id = 1;
    */
@@ -397,28 +398,28 @@ export type Task = Message<"tasks.v1.Task"> & {
   ownerId: string;
 
   /**
-   * The task's name: 1 to 64 characters, unique among the owner's tasks that are not deleted, whatever the case.
+   * The task's name: 1 to 64 characters, case-insensitively unique among the owner's tasks that are not deleted.
    *
    * @generated from field: string name = 4;
    */
   name: string;
 
   /**
-   * The template the workspace is made from.
+   * The template of the workspace.
    *
    * @generated from field: string template_id = 5;
    */
   templateId: string;
 
   /**
-   * The task's workspace. Absent when the task has none, which does not happen in this version.
+   * The task's workspace. Always present in this version.
    *
    * @generated from field: optional string workspace_id = 6;
    */
   workspaceId?: string | undefined;
 
   /**
-   * What the agent was asked: the prompt of the latest build that has one. Empty without one; cut with `…` beyond 1 MiB.
+   * The prompt of the latest build that has one. Empty when none has; longer than 1 MiB it is cut and ends in `…`.
    *
    * @generated from field: string initial_prompt = 7;
    */
@@ -432,9 +433,9 @@ export type Task = Message<"tasks.v1.Task"> & {
   status: WorkspaceStatus;
 
   /**
-   * What the agent last reported. Absent when it has reported nothing since the workspace was last started.
+   * The agent's last report. Absent when there is none since the last start of the workspace.
    *
-   * While the task initializes, it is derived from the progress of the start.
+   * While the task initializes, it describes the progress of the start.
    *
    * @generated from field: optional tasks.v1.TaskStateEntry current_state = 9;
    */
@@ -448,7 +449,7 @@ export type Task = Message<"tasks.v1.Task"> & {
   createdAt?: Timestamp | undefined;
 
   /**
-   * When the workspace's own row was last changed. A change of status or state does not move it.
+   * When the workspace itself was last changed. A change of status or state does not count.
    *
    * @generated from field: google.protobuf.Timestamp updated_at = 11;
    */
@@ -462,14 +463,14 @@ export type Task = Message<"tasks.v1.Task"> & {
   ownerName: string;
 
   /**
-   * The address of the owner's picture. Empty without one.
+   * The URL of the owner's avatar. Empty without one.
    *
    * @generated from field: string owner_avatar_url = 13;
    */
   ownerAvatarUrl: string;
 
   /**
-   * A title for people: the prompt on one line, of more than 64 characters the first 63 and `…`. Empty without a prompt.
+   * The prompt on one line; of a prompt with more than 64 characters the first 63 and `…`. Empty without a prompt.
    *
    * @generated from field: string display_name = 14;
    */
@@ -490,14 +491,14 @@ export type Task = Message<"tasks.v1.Task"> & {
   templateName: string;
 
   /**
-   * The template's title for people. Empty without one.
+   * The template's display name. Empty without one.
    *
    * @generated from field: string template_display_name = 17;
    */
   templateDisplayName: string;
 
   /**
-   * The address, path or emoji of the template's icon. Empty without one.
+   * The template's icon: a URL, a path or an emoji. Empty without one.
    *
    * @generated from field: string template_icon = 18;
    */
@@ -511,49 +512,49 @@ export type Task = Message<"tasks.v1.Task"> & {
   templateVersionId: string;
 
   /**
-   * The workspace's name. Today equal to `name`.
+   * The workspace's name. Equal to `name` in this version.
    *
    * @generated from field: string workspace_name = 20;
    */
   workspaceName: string;
 
   /**
-   * The number of the workspace's latest build, from 1.
+   * The number of the workspace's latest build; the first is 1.
    *
    * @generated from field: int32 workspace_build_number = 21;
    */
   workspaceBuildNumber: number;
 
   /**
-   * The agent that runs the task. Absent when the latest build has none, or several without saying which.
+   * The agent that runs the task. Absent when the latest build has no agent, or has several and names none of them.
    *
    * @generated from field: optional string workspace_agent_id = 22;
    */
   workspaceAgentId?: string | undefined;
 
   /**
-   * How far that agent's life has come. Absent without an agent.
+   * The lifecycle state of that agent. Absent without an agent.
    *
    * @generated from field: optional tasks.v1.AgentLifecycle workspace_agent_lifecycle = 23;
    */
   workspaceAgentLifecycle?: AgentLifecycle | undefined;
 
   /**
-   * Whether that agent is well, judged when the call is made. Absent without an agent.
+   * The health of that agent at the time of the call. Absent without an agent.
    *
    * @generated from field: optional tasks.v1.AgentHealth workspace_agent_health = 24;
    */
   workspaceAgentHealth?: AgentHealth | undefined;
 
   /**
-   * The app through which the agent reports. Absent when the latest build has none, or several without saying which.
+   * The app through which the agent reports. Absent when the latest build has no app, or has several and names none of them.
    *
    * @generated from field: optional string workspace_app_id = 25;
    */
   workspaceAppId?: string | undefined;
 
   /**
-   * How far the task has come, from its build, agent and app.
+   * The phase of the task, derived from its build, agent and app.
    *
    * @generated from field: tasks.v1.TaskPhase phase = 26;
    */
@@ -567,14 +568,14 @@ export type Task = Message<"tasks.v1.Task"> & {
   favorite: boolean;
 
   /**
-   * When the workspace was last used. Absent when it never was.
+   * When the workspace was last used. Absent if it never was.
    *
    * @generated from field: google.protobuf.Timestamp last_used_at = 28;
    */
   lastUsedAt?: Timestamp | undefined;
 
   /**
-   * When the workspace became dormant. Absent while it is not.
+   * When the workspace became dormant. Absent if it is not dormant.
    *
    * @generated from field: optional google.protobuf.Timestamp dormant_at = 29;
    */
@@ -589,7 +590,7 @@ export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 10);
 
 /**
- * What an agent reported about its work.
+ * A report of an agent about its work.
  *
  * @generated from message tasks.v1.TaskStateEntry
  */
@@ -602,21 +603,21 @@ export type TaskStateEntry = Message<"tasks.v1.TaskStateEntry"> & {
   timestamp?: Timestamp | undefined;
 
   /**
-   * What the agent is doing.
+   * The reported state.
    *
    * @generated from field: tasks.v1.TaskState state = 2;
    */
   state: TaskState;
 
   /**
-   * What the agent says about it. May be empty.
+   * The agent's message. May be empty.
    *
    * @generated from field: string message = 3;
    */
   message: string;
 
   /**
-   * A link to go with the message, for example to a pull request. Empty without one.
+   * A link that belongs to the message, for example to a pull request. Empty without one.
    *
    * @generated from field: string uri = 4;
    */
@@ -631,7 +632,7 @@ export const TaskStateEntrySchema: GenMessage<TaskStateEntry> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 11);
 
 /**
- * Whether an agent is well.
+ * The health of an agent.
  *
  * @generated from message tasks.v1.AgentHealth
  */
@@ -644,7 +645,7 @@ export type AgentHealth = Message<"tasks.v1.AgentHealth"> & {
   healthy: boolean;
 
   /**
-   * Why it is not healthy, in a sentence. Absent when it is.
+   * Why the agent is not healthy, as a sentence. Absent when it is healthy.
    *
    * @generated from field: optional string reason = 2;
    */
@@ -672,7 +673,7 @@ export const WorkspaceStatus = {
   UNSPECIFIED: 0,
 
   /**
-   * The latest build waits for a provisioner.
+   * The latest build is waiting for a provisioner.
    *
    * @generated from enum value: WORKSPACE_STATUS_PENDING = 1;
    */
@@ -686,7 +687,7 @@ export const WorkspaceStatus = {
   STARTING: 2,
 
   /**
-   * The workspace runs.
+   * The workspace is running.
    *
    * @generated from enum value: WORKSPACE_STATUS_RUNNING = 3;
    */
@@ -756,7 +757,7 @@ export const WorkspaceStatusSchema: GenEnum<WorkspaceStatus> = /*@__PURE__*/
   enumDesc(file_tasks_v1_tasks, 0);
 
 /**
- * What an agent is doing.
+ * The state that an agent reports.
  *
  * @generated from enum tasks.v1.TaskState
  */
@@ -769,28 +770,28 @@ export const TaskState = {
   UNSPECIFIED: 0,
 
   /**
-   * The agent works.
+   * The agent is working.
    *
    * @generated from enum value: TASK_STATE_WORKING = 1;
    */
   WORKING: 1,
 
   /**
-   * The agent waits for input.
+   * The agent is waiting for input.
    *
    * @generated from enum value: TASK_STATE_IDLE = 2;
    */
   IDLE: 2,
 
   /**
-   * The agent has done what it was asked.
+   * The agent has completed its work.
    *
    * @generated from enum value: TASK_STATE_COMPLETE = 3;
    */
   COMPLETE: 3,
 
   /**
-   * The agent gave up. The database's word for it is `failure`.
+   * The agent has failed. Coder's word for it is `failure`.
    *
    * @generated from enum value: TASK_STATE_FAILED = 4;
    */
@@ -798,7 +799,7 @@ export const TaskState = {
 } as const;
 
 /**
- * What an agent is doing.
+ * The state that an agent reports.
  *
  * @generated from enum tasks.v1.TaskState
  */
@@ -811,7 +812,7 @@ export const TaskStateSchema: GenEnum<TaskState> = /*@__PURE__*/
   enumDesc(file_tasks_v1_tasks, 1);
 
 /**
- * How far a task has come, from its build, agent and app (Coder's view tasks_with_status).
+ * The phase of a task, derived from its build, agent and app (Coder's view tasks_with_status).
  *
  * @generated from enum tasks.v1.TaskPhase
  */
@@ -824,21 +825,21 @@ export const TaskPhase = {
   UNSPECIFIED: 0,
 
   /**
-   * The start waits for a provisioner.
+   * The start is waiting for a provisioner.
    *
    * @generated from enum value: TASK_PHASE_PENDING = 1;
    */
   PENDING: 1,
 
   /**
-   * The workspace, the agent or the app is coming up.
+   * The workspace, the agent or the app is starting.
    *
    * @generated from enum value: TASK_PHASE_INITIALIZING = 2;
    */
   INITIALIZING: 2,
 
   /**
-   * The agent can be talked to.
+   * The agent is ready to talk to.
    *
    * @generated from enum value: TASK_PHASE_ACTIVE = 3;
    */
@@ -852,7 +853,7 @@ export const TaskPhase = {
   PAUSED: 4,
 
   /**
-   * Between the others, for example while stopping.
+   * None of the others, for example while the workspace is stopping.
    *
    * @generated from enum value: TASK_PHASE_UNKNOWN = 5;
    */
@@ -867,7 +868,7 @@ export const TaskPhase = {
 } as const;
 
 /**
- * How far a task has come, from its build, agent and app (Coder's view tasks_with_status).
+ * The phase of a task, derived from its build, agent and app (Coder's view tasks_with_status).
  *
  * @generated from enum tasks.v1.TaskPhase
  */
@@ -880,7 +881,7 @@ export const TaskPhaseSchema: GenEnum<TaskPhase> = /*@__PURE__*/
   enumDesc(file_tasks_v1_tasks, 2);
 
 /**
- * How far an agent's life has come, as it reports it.
+ * The lifecycle state of an agent, as it reports it.
  *
  * @generated from enum tasks.v1.AgentLifecycle
  */
@@ -900,14 +901,14 @@ export const AgentLifecycle = {
   CREATED: 1,
 
   /**
-   * The start-up scripts run.
+   * The start-up scripts are running.
    *
    * @generated from enum value: AGENT_LIFECYCLE_STARTING = 2;
    */
   STARTING: 2,
 
   /**
-   * The start-up scripts take too long.
+   * The start-up scripts exceed their time limit.
    *
    * @generated from enum value: AGENT_LIFECYCLE_START_TIMEOUT = 3;
    */
@@ -928,14 +929,14 @@ export const AgentLifecycle = {
   READY: 5,
 
   /**
-   * The shutdown scripts run.
+   * The shutdown scripts are running.
    *
    * @generated from enum value: AGENT_LIFECYCLE_SHUTTING_DOWN = 6;
    */
   SHUTTING_DOWN: 6,
 
   /**
-   * The shutdown scripts take too long.
+   * The shutdown scripts exceed their time limit.
    *
    * @generated from enum value: AGENT_LIFECYCLE_SHUTDOWN_TIMEOUT = 7;
    */
@@ -957,7 +958,7 @@ export const AgentLifecycle = {
 } as const;
 
 /**
- * How far an agent's life has come, as it reports it.
+ * The lifecycle state of an agent, as it reports it.
  *
  * @generated from enum tasks.v1.AgentLifecycle
  */
@@ -972,26 +973,28 @@ export const AgentLifecycleSchema: GenEnum<AgentLifecycle> = /*@__PURE__*/
 /**
  * Lists, gets and watches tasks.
  *
- * Callers authenticate with a Coder session token in the metadata `coder-session-token`, or as `authorization: Bearer <token>`,
- * which may also be a JSON Web Token of the issuer that the service is set up with. Callers see the tasks they may read and no others: an unreadable task is answered exactly like an absent one.
+ * Callers authenticate with a Coder session token in the metadata `coder-session-token`, or as `authorization: Bearer <token>`. A
+ * bearer token may also be a JSON Web Token of the issuer that the service is configured with. Callers see only tasks that they
+ * may read: a task that a caller may not read gets the same answer as one that does not exist.
  *
  * Every error carries a `google.rpc.ErrorInfo` with the domain `tasks.v1` and one of the reasons INVALID_ARGUMENT, INVALID_QUERY,
  * PAGE_TOKEN_INVALID, UNAUTHENTICATED, TASK_NOT_FOUND, RATE_LIMITED, OVERLOADED, DATABASE_UNAVAILABLE, ISSUER_UNAVAILABLE,
- * QUERY_TOO_EXPENSIVE, RESUME_TOKEN_EXPIRED, DEADLINE_EXCEEDED, SHUTTING_DOWN or INTERNAL. An INVALID_ARGUMENT also carries a `google.rpc.BadRequest`
- * that names each wrong field; RESOURCE_EXHAUSTED and UNAVAILABLE carry a `google.rpc.RetryInfo` where a retry can help; an
- * INTERNAL carries a `google.rpc.RequestInfo` with the id under which the cause is logged. UNAVAILABLE may be retried.
+ * QUERY_TOO_EXPENSIVE, RESUME_TOKEN_EXPIRED, DEADLINE_EXCEEDED, SHUTTING_DOWN or INTERNAL. An INVALID_ARGUMENT also carries a
+ * `google.rpc.BadRequest` that names each invalid field; RESOURCE_EXHAUSTED and UNAVAILABLE carry a `google.rpc.RetryInfo` where
+ * a retry can help; an INTERNAL carries a `google.rpc.RequestInfo` with the request id under which the cause is logged. Calls
+ * that fail with UNAVAILABLE may be retried.
  *
  * @generated from service tasks.v1.TasksService
  */
 export const TasksService: GenService<{
   /**
-   * Lists the tasks the caller may read, a page at a time.
+   * Lists the tasks that the caller may read, a page at a time.
    *
-   * Without `query`, these are the caller's own tasks. A page costs the same wherever it stands in the list.
+   * Without `query`, it lists the caller's own tasks. Later pages take no longer than the first.
    *
-   * Errors: INVALID_ARGUMENT for a query, order, page size or page token that is not well-formed (all problems at once);
-   * UNAUTHENTICATED; RESOURCE_EXHAUSTED with QUERY_TOO_EXPENSIVE when a filter would read too much; UNAVAILABLE when the
-   * database is away; DEADLINE_EXCEEDED.
+   * Errors: INVALID_ARGUMENT when the query, order, page size or page token is invalid (it names all problems at once);
+   * UNAUTHENTICATED; RESOURCE_EXHAUSTED with QUERY_TOO_EXPENSIVE when the query would read too many rows; UNAVAILABLE when the
+   * database cannot be reached; DEADLINE_EXCEEDED.
    *
    * @generated from rpc tasks.v1.TasksService.ListTasks
    */
@@ -1003,10 +1006,10 @@ export const TasksService: GenService<{
   /**
    * Gets one task by its id, or by its owner and name.
    *
-   * The task of a deleted workspace can be got by its id.
+   * The task of a deleted workspace can still be fetched by id.
    *
    * Errors: NOT_FOUND with TASK_NOT_FOUND when there is no such task or the caller may not read it; INVALID_ARGUMENT when the
-   * identifier is absent or not well-formed; UNAUTHENTICATED; UNAVAILABLE when the database is away; DEADLINE_EXCEEDED.
+   * identifier is absent or malformed; UNAUTHENTICATED; UNAVAILABLE when the database cannot be reached; DEADLINE_EXCEEDED.
    *
    * @generated from rpc tasks.v1.TasksService.GetTask
    */
@@ -1016,27 +1019,28 @@ export const TasksService: GenService<{
     output: typeof GetTaskResponseSchema;
   },
   /**
-   * Streams the changes of the tasks that match a query, as they happen, within a second of the commit.
+   * Streams changes of the tasks that match a query, within a second after they are committed.
    *
-   * First comes what was asked for: the present tasks with `include_initial`, newest first, or everything since the
-   * `resume_token`. Then `synced`, once, and after it the changes. A client keeps the tasks it was told of by id: it puts in what
-   * is `upserted` and takes out what is `removed`; to be told of a task twice, or of the end of one that it never had, does no harm.
+   * The stream begins with a snapshot of the matching tasks, newest first, if `include_initial` is set, or with all changes since
+   * the `resume_token`. Then it sends `synced`, once, and after that changes as they happen. A client keeps a map of tasks by id:
+   * `upserted` adds or replaces a task, `removed` deletes it. The client may get the same state of a task twice, and `removed`
+   * for a task that it does not have; it can ignore both.
    *
-   * The stream is state-based: fast intermediate states of a task may be skipped, its last one never is. What changes for many
-   * tasks at once (names and icons of owners, organizations and templates, `last_used_at`) and with the clock
-   * (`workspace_agent_health`) is no change of a task: it comes with the next one. The terms `outdated`, `last_used_after`,
-   * `last_used_before`, `has_external_agent` and `shared` of a query are judged whenever a task changes. What the caller may read is
-   * worked out again each AUTH_CACHE_SECONDS.
+   * The stream is state-based: intermediate states of a task may be skipped, but its latest state is always sent. Some fields
+   * change for many tasks at once (names and icons of owners, organizations and templates, `last_used_at`) or with the clock
+   * (`workspace_agent_health`). Their changes alone are not sent; they come with the next change of the task. The query terms
+   * `outdated`, `last_used_after`, `last_used_before`, `has_external_agent` and `shared` are evaluated only when a task changes.
+   * The caller's permissions are checked again every AUTH_CACHE_SECONDS.
    *
-   * A stream ends with UNAVAILABLE when the server stops or the database is away: watch again with the last `resume_token`. It
-   * ends with OUT_OF_RANGE when it cannot go on where it was, because the token is older than the feed of changes (an hour or a
-   * million events), the caller's rights are others than before, or the client has fallen more than 1,000 tasks or 4 MiB behind:
-   * watch again without a token. A user has at most 100 streams on a process, if the operator has set no other number.
+   * A stream ends with UNAVAILABLE when the server stops or the database cannot be reached: watch again with the last
+   * `resume_token`. It ends with OUT_OF_RANGE when it cannot be resumed: the token is older than the retained changes (an hour or
+   * a million events), the caller's permissions have changed, or the client has fallen more than 1,000 tasks or 4 MiB behind.
+   * Then watch again without a token. By default a user may have 100 streams per server process.
    *
-   * Errors: INVALID_ARGUMENT when the query is not well-formed or depends on the clock (`has-agent`, `healthy`), or the token is of
-   * another query or caller; OUT_OF_RANGE with RESUME_TOKEN_EXPIRED; RESOURCE_EXHAUSTED for a query that reads too much or too many
-   * streams; UNAUTHENTICATED, also in the middle, when the session token expires or the user is suspended; UNAVAILABLE;
-   * DEADLINE_EXCEEDED.
+   * Errors: INVALID_ARGUMENT when the query is invalid or depends on the clock (`has-agent`, `healthy`), or the token belongs to
+   * another query or caller; OUT_OF_RANGE with RESUME_TOKEN_EXPIRED; RESOURCE_EXHAUSTED when the query would read too many rows
+   * or the user has too many streams; UNAUTHENTICATED, also during the stream, when the session token expires or the user is
+   * suspended; UNAVAILABLE; DEADLINE_EXCEEDED.
    *
    * @generated from rpc tasks.v1.TasksService.WatchTasks
    */
