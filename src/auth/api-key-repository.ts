@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Database } from '../db/connection.ts';
-import { type RightsRow, rightsColumns, toUserRights, toWords, type UserRights } from './user-rights.ts';
+import { readJsonStrings } from '../db/json-array.ts';
+import { type RightsRow, rightsColumns, toUserRights, type UserRights } from './user-rights.ts';
 
 /** A session token taken apart: `<id>-<secret>`, 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
 export interface SessionToken {
@@ -89,8 +90,8 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
       if (row === undefined) return undefined;
       return {
         hashedSecret: row.hashed_secret,
-        scopes: row.scopes === null ? [row.scope] : toWords(row.scopes),
-        ...(row.allow_list === null ? {} : { allowList: toWords(row.allow_list) }),
+        scopes: row.scopes === null ? [row.scope] : readJsonStrings(row.scopes),
+        ...(row.allow_list === null ? {} : { allowList: readJsonStrings(row.allow_list) }),
         expired: row.expired === 1,
         useIsDue: row.use_is_due === 1,
         expiresInMs: Number(row.expires_in_ms),

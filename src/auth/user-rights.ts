@@ -1,17 +1,12 @@
-import type { Membership, Permission, RolePermissions } from '../call/caller.ts';
+import type { Caller, Permission, RolePermissions } from '../call/caller.ts';
 import type { Database } from '../db/connection.ts';
+import { readJsonArray, readJsonStrings } from '../db/json-array.ts';
 import { foldCase } from '../db/letter-case.ts';
 
-/** A user who is not deleted, with all that decides what they may read. Ids are the 16 bytes of a UUID. */
-export interface UserRights {
-  readonly userId: Buffer;
-  readonly username: string;
+/** A user who is not deleted, with the rights of a caller that do not depend on a token. */
+export interface UserRights extends Omit<Caller, 'mayRead' | 'onlyIds'> {
   /** `active`, `dormant` or `suspended`. */
   readonly userStatus: string;
-  readonly roles: readonly string[];
-  readonly customRoles: readonly RolePermissions[];
-  readonly memberships: readonly Membership[];
-  readonly groupIds: readonly Buffer[];
 }
 
 /** Finds the user who is not deleted and has this id, or this username in either case. */
@@ -67,9 +62,9 @@ export function rightsColumns(database: Database) {
 
 /** A user from the first of their rows, and from all of them. Custom roles are looked up if there are any. */
 export async function toUserRights(database: Database, user: RightsRow, rows: readonly RightsRow[]): Promise<UserRights> {
-  const roles = toWords(user.rbac_roles);
+  const roles = readJsonStrings(user.rbac_roles);
   const memberships = rows.flatMap(({ organization_id: organizationId, roles: inOrganization }) =>
-    organizationId === null ? [] : [{ organizationId, roles: toWords(inOrganization) }],
+    organizationId === null ? [] : [{ organizationId, roles: readJsonStrings(inOrganization) }],
   );
   const custom = await findCustomRoles(database, [roles, ...memberships.map((membership) => membership.roles)].flat());
   const held = (names: readonly string[], organization: Buffer | null) =>
@@ -86,7 +81,7 @@ export async function toUserRights(database: Database, user: RightsRow, rows: re
       ...membership,
       customRoles: held(membership.roles, membership.organizationId).map(toPermissions),
     })),
-    groupIds: toWords(user.group_ids).map((hex) => Buffer.from(hex, 'hex')),
+    groupIds: readJsonStrings(user.group_ids).map((hex) => Buffer.from(hex, 'hex')),
   };
 }
 
@@ -137,19 +132,8 @@ function toPermissions(row: CustomRoleRow): RolePermissions {
 
 /** Permissions in a JSON array, as Coder stores them. Anything else permits nothing. */
 function toPermissionList(json: unknown): Permission[] {
-  return toArray(json).flatMap((entry) => {
+  return readJsonArray(json).flatMap((entry) => {
     const { negate, resource_type: resource, action } = Object(entry) as Record<string, unknown>;
     return typeof resource === 'string' && typeof action === 'string' ? [{ negate: negate === true, resource, action }] : [];
   });
-}
-
-/** Words in a JSON array. Anything else gives none. */
-export function toWords(json: unknown): string[] {
-  return toArray(json).filter((word) => typeof word === 'string');
-}
-
-/** mysql2 parses columns of the type JSON, but not every expression that gives JSON on MariaDB. */
-function toArray(json: unknown): unknown[] {
-  const value: unknown = typeof json === 'string' ? JSON.parse(json) : json;
-  return Array.isArray(value) ? value : [];
 }

@@ -100,8 +100,8 @@ async function userOf(sub: string, findUser: FindUserRights): Promise<Caller | u
   const user = await findUser(parseUuid(sub) ?? sub);
   // A dormant user becomes active by signing in, which this is not.
   if (user === undefined || user.userStatus !== 'active') return undefined;
-  const { userId, username, roles, customRoles, memberships, groupIds } = user;
-  return { userId, username, roles, customRoles, memberships, groupIds, mayRead: true };
+  const { userStatus: _, ...rights } = user;
+  return { ...rights, mayRead: true };
 }
 
 /** A service, known by an id made of its name. Roles are a list of words, or words with spaces between. */

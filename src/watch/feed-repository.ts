@@ -1,4 +1,5 @@
 import type { Database } from '../db/connection.ts';
+import { readJsonStrings } from '../db/json-array.ts';
 import { anyCaseText, equalsInAnyCase } from '../db/letter-case.ts';
 import type { Subject } from '../tasks/scope.ts';
 import { aclKinds, namedOnlyOffset, type WatchedRow } from '../tasks/store/tables.ts';
@@ -101,9 +102,9 @@ export function createFeedRepository(database: Database, agentInactiveSeconds: n
         covered,
         rows: rows.map(({ readers, user_acl_ids, group_acl_ids, ...row }) => ({
           ...row,
-          readers: words(readers).map(toSubject),
-          userAclIds: words(user_acl_ids),
-          groupAclIds: words(group_acl_ids),
+          readers: readJsonStrings(readers).map(toSubject),
+          userAclIds: readJsonStrings(user_acl_ids),
+          groupAclIds: readJsonStrings(group_acl_ids),
           parameters: parameters.get(row.build_id.toString('hex')) ?? [],
         })),
       };
@@ -202,10 +203,4 @@ function toSubjects(bytes: Buffer): Subject[] {
   return Array.from({ length: bytes.length / 17 }, (_, i) =>
     toSubject(`${bytes[17 * i]}${bytes.toString('hex', 17 * i + 1, 17 * i + 17)}`),
   );
-}
-
-/** mysql2 parses columns of the type JSON, but not every expression that gives JSON on MariaDB. */
-function words(json: unknown): string[] {
-  const value: unknown = typeof json === 'string' ? JSON.parse(json) : json;
-  return Array.isArray(value) ? value.filter((word) => typeof word === 'string') : [];
 }
