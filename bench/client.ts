@@ -45,7 +45,7 @@ export function openClient(host: string, token = ''): TasksClient {
   const callBytes = <I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<Buffer> =>
     new Promise((resolve, reject) => {
       client.makeUnaryRequest(
-        pathOf(method),
+        methodPath(method),
         (bytes: Buffer) => bytes,
         (bytes: Buffer) => bytes,
         Buffer.from(toBinary(method.input, create(method.input, request))),
@@ -66,7 +66,7 @@ export function openClient(host: string, token = ''): TasksClient {
       new Promise((resolve, reject) => {
         const { watchTasks } = TasksService.method;
         const stream = client.makeServerStreamRequest(
-          pathOf(watchTasks),
+          methodPath(watchTasks),
           (bytes: Buffer) => bytes,
           (bytes: Buffer) => bytes,
           Buffer.from(toBinary(watchTasks.input, create(watchTasks.input, request))),
@@ -84,7 +84,7 @@ export function openClient(host: string, token = ''): TasksClient {
 }
 
 /** The path of a method, the same for every protocol. */
-export function pathOf(method: DescMethod): string {
+export function methodPath(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 

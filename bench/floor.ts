@@ -1,7 +1,7 @@
 import { createServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import mysql from 'mysql2/promise';
-import type { SentStatement } from './our-statements.ts';
+import type { CapturedStatement } from './our-statements.ts';
 
 // The floor: the most that Node can do. A bare HTTP/2 server runs the one SQL statement of ours by the driver alone, in the driver's
 // fastest form, and sends a response of the same size as ours. It knows nobody, checks nothing, writes no log and counts nothing.
@@ -13,8 +13,8 @@ export interface FloorOptions {
   readonly database: string;
   readonly connections: number;
   /** What ours sends to the database for a task, and for a list. */
-  readonly get: SentStatement;
-  readonly list: SentStatement;
+  readonly get: CapturedStatement;
+  readonly list: CapturedStatement;
   /** The task of the first, in hexadecimal: in its place stands the one that is asked for. */
   readonly taskId: string;
   /** The sizes of the answers, with the five bytes that frame them. */
@@ -35,7 +35,7 @@ const pool = mysql.createPool({
 });
 
 /** The values of a statement, with the id of a task in place of the one that it was taken from. */
-function valuesOf({ values }: SentStatement, id: Buffer): (string | number | Buffer)[] {
+function valuesOf({ values }: CapturedStatement, id: Buffer): (string | number | Buffer)[] {
   return values.map((value) => {
     if (typeof value !== 'object') return value;
     return value[0] === taskId ? id : Buffer.from(value[0], 'hex');

@@ -13,7 +13,7 @@ import { createTasksService } from '../test/support/tasks-service.ts';
 import type { DataSet, Person } from './data.ts';
 
 /** A statement with its values. Bytes are written in hexadecimal, in an array, so that they can be told from texts. */
-export interface SentStatement {
+export interface CapturedStatement {
   readonly sql: string;
   readonly values: readonly (string | number | readonly [hex: string])[];
 }
@@ -23,8 +23,8 @@ export async function ourStatements(
   { address, tokens }: DataSet,
   person: Person,
   taskId: string,
-): Promise<{ readonly get: SentStatement; readonly list: SentStatement }> {
-  const sent: SentStatement[] = [];
+): Promise<{ readonly get: CapturedStatement; readonly list: CapturedStatement }> {
+  const sent: CapturedStatement[] = [];
   const database = openDatabase(address, {
     size: 1,
     statementTimeoutMs: 10_000,

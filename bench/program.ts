@@ -22,7 +22,7 @@ export interface Program {
 }
 
 /** What a process has used, where the system tells: on Linux. Elsewhere the numbers are NaN. */
-export interface Usage {
+interface Usage {
   readonly cpuMs: number;
   readonly rssMiB: number;
   /** The most that was resident at any time. */

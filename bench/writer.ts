@@ -5,7 +5,7 @@ import type { TasksClient } from './client.ts';
 import type { DataSet } from './data.ts';
 
 /** Writes what agents write: a report of a task's agent, which is one row, one trigger, and one change of the read model. */
-export interface Writer {
+interface Writer {
   /** Commits the next report, of the next task, and says which. */
   write(): Promise<Report>;
   /** Removes all reports that it wrote. */
@@ -13,7 +13,7 @@ export interface Writer {
 }
 
 /** A report that was committed, and when, by `performance.now()`. */
-export interface Report {
+interface Report {
   readonly taskId: string;
   readonly message: string;
   readonly committedAt: number;

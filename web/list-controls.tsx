@@ -2,7 +2,7 @@ import type { JSX } from 'react';
 import { listPath } from './address.ts';
 import { ToneIcon } from './icons.tsx';
 import { goTo } from './navigation.tsx';
-import { scopeOf, valueOf, withScope, withTerm } from './query-text.ts';
+import { queryScopeOf, valueOf, withScope, withTerm } from './query-text.ts';
 import type { WaitingCount } from './use-task-list.ts';
 
 const numbers = new Intl.NumberFormat();
@@ -14,11 +14,11 @@ export function ListControls(props: {
   readonly waiting: WaitingCount | undefined;
 }): JSX.Element {
   const { query, orderBy, waiting } = props;
-  const scope = scopeOf(query);
+  const scope = queryScopeOf(query);
   const isWaiting = valueOf(query, 'waiting') === 'true';
   const show = (nextQuery: string): void => {
     // Names order one owner's tasks only.
-    const isOneOwners = scopeOf(nextQuery) !== 'all';
+    const isOneOwners = queryScopeOf(nextQuery) !== 'all';
     goTo(listPath(nextQuery, isOneOwners || !orderBy.startsWith('name') ? orderBy : ''));
   };
   const ordersByName = scope === 'all' ? [] : [['name', 'Name, A to Z'] as const, ['name desc', 'Name, Z to A'] as const];

@@ -1,11 +1,11 @@
 import type { JSX } from 'react';
 import { listPath } from './address.ts';
 import { Link } from './navigation.tsx';
-import { scopeOf, withScope } from './query-text.ts';
+import { queryScopeOf, withScope } from './query-text.ts';
 
 /** Nothing to list: why that may be, and what one can do. */
 export function NoTasks({ query, orderBy }: { readonly query: string; readonly orderBy: string }): JSX.Element {
-  const isMine = scopeOf(query) === 'mine';
+  const isMine = queryScopeOf(query) === 'mine';
   const isPlain = query === '' || query === 'owner:me';
   return (
     <div className="notice">

@@ -1,6 +1,6 @@
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { WorkspaceStatus } from '../src/gen/tasks/v1/tasks_pb.ts';
-import { scopeOf } from './query-text.ts';
+import { queryScopeOf } from './query-text.ts';
 
 /** What a watch says: the present state of a task, or that it is gone from the list. */
 export type LiveEvent = { readonly upserted: Task } | { readonly removed: string };
@@ -17,7 +17,7 @@ export interface HeldBack {
 }
 
 /** Says which of two tasks comes first, as the service orders them: less than 0 for the first one. */
-export type TaskOrder = (one: Task, other: Task) => number;
+type TaskOrder = (one: Task, other: Task) => number;
 
 export const nothingHeldBack: HeldBack = { arrived: new Map(), left: new Set() };
 
@@ -72,7 +72,7 @@ export function settle(pages: Pages, { arrived, left }: HeldBack, order: TaskOrd
  * see it otherwise; then a new row stands a little off until the list is loaded again.
  */
 export function orderOf(query: string, orderBy: string): TaskOrder {
-  const scope = scopeOf(query);
+  const scope = queryScopeOf(query);
   switch (orderBy) {
     case 'created_at':
       return inTurn(byCreation, byId);

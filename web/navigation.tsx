@@ -2,7 +2,7 @@ import { type AnchorHTMLAttributes, type JSX, type MouseEvent, useSyncExternalSt
 import { type Address, parseAddress } from './address.ts';
 
 /** What the history keeps of an entry, so that going back finds the list as it was left. */
-export interface HistoryEntry {
+interface HistoryEntry {
   /** How far the page was scrolled down. */
   readonly scroll?: number;
   /** The task whose view was opened from here. */

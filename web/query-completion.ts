@@ -49,7 +49,7 @@ export interface Suggestion {
 }
 
 /** The word that suggestions replace, from `start` up to `end`, and the suggestions. */
-export interface Completion {
+interface Completion {
   readonly start: number;
   readonly end: number;
   readonly suggestions: readonly Suggestion[];

@@ -10,7 +10,7 @@ export interface QueryTerm {
 }
 
 /** Whose tasks a query means: the caller's own, those of everyone, or of someone else. */
-export type QueryScope = 'mine' | 'all' | 'other';
+type QueryScope = 'mine' | 'all' | 'other';
 
 /** Keys beside which a query without `owner` means everyone's tasks. */
 const wideningKeys = ['id', 'organization', 'shared_with_user', 'shared_with_group'];
@@ -61,7 +61,7 @@ export function withTerm(query: string, key: string, value: string | undefined):
 }
 
 /** Whose tasks a query means. */
-export function scopeOf(query: string): QueryScope {
+export function queryScopeOf(query: string): QueryScope {
   const terms = splitQuery(query);
   const owner = terms.find((term) => term.key === 'owner')?.value?.toLowerCase();
   if (owner === '*') return 'all';
@@ -74,7 +74,7 @@ export function scopeOf(query: string): QueryScope {
 /** The query for the caller's own tasks, or for everyone's, with its other terms kept. */
 export function withScope(query: string, scope: 'mine' | 'all'): string {
   const withoutOwner = withTerm(query, 'owner', undefined);
-  if (scopeOf(withoutOwner) === scope) return withoutOwner;
+  if (queryScopeOf(withoutOwner) === scope) return withoutOwner;
   return withTerm(query, 'owner', scope === 'all' ? '*' : 'me');
 }
 

@@ -1,7 +1,7 @@
 import { useSyncExternalStore } from 'react';
 
 /** Whether someone is signed in, and with which session token. */
-export type Session =
+type Session =
   | { readonly status: 'looking' }
   | { readonly status: 'signed-out'; readonly message?: string }
   | { readonly status: 'signed-in'; readonly token: string };

@@ -1,5 +1,5 @@
 /** What the service tells the page in its HTML. */
-export interface Settings {
+interface Settings {
   /** Origins that pictures may come from. */
   readonly imageOrigins: readonly string[];
   /** The port of the service for gRPC, and whether it speaks TLS. */

@@ -10,7 +10,7 @@ type TabMessage =
   | { readonly kind: 'hello' };
 
 /** What is watched: a query, as the one who has the token sees it. */
-export interface Watch {
+interface Watch {
   readonly token: string;
   readonly query: string;
 }

@@ -7,7 +7,7 @@ import { runSharedStream } from './shared-stream.ts';
 import type { LiveStatus } from './task-stream.ts';
 
 /** What a component does about what it watches. */
-export interface WatchHandlers {
+interface WatchHandlers {
   onEvents(events: readonly LiveEvent[]): void;
   /** Changes may have been missed: load again. */
   onGap(): void;

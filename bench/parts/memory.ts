@@ -1,7 +1,7 @@
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import type { Bench, Table } from '../bench.ts';
-import { grpcFrame, openClient, pathOf } from '../client.ts';
+import { grpcFrame, methodPath, openClient } from '../client.ts';
 import { startOurs } from '../program.ts';
 
 const clientConnections = 100;
@@ -22,8 +22,8 @@ export async function memory(bench: Bench): Promise<readonly Table[]> {
     const calls = bench.quick ? 4000 : 100_000;
     const half = async (): Promise<number> => {
       for (const [path, body] of [
-        [pathOf(getTask), grpcFrame(getTask, { identifier: { case: 'id', value: id } })],
-        [pathOf(listTasks), grpcFrame(listTasks, {})],
+        [methodPath(getTask), grpcFrame(getTask, { identifier: { case: 'id', value: id } })],
+        [methodPath(listTasks), grpcFrame(listTasks, {})],
       ] as const) {
         const { statuses } = await bench.load({ ...common, path, body, requests: calls / 2 });
         if (statuses['200'] !== calls / 2) throw new Error(`not all calls were answered: ${JSON.stringify(statuses)}`);

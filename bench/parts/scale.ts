@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type Bench, type Contestant, type Table, takeTurns } from '../bench.ts';
-import { grpcFrame, openClient, pathOf } from '../client.ts';
+import { grpcFrame, methodPath, openClient } from '../client.ts';
 import type { DataSet } from '../data.ts';
 import type { Load } from '../load.ts';
 import { type Program, startOurs } from '../program.ts';
@@ -20,7 +20,7 @@ export async function scale(bench: Bench): Promise<readonly Table[]> {
 
 function loadOf({ ports }: Program, data: DataSet, connections: number): Omit<Load, 'requests'> {
   const headers = { 'content-type': 'application/grpc', te: 'trailers', 'coder-session-token': data.tokens.ordinary };
-  return { host: ports.grpc, path: pathOf(listTasks), headers, body, connections, streams: 8 };
+  return { host: ports.grpc, path: methodPath(listTasks), headers, body, connections, streams: 8 };
 }
 
 /** Which share of a processor each process gets, in parts of so many milliseconds: two and the database have room on two processors. */

@@ -2,7 +2,7 @@ import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type Bench, type Check, type Contestant, type Round, type Table, takeTurns } from '../bench.ts';
-import { grpcFrame, openClient, pathOf } from '../client.ts';
+import { grpcFrame, methodPath, openClient } from '../client.ts';
 import { type DataSet, tokenSeconds } from '../data.ts';
 import type { Variation } from '../load.ts';
 import { connections, startFloor, startOurs, startTextbook } from '../program.ts';
@@ -16,7 +16,7 @@ const streams = 8;
 const comparedSize = 100_000;
 
 /** GetTask and ListTasks over gRPC: ours, the floor and the textbook in turns. */
-export async function unary(bench: Bench): Promise<readonly Table[]> {
+export async function unaryCalls(bench: Bench): Promise<readonly Table[]> {
   const tables: Table[] = [];
   for (const size of bench.quick ? bench.sizes.slice(-1) : bench.sizes)
     tables.push(await compare(bench, await bench.dataSet(size)));
@@ -58,7 +58,7 @@ async function compare(bench: Bench, data: DataSet): Promise<Table> {
   for (const { name, method, inTurns, body } of calls) {
     const contestants = servers.map(({ name: server, program, listBytes }): Contestant => {
       const headers = { 'content-type': 'application/grpc', te: 'trailers', 'coder-session-token': tokens[0] ?? '' };
-      const load = { host: program.ports.grpc, path: pathOf(method), headers, connections: clientConnections, streams };
+      const load = { host: program.ports.grpc, path: methodPath(method), headers, connections: clientConnections, streams };
       if (inTurns === undefined) return { name: server, program, load: { ...load, body }, status: 200, bytes: listBytes };
       // The floor sends the same bytes for every task.
       const asked = server === 'floor' ? inTurns.map((request) => ({ ...request, contains: '' })) : inTurns;

@@ -3,12 +3,12 @@ import { createClient, type Transport } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { ListTasksRequestSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type Bench, type Contestant, type Table, takeTurns } from '../bench.ts';
-import { grpcFrame, openClient, pathOf } from '../client.ts';
+import { grpcFrame, methodPath, openClient } from '../client.ts';
 import type { Load } from '../load.ts';
 import { median } from '../statistics.ts';
 
 const { listTasks } = TasksService.method;
-const path = pathOf(listTasks);
+const path = methodPath(listTasks);
 const request = create(ListTasksRequestSchema, { pageSize: 25 }); // as by default, but h2load sends no empty body
 
 /** A way to ask for the default page. */

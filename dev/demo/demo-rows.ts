@@ -214,7 +214,7 @@ function templateOf(key: string): DemoTemplate {
 }
 
 /** The id of a demo user, by username. */
-export function userId(username: string): Buffer {
+function userId(username: string): Buffer {
   const user = demoPeople.users.find((one) => one.username === username);
   if (user === undefined) throw new TypeError(`no user ${username}`);
   return user.id === undefined ? demoId(`user ${username}`) : idBytes(user.id);

@@ -7,7 +7,7 @@ import { insertRows } from './source-rows.ts';
 const marker = 'demo_loaded';
 
 /** When demo data are loaded. */
-export interface LoadDemoOptions {
+interface LoadDemoOptions {
   /** What all times but those of the two example tasks are relative to. They age from there on. */
   readonly now: Date;
 }
@@ -44,14 +44,14 @@ export async function loadDemo(database: Database, { now }: LoadDemoOptions): Pr
 const reportIntervalMs = 10_000;
 
 /** How the demo's agents are kept connected. */
-export interface KeepConnectedOptions {
+interface KeepConnectedOptions {
   /** Milliseconds between two reports, 10,000 by default. */
   readonly intervalMs?: number;
   readonly log?: Logger;
 }
 
 /** What keeps the demo's agents connected. */
-export interface AgentKeeper {
+interface AgentKeeper {
   /** Ends it; resolves when nothing of it runs any more. */
   stop(): Promise<void>;
 }

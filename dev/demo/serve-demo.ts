@@ -9,7 +9,7 @@ import { keepDemoFile } from './demo-file.ts';
 import { prepareDemo } from './prepare-demo.ts';
 
 /** What a service with demo data has. */
-export interface DemoOptions {
+interface DemoOptions {
   /** The service's own connections to its database, which is migrated. */
   readonly database: Database;
   readonly engine: EmbeddedEngine;

@@ -83,13 +83,13 @@ const columns = {
 } as const;
 
 /** A table that the platform's programs write. */
-export type SourceTable = keyof typeof columns;
+type SourceTable = keyof typeof columns;
 
 /** What a column of a row may hold: 16 bytes of an id, text (times in UTC with microseconds, JSON), a number, a flag. */
-export type Value = Buffer | string | number | boolean | null;
+type SourceValue = Buffer | string | number | boolean | null;
 
 /** One row of a source table, spelled as in SQL. */
-export type SourceRow<Table extends SourceTable> = Readonly<Record<(typeof columns)[Table][number], Value>>;
+type SourceRow<Table extends SourceTable> = Readonly<Record<(typeof columns)[Table][number], SourceValue>>;
 
 /** Rows of every source table, collected before they are written. */
 export type SourceRows = { readonly [Table in SourceTable]: SourceRow<Table>[] };
@@ -113,7 +113,7 @@ const rowsPerInsert = 1000;
 export async function insertRows(connection: Database, rows: SourceRows): Promise<void> {
   for (const table of sourceTables) {
     const names = columns[table];
-    const list: readonly Readonly<Record<string, Value>>[] = rows[table];
+    const list: readonly Readonly<Record<string, SourceValue>>[] = rows[table];
     for (let from = 0; from < list.length; from += rowsPerInsert) {
       const values = list.slice(from, from + rowsPerInsert).map((row) => names.map((name) => row[name] ?? null));
       // The driver writes an array of arrays as a list of rows, which knex's type of a binding does not know.

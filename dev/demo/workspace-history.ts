@@ -6,7 +6,7 @@ import { type AgentPlan, type BuildPlan, hour, type Micros, minute, type ReportP
 const justNow = 8 * second;
 
 /** What turns the steps of a situation into builds. */
-export interface History {
+interface History {
   readonly steps: readonly Step[];
   /** When the latest build was made. */
   readonly latest: Micros;

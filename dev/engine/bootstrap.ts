@@ -10,7 +10,7 @@ import type { EngineProgram } from './find-engine.ts';
 import { type Account, whyItEnded } from './server-process.ts';
 
 /** What a new data directory is made with. */
-export interface Bootstrap {
+interface Bootstrap {
   readonly program: EngineProgram;
   /** The directory to make; it appears complete or not at all. Its parent is there. */
   readonly dataDir: string;

@@ -11,7 +11,7 @@ const run = promisify(execFile);
 const stepLimitMs = 180_000;
 
 /** What to fetch, and where it is unpacked. */
-export interface PackagesToFetch {
+interface PackagesToFetch {
   /** The packages, by name; what they depend on comes with them. */
   readonly packages: readonly string[];
   /** The folder that will hold their files; it appears complete or not at all. */

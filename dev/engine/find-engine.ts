@@ -29,7 +29,7 @@ const usualFoldersMac = [
 ];
 
 /** What {@link findEngine} needs to know. */
-export interface EngineSearch {
+interface EngineSearch {
   /** Holds the engine that an earlier start fetched, and will hold one that is fetched now. */
   readonly cacheDir: string;
   readonly log: Pick<Logger, 'info'>;

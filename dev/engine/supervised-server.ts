@@ -4,7 +4,7 @@ import { EngineError } from './engine-error.ts';
 import { type ServerCommand, type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from './server-process.ts';
 
 /** A database server that is started again whenever it ends by itself. */
-export interface SupervisedServer {
+interface SupervisedServer {
   /** The server's process id now, or the last one while it is being started again. */
   readonly pid: number;
   /** Shuts the server down for good. Takes 2 s at most; may be called more than once. */
@@ -12,7 +12,7 @@ export interface SupervisedServer {
 }
 
 /** What {@link superviseServer} needs to know. */
-export interface Supervision {
+interface Supervision {
   readonly command: ServerCommand;
   readonly socketPath: string;
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;

@@ -19,7 +19,7 @@ const lockWaitSeconds = 3600;
 const tableWaitSeconds = 30;
 
 /** A migration of this program or of the database. */
-export interface MigrationStatus {
+interface MigrationStatus {
   /** The name of its file without the extension, such as `20261123000001_create_source_tables`. */
   readonly name: string;
   /** When it was applied, such as `2026-11-23T21:26:00Z`. Absent while it is not. */

@@ -4,7 +4,7 @@ import { MigrationError } from './migration-error.ts';
 import { type Comparison, type NotedTable, notedTables } from './noted-tables.ts';
 
 /** A trigger that writes the changes of a source table to the outbox. */
-export interface Trigger {
+interface Trigger {
   /** Ends in a digest of the statement, so that another statement has another name. */
   readonly name: string;
   readonly table: string;

@@ -5,7 +5,7 @@ import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/
 import { readTaskQuery } from '../../src/tasks/task-query.ts';
 import { completeQuery, keyHelp, takeSuggestion } from '../../web/query-completion.ts';
 import { placeProblems } from '../../web/query-problems.ts';
-import { isWatchable, quoteValue, scopeOf, splitQuery, valueOf, withScope, withTerm } from '../../web/query-text.ts';
+import { isWatchable, queryScopeOf, quoteValue, splitQuery, valueOf, withScope, withTerm } from '../../web/query-text.ts';
 
 describe('the terms of a query', () => {
   test.each<[query: string, terms: readonly (readonly [text: string, key?: string, value?: string])[]]>([
@@ -62,12 +62,12 @@ describe('whose tasks a query means', () => {
 
   test.each(queries)('%j, as the service sees it', (query) => {
     const { owner } = readTaskQuery(create(ListTasksRequestSchema, { query })).query;
-    expect(scopeOf(query)).toBe({ me: 'mine', everyone: 'all', username: 'other', id: 'other' }[owner.kind]);
+    expect(queryScopeOf(query)).toBe({ me: 'mine', everyone: 'all', username: 'other', id: 'other' }[owner.kind]);
   });
 
   test.each(queries.filter((query) => !query.includes('/')))('%j can be made to mean mine and all', (query) => {
-    expect(scopeOf(withScope(query, 'mine'))).toBe('mine');
-    expect(scopeOf(withScope(query, 'all'))).toBe('all');
+    expect(queryScopeOf(withScope(query, 'mine'))).toBe('mine');
+    expect(queryScopeOf(withScope(query, 'all'))).toBe('all');
   });
 
   test('keys of the clock cannot be watched', () => {
