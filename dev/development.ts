@@ -7,7 +7,7 @@ import type { Logger } from '../src/platform/log.ts';
 import { demoDatabase, readDemoFile } from './demo/demo-file.ts';
 import type { EmbeddedEngine } from './engine/engine.ts';
 
-/** The private database with demo data, and the command that makes more of them. What a command does not need is not loaded. */
+/** The private database with demo data, and the command `demo`. Modules are imported when they are needed. */
 export const development: Development = {
   async startDatabase(config, log) {
     const started = performance.now();
@@ -35,11 +35,11 @@ export const development: Development = {
   addCommands(program, onDatabase) {
     program
       .command('demo')
-      .description('load demo data, or make any number of tasks for benchmarks')
-      .option('--tasks <number>', 'make so many tasks beside the demo data', wholeNumber(1, 10_000_000))
-      .option('--seed <number>', 'the same seed makes the same tasks', wholeNumber(0, 2 ** 31 - 1), 1)
+      .description('load the demo data, or generate tasks for benchmarks')
+      .option('--tasks <number>', 'generate this number of tasks beside the demo data', wholeNumber(1, 10_000_000))
+      .option('--seed <number>', 'the same seed generates the same tasks', wholeNumber(0, 2 ** 31 - 1), 1)
       .action(async ({ tasks, seed }: { tasks?: number; seed: number }, command: Command) => {
-        if (tasks === undefined && command.getOptionValueSource('seed') === 'cli') command.error('--seed goes with --tasks');
+        if (tasks === undefined && command.getOptionValueSource('seed') === 'cli') command.error('--seed requires --tasks');
         const { fillDatabase } = await import('./demo/fill-database.ts');
         await onDatabase((database, config) => fillDatabase(database, config, tasks === undefined ? undefined : { tasks, seed }));
       });

@@ -1,6 +1,6 @@
 import type { Addresses } from '../src/transport/server.ts';
 
-/** What `npm start` prints when it answers: where, and commands to paste that work as they stand. */
+/** The text that `npm start` prints when it is ready: addresses, and commands to paste. */
 export function welcome(facts: {
   readonly addresses: Addresses;
   /** Whether the gRPC and the web port speak TLS. */
@@ -13,7 +13,7 @@ export function welcome(facts: {
 }): string {
   const { addresses, tls, tokens, engine, milliseconds, demoFile } = facts;
   const header = `-H 'coder-session-token: ${tokens['developer'] ?? ''}'`;
-  // The commands do not check the certificate, which on one's own machine nobody known has signed.
+  // The commands do not verify the certificate, which is usually self-signed on a developer's machine.
   const [scheme, grpcurl, bufCurl, curl] = tls
     ? ['https', '-insecure', '--insecure', 'curl --insecure']
     : ['http', '-plaintext', '--http2-prior-knowledge', 'curl'];

@@ -4,13 +4,13 @@ import { type Situation, situations } from './situations.ts';
 
 const situation = z.enum(Object.keys(situations) as Situation[]);
 
-/** How long ago: a number and one of s, m, h, d, w. */
+/** An age: a number and one of s, m, h, d, w. */
 const age = z.templateLiteral([z.number(), z.enum(['s', 'm', 'h', 'd', 'w'])]);
 
-/** A text; one of many lines is a list of these. */
+/** A text; one of several lines is an array of lines. */
 const text = z.union([z.string(), z.array(z.string()).transform((lines) => lines.join('\n'))]);
 
-/** A state, a message of at most 160 bytes, and perhaps ` | ` and a link. */
+/** A state and a message of at most 160 bytes, optionally followed by ` | ` and a link. */
 const report = z.templateLiteral([z.enum(['working', 'idle', 'complete', 'failure']), ' ', z.string()]);
 
 /** The actions of Coder's sharing role `use`, and all actions. */
@@ -25,16 +25,16 @@ const shared = z.record(
   z.union([z.enum(['use', 'all']).transform((role): readonly string[] => roles[role]), z.array(z.string()).readonly()]),
 );
 
-/** What tasks and other workspaces have in common. */
+/** The fields that tasks and other workspaces have in common. */
 const workspace = z.strictObject({
   /** The key of a template. */
   template: z.string(),
-  /** What has happened to it. */
+  /** Its history. */
   situation,
-  /** How long ago its latest build was made. */
+  /** The age of its latest build. */
   age,
   favorite: z.literal(true).exactOptional(),
-  /** How long ago it became dormant. */
+  /** How long it has been dormant. */
   dormant: age.exactOptional(),
   shared: shared.exactOptional(),
   /** Whether its builds are of the template's oldest version. */
@@ -42,10 +42,10 @@ const workspace = z.strictObject({
 });
 
 const task = workspace.extend({
-  /** The workspace is called `task-<name>-<four hex digits>`, which may have 32 characters. */
+  /** The name of the workspace is `task-<name>-<four hex digits>`, of at most 32 characters. */
   name: z.string().max(22),
   prompt: text,
-  /** What the agent reported, from the oldest to the newest. */
+  /** The agent's reports, oldest first. */
   says: z.array(report).readonly().exactOptional(),
   /** Whether a dev container with an agent of its own runs inside. */
   subAgent: z.literal(true).exactOptional(),
@@ -54,11 +54,11 @@ const task = workspace.extend({
 const workspaces = workspace.extend({
   owner: z.string(),
   names: z.array(z.string()),
-  /** The prompt of a template of agents that was left empty. */
+  /** An empty prompt, for a template that runs agents. */
   prompt: z.literal('').exactOptional(),
 });
 
-/** A task whose id, name and times are given instead of derived. */
+/** A task with explicit id, name and times. */
 const exampleTask = z.strictObject({
   id: z.uuid(),
   name: z.string(),
@@ -91,20 +91,20 @@ const user = z.strictObject({
 });
 
 const template = z.strictObject({
-  /** How the other tables name it; unlike the name it is unique over all organizations. */
+  /** Its key in the other files; unlike the name it is unique over all organizations. */
   key: z.string(),
   organization: z.string(),
   name: z.string(),
   displayName: z.string(),
   icon: z.string(),
-  /** Versions from the oldest to the active one. */
+  /** Its versions; the last is the active one. */
   versions: z.array(z.string()).nonempty(),
-  /** Whether it runs agents on a prompt. */
+  /** Whether it runs agents. */
   agent: z.boolean(),
   deleted: z.literal(true).exactOptional(),
   /** Parameters that each build has, besides the prompt. */
   parameters: z.record(z.string(), z.string()),
-  /** Type and name of what a build makes. */
+  /** Type and name of the resource that a build creates. */
   resource: z.tuple([z.string(), z.string()]),
   id,
 });
@@ -117,10 +117,10 @@ const people = z.strictObject({
   templates: z.array(template),
 });
 
-/** How long ago: a number and one of s, m, h, d, w. */
+/** An age: a number and one of s, m, h, d, w. */
 export type Age = z.output<typeof age>;
 
-/** A state, a message of at most 160 bytes, and perhaps ` | ` and a link. */
+/** A state and a message of at most 160 bytes, optionally followed by ` | ` and a link. */
 export type ReportText = z.output<typeof report>;
 
 /** A task of the demo. */

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { DatabaseAddress } from '../../src/config.ts';
 import type { Logger } from '../../src/platform/log.ts';
 
-/** What `demo.json` in the data folder tells scripts while the service runs on its private database. */
+/** The content of `demo.json` in the data folder, for scripts, while the service runs on its private database. */
 export interface DemoFile {
   /** The process of the service. */
   readonly pid: number;
@@ -21,10 +21,10 @@ export interface DemoFile {
   readonly tokens: Readonly<Record<string, string>>;
 }
 
-/** How often to look whether the engine is another process, in milliseconds. */
+/** How often the process id of the engine is checked, in milliseconds. */
 const engineCheckMs = 1000;
 
-/** Writes the file, and again when the engine died and was started again, until it is removed. */
+/** Writes the file, and rewrites it when the engine was restarted, until it is removed. */
 export function keepDemoFile(
   engine: { readonly pid: number; readonly dataDir: string },
   log: Logger,
@@ -52,7 +52,7 @@ export function keepDemoFile(
   };
 }
 
-/** Writes the file so that only its owner can read it, since it holds tokens, and returns its path. */
+/** Writes the file, readable by its owner alone since it holds tokens, and returns its path. */
 function writeDemoFile(content: DemoFile): string {
   const { dataDir } = content.engine;
   removeDemoFile(dataDir);
@@ -61,16 +61,16 @@ function writeDemoFile(content: DemoFile): string {
   return file;
 }
 
-/** Removes the file; it is no error if there is none. */
+/** Removes the file if it exists. */
 function removeDemoFile(dataDir: string): void {
   rmSync(fileIn(dataDir), { force: true });
 }
 
-/** What the file says of a service that is running, or undefined when none runs. */
+/** Reads the file; undefined when no service runs. */
 export function readDemoFile(dataDir: string): DemoFile | undefined {
   try {
     const content = JSON.parse(readFileSync(fileIn(dataDir), 'utf8')) as DemoFile;
-    // A service that was killed left its file behind: the file is true only while the service it names is alive.
+    // A service that was killed leaves its file behind: the file is valid only while its process runs.
     process.kill(content.pid, 0);
     return content;
   } catch {
@@ -78,7 +78,7 @@ export function readDemoFile(dataDir: string): DemoFile | undefined {
   }
 }
 
-/** Where the private database of a running service is, or undefined when none runs. */
+/** The address of the private database of a running service; undefined when none runs. */
 export function demoDatabase(dataDir: string): DatabaseAddress | undefined {
   const content = readDemoFile(dataDir);
   return content && { socketPath: content.socket, user: content.user, database: content.database };

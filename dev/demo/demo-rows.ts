@@ -18,7 +18,7 @@ import {
 
 const units: Readonly<Record<string, Micros>> = { s: second, m: minute, h: hour, d: day, w: 7 * day };
 
-/** What one workspace of the demo is made from. */
+/** The description of a workspace of the demo. */
 interface Line extends Partial<Pick<DemoTask, 'prompt' | 'says' | 'favorite' | 'dormant' | 'shared' | 'outdated' | 'subAgent'>> {
   readonly owner: string;
   /** Key of a template. */
@@ -26,15 +26,14 @@ interface Line extends Partial<Pick<DemoTask, 'prompt' | 'says' | 'favorite' | '
   readonly name: string;
   readonly steps: readonly Step[];
   readonly age: Age;
-  /** Whether succeeded builds are flagged as a task's. */
+  /** Whether succeeded builds have `has_ai_task`. */
   readonly task: boolean;
 }
 
 /**
  * The rows of the demo as of `now`: the same for the same `now`, and with the same ids, names and texts for any.
  *
- * All times but those of the two example tasks are relative to `now`, so that the data look alive. They age from there on: an
- * hour later what "started a minute ago" has been starting for an hour.
+ * All times are relative to `now`, except those of the two example tasks. They are not updated later.
  */
 export function demoRows(now: Date): SourceRows {
   const rows = noRows();
@@ -44,7 +43,7 @@ export function demoRows(now: Date): SourceRows {
   return rows;
 }
 
-/** The ids of the agents that the demo says are connected, whatever the time. */
+/** The ids of the connected agents of the demo. */
 export function connectedDemoAgents(): Buffer[] {
   return demoPlans(new Date()).flatMap(connectedAgents);
 }
@@ -234,7 +233,7 @@ function templateId(template: DemoTemplate): Buffer {
   return template.id === undefined ? demoId(`template ${template.key}`) : idBytes(template.id);
 }
 
-/** The id of a version of a template; of the active one without a name. */
+/** The id of a version of a template, by default the active one. */
 function versionId(template: DemoTemplate, name = template.versions.at(-1)): Buffer {
   return demoId(`version ${name} of template ${template.key}`);
 }
@@ -253,12 +252,12 @@ function micros(iso: string): Micros {
   return Date.parse(`${iso.slice(0, 19)}Z`) * 1000 + Number(iso.slice(20, 26));
 }
 
-/** A number from 0 to below 1 that belongs to a key. */
+/** A number from 0 to below 1, derived from a key. */
 function fraction(key: string): number {
   return digest(key).readUIntBE(0, 6) / 2 ** 48;
 }
 
-/** An id that belongs to a key, in the form of a random UUID. */
+/** An id in the form of a random UUID, derived from a key. */
 function demoId(key: string): Buffer {
   const id = digest(key).subarray(0, 16);
   id[6] = ((id[6] ?? 0) & 0x0f) | 0x40;

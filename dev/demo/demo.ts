@@ -3,24 +3,22 @@ import type { Logger } from '../../src/platform/log.ts';
 import { connectedDemoAgents, demoRows } from './demo-rows.ts';
 import { insertRows } from './source-rows.ts';
 
-/** The row of `service_settings` that says the demo data are there; its value is the `now` they were loaded for. */
+/** The row of `service_settings` that marks the demo data as loaded; its value is the `now` that it was loaded for. */
 const marker = 'demo_loaded';
 
-/** When demo data are loaded. */
+/** Options of {@link loadDemo}. */
 interface LoadDemoOptions {
-  /** What all times but those of the two example tasks are relative to. They age from there on. */
+  /** The time that all times are relative to, except those of the two example tasks. */
   readonly now: Date;
 }
 
 /**
- * Loads the demo data once: about 200 workspaces, of which about 120 are tasks. Returns whether it did; false means that they
- * were there.
+ * Loads the demo data once: about 200 workspaces, of which about 120 are tasks. Returns false when it was loaded before.
  *
- * One transaction begins with the marker and ends with everything, so that an interrupted load leaves nothing and is redone,
- * and a second process waits for the first and then finds its work done. Rows of people are not looked for: on a database that
- * already has a user `admin`, it fails and changes nothing. Session tokens are not part of the data.
+ * It is one transaction that begins with the marker: an interrupted load leaves nothing, and a second process waits for the
+ * first. On a database that already has a user `admin`, it fails and changes nothing. Session tokens are not part of the data.
  *
- * Only source tables are written; the triggers note the changes for the projector.
+ * It writes source tables only; their triggers write the changes to the outbox.
  */
 export async function loadDemo(database: Database, { now }: LoadDemoOptions): Promise<boolean> {
   return await database.transaction(async (transaction) => {
@@ -30,7 +28,7 @@ export async function loadDemo(database: Database, { now }: LoadDemoOptions): Pr
     ])) as [{ affectedRows: number }];
     if (affectedRows === 0) return false;
     const rows = demoRows(now);
-    // `migrate down` takes the marker away, and leaves the source tables.
+    // `migrate down` removes the marker and keeps the source tables.
     const present = await transaction('users')
       .where('users.id', rows.users[0]?.id ?? '')
       .select<unknown[]>('users.id');
@@ -43,30 +41,30 @@ export async function loadDemo(database: Database, { now }: LoadDemoOptions): Pr
 /** How often the demo's agents report, in milliseconds: Coder calls an agent disconnected after 30 s of silence. */
 const reportIntervalMs = 10_000;
 
-/** How the demo's agents are kept connected. */
+/** Options of {@link keepDemoAgentsConnected}. */
 interface KeepConnectedOptions {
   /** Milliseconds between two reports, 10,000 by default. */
   readonly intervalMs?: number;
   readonly log?: Logger;
 }
 
-/** What keeps the demo's agents connected. */
+/** The timer that keeps the demo's agents connected. */
 interface AgentKeeper {
-  /** Ends it; resolves when nothing of it runs any more. */
+  /** Stops it; resolves when no statement runs any more. */
   stop(): Promise<void>;
 }
 
 /**
- * Keeps the agents that the demo says are connected so, by reporting for them at once and then every ten seconds; without it
- * they would count as disconnected half a minute after the load.
+ * Keeps the connected agents of the demo connected, by a report for each of them now and every ten seconds. Without it they would
+ * count as disconnected half a minute after the load.
  *
- * The others stay as they are, and so does one that was disconnected by hand (`disconnected_at` is set) or deleted. An error is
- * logged at debug and the next turn tries again: the database may be restarting. The timer does not keep the process alive.
+ * It skips agents that were disconnected by hand (`disconnected_at` is set) or deleted. An error is logged at debug, since the
+ * database may be restarting, and the next report follows as usual. The timer does not keep the process alive.
  *
  *   update `workspace_agents` set `workspace_agents`.`last_connected_at` = utc_timestamp(6)
  *   where `workspace_agents`.`id` in (…) and `workspace_agents`.`disconnected_at` is null and `workspace_agents`.`deleted` = 0
  *
- * No task depends on the column, so the triggers note nothing.
+ * No row of the read model depends on the column, so the triggers ignore it.
  */
 export function keepDemoAgentsConnected(database: Database, options: KeepConnectedOptions = {}): AgentKeeper {
   const { intervalMs = reportIntervalMs, log } = options;

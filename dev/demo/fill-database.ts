@@ -6,7 +6,7 @@ import { migrateUp } from '../../src/schema/migrations.ts';
 import { loadDemo } from './demo.ts';
 import { generateTasks } from './generate.ts';
 
-/** Loads the demo data into a database, or `generated` tasks beside them, and leaves a complete read model. */
+/** Loads the demo data into a database, or generates tasks, and completes the read model. */
 export async function fillDatabase(
   database: Database,
   config: Config,
@@ -16,11 +16,11 @@ export async function fillDatabase(
   if (generated === undefined) {
     const loaded = await loadDemo(database, { now: new Date() });
     if (loaded) await projectAll(database);
-    console.log(loaded ? 'the demo data are loaded' : 'the demo data were there already');
+    console.log(loaded ? 'demo data loaded' : 'the demo data was loaded before');
     return;
   }
   const bar = progressBar(process.stderr);
   await generateTasks(database, { ...generated, onProgress: bar.show });
   bar.end();
-  console.log(`${generated.tasks} tasks are there, made from the seed ${generated.seed}`);
+  console.log(`the database has ${generated.tasks} tasks of seed ${generated.seed}`);
 }

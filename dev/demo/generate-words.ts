@@ -26,7 +26,7 @@ export const situationShares: Readonly<Partial<Record<Situation, number>>> = {
   canceling: 2,
 };
 
-/** What is asked, as it begins a prompt, and in the name of the workspace. */
+/** Verbs: as the beginning of a prompt, and in the name of the workspace. */
 export const verbs: readonly (readonly [prompt: string, name: string])[] = [
   ['Fix', 'fix'],
   ['Find out why we need a workaround for', 'why'],
@@ -40,7 +40,7 @@ export const verbs: readonly (readonly [prompt: string, name: string])[] = [
   ['Review and harden', 'harden'],
 ];
 
-/** What it is about, likewise. */
+/** Objects, likewise. */
 export const subjects: readonly (readonly [prompt: string, name: string])[] = [
   ['the login redirect', 'login-redirect'],
   ['the nightly invoice run', 'invoice-run'],
@@ -64,7 +64,7 @@ export const subjects: readonly (readonly [prompt: string, name: string])[] = [
   ['the currency conversion', 'currencies'],
 ];
 
-/** Where, likewise in a prompt alone. */
+/** Places, in prompts only. */
 export const places: readonly string[] = [
   'in the checkout service',
   'in packages/ui',
@@ -76,7 +76,7 @@ export const places: readonly string[] = [
   'for the partner API',
 ];
 
-/** What else matters; each prompt ends with one of these. */
+/** Conditions; each prompt ends with one. */
 export const conditions: readonly string[] = [
   'Keep the public API as it is and add a test for every case you touch.',
   'Start with a test that fails, and keep the change under 300 lines.',
@@ -88,7 +88,7 @@ export const conditions: readonly string[] = [
   'No new dependencies, please, and no change of the database schema.',
 ];
 
-/** What agents say in each state. */
+/** The messages of agents in each state. */
 export const reports: Readonly<Record<'working' | 'idle' | 'complete' | 'failure', readonly ReportText[]>> = {
   working: [
     'working Reading the code and its tests',

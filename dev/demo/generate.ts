@@ -8,26 +8,27 @@ import { insertRows, noRows, presentIds, sourceTables } from './source-rows.ts';
 
 /** What to generate. */
 export interface GenerateOptions {
-  /** How many tasks of this seed there should be, from 0 to 10,000,000. */
+  /** The total number of tasks of this seed, from 0 to 10,000,000. */
   readonly tasks: number;
   /** A whole number from 0 to 2,147,483,647. */
   readonly seed: number;
-  /** Told about four times a second how many of the tasks are done, and once at the end. */
+  /** Called with the number of completed tasks, about four times a second and once at the end. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
 /**
- * Makes tasks for benchmarks, any number, and leaves a complete read model. Returns how many tasks it added.
+ * Generates tasks for benchmarks and completes the read model. Returns the number of tasks that it added.
  *
- * Task number i of a seed is always the same, whatever the number of tasks: the same ids, texts and times. So a second call
- * adds what is missing, which is nothing for the same number, and an interrupted one is taken up where it ended. Times are those
- * of the half year before November 2026, and not of today, so that runs can be compared; agents count as disconnected.
+ * Task number i of a seed always has the same ids, texts and times, whatever the number of tasks. So a call adds only the tasks
+ * that are missing, also after an interrupted one. Times are in the half year before November 2026, so that runs can be compared;
+ * agents count as disconnected.
  *
- * About every seventh task is of `user-00001`. The others are of one more owner for each dozen tasks: a few have many tasks and
+ * About every seventh task belongs to `user-00001`. The others have one owner per dozen tasks: a few owners have many tasks and
  * most have few. Owners belong to the organizations `org-01` to `org-08`, nearly half of them to the first; `user-00002` to
- * `user-00009` are the admins of these. Nothing is in the way of the demo data, or of another seed, which shares the users.
+ * `user-00009` are the admins of these. The tasks do not conflict with the demo data, or with those of another seed, which has
+ * the same users.
  *
- * Rows are written in one transaction for each 500 tasks, on three connections of the pool.
+ * Rows are written in one transaction per 500 tasks, on three connections of the pool.
  *
  * @throws {RangeError} for a number or a seed out of bounds.
  */
@@ -52,7 +53,7 @@ export async function generateTasks(database: Database, { tasks, seed, onProgres
     next = tasks;
     throw error;
   };
-  // An error is thrown once no connection writes any more.
+  // An error is thrown after all connections have stopped writing.
   const ends = await Promise.allSettled(Array.from({ length: connections }, () => write().catch(stop)));
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   if (notes.length === 0 && (await outboxLagMs(database)) === undefined) {
@@ -68,19 +69,19 @@ export async function generateTasks(database: Database, { tasks, seed, onProgres
   return notes.length;
 }
 
-/** Two keep a server busy on two cores; a third makes rows meanwhile. */
+/** Two keep a server on two cores busy; for a third this process makes rows meanwhile. */
 const connections = 3;
 
-/** So many tasks are about 5,000 rows: enough to make commits cheap, few enough to be one short transaction. */
+/** Tasks in one transaction, about 5,000 rows: enough to make commits cheap, and still short. */
 const tasksPerTransaction = 500;
 
-/** The part of the time that goes into the source tables; the rest is the read model's. */
+/** The share of the time that the source tables take; the rest is for the read model. */
 const writingShare = 0.35;
 
-/** Milliseconds between two reports of progress. */
+/** Milliseconds between two calls of `onProgress`. */
 const progressIntervalMs = 250;
 
-/** Returns what takes the share of the work that is done, and passes it on as a number of tasks from time to time. */
+/** Returns a function that takes the completed share of the work and calls `onProgress` from time to time. */
 function progressOf(total: number, onProgress: GenerateOptions['onProgress']): (share: number) => void {
   let told = performance.now();
   return (share) => {
@@ -91,18 +92,18 @@ function progressOf(total: number, onProgress: GenerateOptions['onProgress']): (
 }
 
 /**
- * Lets the server look at how the values are spread. It does so by itself only some time after a load, and until then it may
- * take a scan of a table for the best way to find one row.
+ * Updates the statistics of the optimizer. The server does that only some time after a load, and until then it may scan a table
+ * to find one row.
  */
 async function analyze(database: Database, tables: readonly string[]): Promise<void> {
   await database.raw('analyze table ??', [[...tables]]);
 }
 
 /**
- * Writes the tasks of a range that are missing, in one transaction, and returns the numbers of their notes in the outbox.
+ * Writes the missing tasks of a range in one transaction, and returns the sequence numbers of their rows in the outbox.
  *
- * The triggers would note each task ten times, and the projector would be busy for minutes with what is projected already. So
- * the session notes each workspace itself, once: if this ends before the read model is complete, a projector completes it.
+ * The triggers would write each task to the outbox ten times, and the projector would project them all again. So the session
+ * turns them off and writes each workspace once: if this process ends early, a projector completes the read model.
  */
 async function writeTasks(database: Database, seed: number, from: number, to: number): Promise<number[]> {
   const numbers = Array.from({ length: to - from }, (_, index) => from + index);
@@ -127,7 +128,7 @@ async function writeTasks(database: Database, seed: number, from: number, to: nu
   });
 }
 
-/** Notes workspaces that nobody else knows of yet, and returns the numbers of the notes. */
+/** Writes new workspaces to the outbox, and returns the sequence numbers of the rows. */
 async function noteOnce(transaction: Database, ids: readonly Buffer[]): Promise<number[]> {
   const [newest] = await transaction('workspace_changes').max<{ seq: number | null }[]>({ seq: 'workspace_changes.seq' });
   await enqueueWorkspaces(transaction, ids);
@@ -138,7 +139,7 @@ async function noteOnce(transaction: Database, ids: readonly Buffer[]): Promise<
   return notes.map(({ seq }) => seq);
 }
 
-/** Removes notes of workspaces that have been projected since: exactly these, see `deleteFromOutbox`. */
+/** Deletes the rows of workspaces that have been projected since, see `deleteFromOutbox`. */
 async function removeNotes(database: Database, notes: readonly number[]): Promise<void> {
   for (let from = 0; from < notes.length; from += outboxBatchSize) {
     await deleteFromOutbox(

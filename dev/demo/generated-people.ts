@@ -5,17 +5,17 @@ import { seededRandom } from './seeded-random.ts';
 import { insertRows, noRows, presentIds, type SourceRows } from './source-rows.ts';
 import { datetime, day, type Micros } from './workspace-plan.ts';
 
-/** What times are relative to. */
+/** The time that all times are relative to. */
 export const epoch: Micros = Date.parse('2026-11-01T00:00:00Z') * 1000;
 
 const organizations = 8;
 
-/** The users that may own the first `tasks` tasks: their numbers end before this one. */
+/** The users who may own the first `tasks` tasks have numbers below this one. */
 function usersFor(tasks: number): number {
   return 2 + Math.ceil(50 + tasks / 12);
 }
 
-/** The owner of a task: one has a seventh of all, the others share the rest unevenly. Their number grows with the task's. */
+/** The owner of a task: one user has a seventh of all tasks, the others share the rest unevenly, see `generateTasks`. */
 export function ownerOf(task: number, random: () => number): number {
   if (random() < 0.14) return 1;
   return 2 + Math.floor(random() ** 2 * (50 + task / 12));
@@ -46,7 +46,7 @@ export const teams = ['team-a', 'team-b', 'team-c', 'team-d'] as const;
 
 const cachedIds = new Map<string, Buffer>();
 
-/** The id of a person or a thing that all tasks share, from what it is called. */
+/** The id of a user, organization, template or group that all tasks share, derived from its name. */
 export function sharedId(...path: readonly (string | number)[]): Buffer {
   const key = path.join('/');
   let id = cachedIds.get(key);
@@ -57,7 +57,7 @@ export function sharedId(...path: readonly (string | number)[]): Buffer {
   return id;
 }
 
-/** Makes 16 bytes, which it changes, a UUID of a version. */
+/** Turns 16 bytes, in place, into a UUID of a version. */
 export function asUuid(id: Buffer, version: 4 | 7): Buffer {
   id[6] = ((id[6] ?? 0) & 0x0f) | (version << 4);
   id[8] = ((id[8] ?? 0) & 0x3f) | 0x80;
@@ -138,7 +138,7 @@ function addOrganization(rows: SourceRows, number: number, times: { created_at: 
   }
 }
 
-/** The rows whose person or thing is not there yet. A user's memberships are written with the user. */
+/** The rows that are missing in the database. A user's memberships are written with the user. */
 async function missing(database: Database, rows: SourceRows): Promise<SourceRows> {
   const users = await presentIds(
     database,

@@ -9,8 +9,8 @@ import { buildsOf } from './workspace-history.ts';
 import { addWorkspace, day, second } from './workspace-plan.ts';
 
 /**
- * Makes the ids of a task, the workspace's first. They begin with the task's number, as ids of version 7 do with the time, so
- * that a database whose tables are larger than its memory still writes them quickly.
+ * Makes the ids of a task; the first is the workspace's. They begin with the task's number, like UUIDs of version 7 with the
+ * time, so that inserts stay fast when the tables are larger than the memory.
  */
 export function taskIds(seed: number, task: number): () => Buffer {
   const random = seededRandom(seed, task, 2);
@@ -35,7 +35,7 @@ export function addGeneratedTask(rows: SourceRows, seed: number, task: number): 
   const steps: readonly Step[] = situations[situation];
   const verb = pick(verbs);
   const subject = pick(subjects);
-  // At least two minutes: agents need a while before they can speak.
+  // At least two minutes: agents need some time before their first report.
   const latest = epoch - 120 * second - Math.floor(random() ** 1.5 * 180 * day);
   const builds = buildsOf({
     steps,
@@ -67,14 +67,14 @@ export function addGeneratedTask(rows: SourceRows, seed: number, task: number): 
   });
 }
 
-/** Up to three reports, of which the last says how the task stands. */
+/** Up to three reports, of which the last is the present state. */
 function saysOf(random: () => number, pick: (texts: readonly ReportText[]) => ReportText): ReportText[] {
   const before = Math.floor(random() ** 2 * 3);
   const state = pickShare(stateShares, random());
   return [...Array.from({ length: before }, () => pick(reports.working)), pick(reports[state])];
 }
 
-/** Shares a task with a user, a team or everyone of the organization. */
+/** Shares a task with a user, a team or everyone in the organization. */
 function shareOf(task: number, organization: number, random: () => number) {
   const permissions = ['application_connect', 'read', 'ssh', 'start', 'stop'];
   const kind = random();

@@ -4,16 +4,16 @@ import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { loadDemo } from './demo.ts';
 
-/** The demo users who get a token. `suspended` is one who would not be let in with it. */
+/** The demo users who get a token. The user `suspended` could not use one. */
 const signedIn = ['admin', 'developer', 'teammate', 'outsider'] as const;
 
-/** What the demo's tokens are called among the session tokens, and how long they are valid: longer than a demo runs. */
+/** The name and the lifetime of the demo's session tokens. */
 const tokenName = 'demo';
 const tokenLifetimeSeconds = 365 * 86_400;
 
 /**
- * Loads the demo data if they are not there, and makes a fresh session token for each demo user; those of the last start stop
- * working. Returns the tokens by username.
+ * Loads the demo data if it is missing, and creates a session token for each demo user; the tokens of the last start are deleted.
+ * Returns the tokens by username.
  */
 export async function prepareDemo(address: DatabaseAddress): Promise<Record<string, string>> {
   // Not the service's pool: its statement limit is for calls, not for the first load.

@@ -1,6 +1,6 @@
 /**
- * Returns random numbers from 0 to below 1, always the same for the same numbers to start from (sfc32 of PractRand: small, quick
- * and even; nothing that must be secret may be made with it).
+ * Makes a generator of random numbers from 0 to below 1, which are the same for the same start (sfc32 of PractRand; not for
+ * secrets).
  */
 export function seededRandom(...start: readonly number[]): () => number {
   let [a = 0x9e3779b9, b = 0x243f6a88, c = 0xb7e15162] = start;
@@ -13,7 +13,7 @@ export function seededRandom(...start: readonly number[]): () => number {
     c = ((c << 21) | (c >>> 11)) + sum;
     return sum >>> 0;
   };
-  // Similar starts give similar numbers at first.
+  // Similar starts give similar first numbers: skip them.
   for (let round = 0; round < 12; round++) next();
   return () => next() / 2 ** 32;
 }

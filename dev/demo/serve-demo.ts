@@ -8,7 +8,7 @@ import { keepDemoAgentsConnected } from './demo.ts';
 import { keepDemoFile } from './demo-file.ts';
 import { prepareDemo } from './prepare-demo.ts';
 
-/** What a service with demo data has. */
+/** What {@link serveDemo} needs. */
 interface DemoOptions {
   /** The service's own connections to its database, which is migrated. */
   readonly database: Database;
@@ -19,7 +19,7 @@ interface DemoOptions {
   readonly started: number;
 }
 
-/** Loads the demo data where they are missing, and keeps their agents connected and `demo.json` true while the service runs. */
+/** Loads the demo data if it is missing. While the service runs, keeps its agents connected and `demo.json` up to date. */
 export async function serveDemo({ database, engine, config, log, started }: DemoOptions): Promise<Demo> {
   const tokens = await prepareDemo(engine.address);
   const parts = new AsyncDisposableStack();

@@ -4,17 +4,17 @@ import type { AgentPlan, Connection, JobStatus } from './workspace-plan.ts';
 export interface Step {
   readonly transition: 'start' | 'stop' | 'delete';
   readonly job: JobStatus;
-  /** Whether the build is flagged as a task's, in a workspace that is one. */
+  /** `has_ai_task` of the build, in a workspace that is a task. */
   readonly flag: boolean | null;
   readonly agent?: { readonly lifecycle: string; readonly connection: Connection; readonly app?: NonNullable<AgentPlan['app']> };
-  /** Whether the reports of the task were made while this build was the latest. */
+  /** Whether the agent reported while this build was the latest. */
   readonly reports?: boolean;
-  /** Whether the build lacks the prompt that the others carry. */
+  /** Whether the build lacks the prompt that the others have. */
   readonly withoutPrompt?: boolean;
   readonly error?: string;
 }
 
-/** A start that succeeded and whose agent came as far as said. */
+/** A start that succeeded, with the state of its agent. */
 function started(lifecycle = 'ready', connection: Connection = 'connected', app?: NonNullable<AgentPlan['app']>): Step {
   const agent = { lifecycle, connection, ...(app === undefined ? {} : { app }) };
   return { transition: 'start', job: 'succeeded', flag: true, agent, reports: true };
@@ -25,12 +25,12 @@ const stop = (job: JobStatus): Step => ({ transition: 'stop', job, flag: job ===
 const remove = (job: JobStatus): Step => ({ transition: 'delete', job, flag: job === 'succeeded' ? true : null });
 
 const up = started('ready', 'connected', 'healthy');
-/** A start whose workspace was stopped since. */
+/** A start that was followed by a stop. */
 const ran = started('off', 'disconnected', 'healthy');
 
 /**
- * What has happened to a workspace, from its first build to the latest, by name. Together they give a task every status, every
- * phase, and every way of hiding or showing what its agent reported.
+ * The histories of workspaces by name, each from the first build to the latest. Together they cover every status and phase of a
+ * task, and every rule for showing or hiding the agent's reports.
  */
 export const situations = {
   // first start
@@ -42,7 +42,7 @@ export const situations = {
   'failed: quota': [{ ...start('failed'), error: 'insufficient quota: 12 of 12 credits are used' }],
   'failed: image': [{ ...start('failed'), error: 'docker_container.workspace: unable to pull image: manifest unknown' }],
 
-  // started: the agent, then the app, come up
+  // started: the agent, then the app, start
   'agent connecting': [started('created', 'connecting', 'initializing')],
   'agent timed out': [started('created', 'timeout', 'initializing')],
   'agent starting': [started('starting', 'connected', 'initializing')],
@@ -66,12 +66,12 @@ export const situations = {
   'stop pending': [ran, stop('pending')],
   stopping: [ran, stop('running')],
   stopped: [ran, stop('succeeded')],
-  // before Coder's #19560 a stop had no app, so it was flagged as no task; its prompt went with it
+  // before Coder's #19560 a stop had no app, so `has_ai_task` was false, and no prompt
   'stopped, not flagged': [ran, { ...stop('succeeded'), flag: false, withoutPrompt: true }],
   'stop canceled': [ran, stop('canceled')],
   'stop failed': [ran, { ...stop('failed'), error: 'terraform destroy: context deadline exceeded' }],
 
-  // started again: what the agent reported before is stale
+  // started again: earlier reports are stale
   'restart pending': [ran, stop('succeeded'), start('pending')],
   restarting: [ran, stop('succeeded'), start('running')],
   'restart failed': [ran, stop('succeeded'), { ...start('failed'), error: 'no provisioner with the tags scope=organization' }],

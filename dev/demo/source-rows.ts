@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../src/db/connection.ts';
 
-/** The columns that demo and generated rows fill, for each source table in the order of writing. */
+/** The columns of demo and generated rows, for each source table in the order in which they are written. */
 const columns = {
   users: [
     'id',
@@ -82,10 +82,10 @@ const columns = {
   workspace_app_statuses: ['id', 'workspace_id', 'agent_id', 'app_id', 'state', 'message', 'uri', 'created_at'],
 } as const;
 
-/** A table that the platform's programs write. */
+/** A source table. */
 type SourceTable = keyof typeof columns;
 
-/** What a column of a row may hold: 16 bytes of an id, text (times in UTC with microseconds, JSON), a number, a flag. */
+/** A value of a column: the 16 bytes of an id, text (also times in UTC with microseconds, and JSON), a number or a flag. */
 type SourceValue = Buffer | string | number | boolean | null;
 
 /** One row of a source table, spelled as in SQL. */
@@ -97,16 +97,16 @@ export type SourceRows = { readonly [Table in SourceTable]: SourceRow<Table>[] }
 /** The source tables in the order in which `insertRows` writes them. */
 export const sourceTables = Object.keys(columns) as readonly SourceTable[];
 
-/** A collection without rows. */
+/** Makes an empty collection. */
 export function noRows(): SourceRows {
   return Object.fromEntries(sourceTables.map((table) => [table, []])) as unknown as SourceRows;
 }
 
-/** Rows in one INSERT: far below the 16 MiB that servers take in a packet, far above what one round trip costs. */
+/** Rows in one INSERT: far below the 16 MiB of a packet, and enough to make round trips cheap. */
 const rowsPerInsert = 1000;
 
 /**
- * Writes all rows with as few statements as is sensible. It is for the caller to make it one transaction.
+ * Writes all rows in few statements. The caller provides the transaction.
  *
  *   insert into `table` (`column`, …) values (?, …), (?, …), …
  */
@@ -116,17 +116,17 @@ export async function insertRows(connection: Database, rows: SourceRows): Promis
     const list: readonly Readonly<Record<string, SourceValue>>[] = rows[table];
     for (let from = 0; from < list.length; from += rowsPerInsert) {
       const values = list.slice(from, from + rowsPerInsert).map((row) => names.map((name) => row[name] ?? null));
-      // The driver writes an array of arrays as a list of rows, which knex's type of a binding does not know.
+      // The driver expands an array of arrays to a list of rows, which knex's type of bindings does not include.
       const bindings: readonly unknown[] = [table, names, values];
       await connection.raw('insert into ?? (??) values ?', bindings as Knex.RawBinding[]);
     }
   }
 }
 
-/** Ids in one look-up. */
+/** Ids in one statement. */
 const idsPerSelect = 5000;
 
-/** Which of these ids a table has, in hexadecimal. */
+/** The ids among these that a table has, in hexadecimal. */
 export async function presentIds(database: Database, table: 'users' | 'organizations' | 'workspaces', ids: readonly Buffer[]) {
   const present = new Set<string>();
   for (let from = 0; from < ids.length; from += idsPerSelect) {

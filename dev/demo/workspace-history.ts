@@ -2,30 +2,30 @@ import type { ReportText } from './demo-data.ts';
 import type { Step } from './situations.ts';
 import { type AgentPlan, type BuildPlan, hour, type Micros, minute, type ReportPlan, second } from './workspace-plan.ts';
 
-/** A connected agent was seen this long ago at most. */
+/** A connected agent was last seen this long ago at most. */
 const justNow = 8 * second;
 
-/** What turns the steps of a situation into builds. */
+/** What is needed to turn the steps of a situation into builds. */
 interface History {
   readonly steps: readonly Step[];
   /** When the latest build was made. */
   readonly latest: Micros;
   readonly now: Micros;
-  /** A number from 0 to below 1 for what the word names; each word is asked for once a build at most. */
+  /** A random number below 1 for a named choice; each name is used at most once per build. */
   readonly random: (word: string) => number;
-  /** Whether succeeded builds are flagged as a task's, and their agents have its app. */
+  /** Whether succeeded builds have `has_ai_task`, and their agents the task's app. */
   readonly task: boolean;
   readonly versionId: Buffer;
   readonly prompt?: string | undefined;
   readonly parameters?: Readonly<Record<string, string>> | undefined;
-  /** What the agent reported, from the oldest to the newest. */
+  /** The agent's reports, oldest first. */
   readonly says?: readonly ReportText[] | undefined;
   /** Whether agents also serve an editor. */
   readonly editor?: boolean;
   readonly subAgent?: boolean | undefined;
 }
 
-/** The builds of a history, with times: those before the latest 3 to 30 hours apart. */
+/** Makes the builds of a history, with times. Builds before the latest are 3 to 30 hours apart. */
 export function buildsOf(history: History): BuildPlan[] {
   const { steps, now, task } = history;
   const times = buildTimes(history);
@@ -50,7 +50,7 @@ export function buildsOf(history: History): BuildPlan[] {
   return builds;
 }
 
-/** When a build was made, and when the next one was, if it was. */
+/** The time of a build, and that of the next one if there is one. */
 interface Span {
   readonly at: Micros;
   readonly end: Micros | undefined;
@@ -68,18 +68,18 @@ function agentOf(history: History, { app, ...agent }: NonNullable<Step['agent']>
   const common = { ...agent, subAgent: history.subAgent ?? false, seenAt: seenAt(history, agent.connection, span) };
   const editor = history.editor ?? false;
   if (!history.task) return { ...common, editor };
-  // Beside an editor alone, a task that says nothing of its app would be taken to report through the editor.
+  // Without an app of its own, a task with an editor would be taken to report through the editor.
   return app === undefined ? common : { ...common, app, editor };
 }
 
-/** When an agent was last heard of: shortly after the next build began, just now, or some time ago. */
+/** The time of an agent's last connection: shortly after the next build began, just now, or some time ago. */
 function seenAt({ now, random }: History, connection: AgentPlan['connection'], { at, end }: Span): Micros {
   if (end !== undefined) return end + 4 * second + Math.floor(random('off') * 9 * second);
   if (connection === 'connected') return now - Math.floor(random('seen') * justNow);
   return now - Math.floor((now - at) * (0.2 + 0.3 * random('gone')));
 }
 
-/** Spreads reports over the time in which the agent could speak; one that works spoke a moment ago, others some time ago. */
+/** Spreads reports over the time in which the agent was connected. A working agent has just reported, others some time ago. */
 function reportsOf({ says = [], random }: History, at: Micros, until: Micros): ReportPlan[] {
   const from = at + minute;
   const working = says.at(-1)?.startsWith('working') === true;

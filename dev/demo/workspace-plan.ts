@@ -1,6 +1,6 @@
 import type { SourceRows } from './source-rows.ts';
 
-/** Microseconds since 1970: whole numbers that a double holds exactly until the year 2255. */
+/** Microseconds since 1970, exact in a double until the year 2255. */
 export type Micros = number;
 
 /** Microseconds in a second. */
@@ -12,11 +12,12 @@ export const hour = 60 * minute;
 /** Microseconds in a day. */
 export const day = 24 * hour;
 
-/** How far a build's job has come (`provisioner_jobs.job_status`). */
+/** The status of a build's job (`provisioner_jobs.job_status`). */
 export type JobStatus = 'pending' | 'running' | 'succeeded' | 'canceling' | 'canceled' | 'failed';
 
 /**
- * How an agent is connected: `connecting` and `timeout` have never been, `disconnected` said goodbye, `lost` went silent.
+ * How an agent is connected: `connecting` and `timeout` never were, `disconnected` closed the connection, `lost` stopped
+ * reporting.
  */
 export type Connection = 'connected' | 'connecting' | 'timeout' | 'disconnected' | 'lost';
 
@@ -24,7 +25,7 @@ export type Connection = 'connected' | 'connecting' | 'timeout' | 'disconnected'
 export interface AgentPlan {
   readonly lifecycle: string;
   readonly connection: Connection;
-  /** When the agent was last heard of, if it ever was. */
+  /** The agent's last connection, if there was one. */
   readonly seenAt: Micros;
   /** Health of the app through which a task reports; without one the agent has no such app. */
   readonly app?: 'disabled' | 'initializing' | 'healthy' | 'unhealthy';
@@ -34,7 +35,7 @@ export interface AgentPlan {
   readonly subAgent?: boolean;
 }
 
-/** What an agent reported. */
+/** A report of an agent. */
 export interface ReportPlan {
   readonly at: Micros;
   readonly state: 'working' | 'idle' | 'complete' | 'failure';
@@ -48,18 +49,18 @@ export interface BuildPlan {
   readonly job: JobStatus;
   readonly at: Micros;
   readonly versionId: Buffer;
-  /** Whether it is known to be a task's build; null until its job has succeeded. */
+  /** `has_ai_task`; null until its job has succeeded. */
   readonly hasAiTask: boolean | null;
   /** The prompt among the build's parameters; undefined when it has no such parameter. */
   readonly prompt?: string | undefined;
   readonly parameters?: Readonly<Record<string, string>> | undefined;
-  /** The text of a failed job. */
+  /** The error of a failed job. */
   readonly error?: string | undefined;
   readonly agent?: AgentPlan | undefined;
   readonly reports?: readonly ReportPlan[] | undefined;
 }
 
-/** A workspace with all that has happened to it, from which `addWorkspace` makes rows. */
+/** A workspace with its history, from which `addWorkspace` makes rows. */
 export interface WorkspacePlan {
   readonly id: Buffer;
   readonly ownerId: Buffer;
@@ -74,20 +75,20 @@ export interface WorkspacePlan {
   /** User or group id to actions. */
   readonly userAcl?: Readonly<Record<string, readonly string[]>>;
   readonly groupAcl?: Readonly<Record<string, readonly string[]>>;
-  /** From the oldest to the latest; never empty. */
+  /** Oldest first; never empty. */
   readonly builds: readonly BuildPlan[];
-  /** Type and name of what a build makes. */
+  /** Type and name of the resource that a build creates. */
   readonly resource: readonly [type: string, name: string];
   /** Makes the id of a part, which is named within the workspace, such as `build 2 agent`. */
   readonly partId: (part: string) => Buffer;
 }
 
-/** How long the steps of a build take: waiting for a provisioner, its work, the agent's first connection. */
+/** The durations of a build: waiting for a provisioner, provisioning, the agent's first connection. */
 const queued = 1_204_317;
 const provisioned = 38_611_905;
 const connected = 9_480_263;
 
-/** Seconds after which an agent that has never connected counts as timed out, Coder's default. */
+/** Seconds after which an agent that never connected counts as timed out, as in Coder. */
 const connectionTimeoutSeconds = 120;
 
 /** Writes a time as DATETIME(6) in UTC. */
@@ -99,7 +100,7 @@ export function datetime(micros: Micros): string {
 /**
  * Adds a workspace's rows: itself, and for each build its job, parameters, resource, agents, apps and reports.
  *
- * As in Coder, only a start that succeeded has made an agent, and only a build that succeeded knows whether it is a task's.
+ * As in Coder, only a start that succeeded has an agent, and only a build that succeeded has `has_ai_task` set.
  */
 export function addWorkspace(rows: SourceRows, plan: WorkspacePlan): void {
   const { id, organizationId, partId } = plan;
@@ -124,7 +125,7 @@ export function addWorkspace(rows: SourceRows, plan: WorkspacePlan): void {
     const buildId = partId(part);
     const jobId = partId(`${part} job`);
     const appId = build.agent?.app === undefined ? null : partId(`${part} app`);
-    // A stop has no app of its own and keeps the one before it (coder/coder #19560).
+    // A stop has no app of its own and keeps that of the build before it (coder/coder #19560).
     if (build.agent !== undefined) sidebarAppId = appId;
     const finished = addJob(rows, jobId, organizationId, build);
     rows.workspace_builds.push({
@@ -157,7 +158,7 @@ export function connectedAgents({ builds, partId }: WorkspacePlan): Buffer[] {
   });
 }
 
-/** Adds a build's job and returns when it finished, if it did. */
+/** Adds a build's job and returns the time when it completed, if it did. */
 function addJob(rows: SourceRows, id: Buffer, organizationId: Buffer, { job, at, error }: BuildPlan): Micros | undefined {
   const started = job === 'pending' ? undefined : at + queued;
   const canceled = job === 'canceling' || job === 'canceled' ? at + queued + provisioned / 5 : undefined;
@@ -195,7 +196,7 @@ function addAgent(
   const everConnected = agent.connection !== 'connecting' && agent.connection !== 'timeout';
   const connection = {
     lifecycle_state: agent.lifecycle,
-    // 0: an agent that is meant to be connecting would be timed out two minutes later.
+    // 0 disables the timeout: an agent that is meant to be connecting would time out two minutes later.
     connection_timeout_seconds: agent.connection === 'connecting' ? 0 : connectionTimeoutSeconds,
     first_connected_at: everConnected ? datetime(Math.min(at + connected, agent.seenAt)) : null,
     last_connected_at: everConnected ? datetime(agent.seenAt) : null,

@@ -9,29 +9,29 @@ import { removeFoldersLike } from './fetch-packages.ts';
 import type { EngineProgram } from './find-engine.ts';
 import { type Account, whyItEnded } from './server-process.ts';
 
-/** What a new data directory is made with. */
+/** How a new data directory is created. */
 interface Bootstrap {
   readonly program: EngineProgram;
-  /** The directory to make; it appears complete or not at all. Its parent is there. */
+  /** The directory to create, atomically. Its parent must exist. */
   readonly dataDir: string;
-  /** Whom the server runs as, and the files belong to; absent means this process's own user. */
+  /** The user who runs the server and owns the files; by default that of this process. */
   readonly account?: Account;
   /** Further options for the server. */
   readonly options?: readonly string[];
 }
 
-/** The file in a data directory that holds the version of the server that made it, or of the newest that opened it. */
+/** The file in a data directory that holds the version of the newest server that opened it. */
 export const versionFile = 'engine-version';
 
-/** How long the making of a data directory may take, in milliseconds; it takes 300 on an ordinary disk. */
+/** How long the creation of a data directory may take, in milliseconds; it takes some 300. */
 const bootstrapLimitMs = 60_000;
 
 /**
- * Makes the data directory of a new database server, with the system tables and one account, `root` without a password: who
- * can reach the server's socket is let in. What an earlier, interrupted attempt left is removed.
+ * Creates the data directory of a new database server, with the system tables and one account, `root` without a password: access
+ * is controlled by the permissions of the socket. Leftovers of an interrupted attempt are removed.
  *
- * The server's own script for this, `mariadb-install-db`, is not used: it takes three times as long and needs programs that the
- * packages of the server alone do not bring.
+ * It does not use the server's script `mariadb-install-db`, which takes three times as long and needs programs that are not in
+ * the server's package.
  *
  * @throws {EngineError} with the last lines that the server printed.
  */
@@ -52,7 +52,7 @@ export async function bootstrap({ program, dataDir, account, options = [] }: Boo
   }
 }
 
-/** Lets the server fill an empty data directory. It has a `tmpdir` of its own, since servers remove each other's files there. */
+/** Runs the server to fill an empty data directory, with a `tmpdir` of its own, since servers remove each other's files there. */
 async function fill(
   dataDir: string,
   tmpDir: string,
@@ -84,7 +84,7 @@ async function fill(
       ...account,
     },
   );
-  server.stdin.on('error', () => {}); // it ended before it read everything; its exit code says so
+  server.stdin.on('error', () => {}); // it ended early, which its exit code shows
   server.stdin.end(systemTables(baseDir));
   const [printed, end] = await Promise.all([text(server.stderr), once(server, 'exit')]);
   const [code, signal] = end as [number | null, NodeJS.Signals | null];

@@ -10,16 +10,16 @@ import type { Account } from './server-process.ts';
 /** The path of a Unix socket may have 107 bytes on Linux, and 103 on other systems. */
 const socketPathLimit = 103;
 
-/** The server's log is put aside at a start that finds it larger than this, in bytes. */
+/** The server's log is rotated at a start when it is larger than this, in bytes. */
 const logLimit = 5 * 1024 * 1024;
 
-/** How long to wait for the holder of the folder, in milliseconds: one that was killed just now takes a moment to end. */
+/** How long to wait for the lock of the folder, in milliseconds: a process that was just killed may still hold it. */
 const dyingMs = 300;
 
-/** How long a server that outlived its service may take to shut down before it is killed, and to end after that, in milliseconds. */
+/** How long the server of a dead service may take to shut down before it is killed, and to end after that, in milliseconds. */
 const orphanGraceMs = 3000;
 
-/** The folder of one embedded engine, held by this process until it is closed. */
+/** The folder of one embedded engine, locked by this process until it is closed. */
 export interface DataFolder {
   readonly path: string;
   /** The server's data directory. */
@@ -28,31 +28,31 @@ export interface DataFolder {
   readonly tmp: string;
   /** The only folder that SQL may read and write files in; it stays empty. */
   readonly files: string;
-  /** Holds the pid file, and the socket where its path is not too long. Nobody else may enter it. */
+  /** Has the pid file, and the socket if its path is not too long. Accessible only to the server's account. */
   readonly run: string;
-  /** What the server prints; `engine.log.1` beside it is the part before, when it grew too large. */
+  /** The server's log; `engine.log.1` beside it is the rotated one. */
   readonly logFile: string;
-  /** Makes what the server needs besides its data directory, for its account, and returns the path for its socket. */
+  /** Creates the other folders of the server, for its account, and returns the path of its socket. */
   prepare(account: Account | undefined): Promise<string>;
-  /** Remembers the server's process, so that a later start can tell whether it still runs. */
+  /** Records the server's process, so that a later start can check whether it still runs. */
   noteServer(pid: number): void;
-  /** Begins a new part of the log, and returns a function that reads what has been printed since. */
+  /** Starts a new section of the log, and returns a function that reads it. */
   beginLog(): () => string;
-  /** Lets go of the folder; its server must have ended. */
+  /** Unlocks the folder; its server must have ended. */
   close(): Promise<void>;
 }
 
-/** What the file `engine.json` says. */
+/** The content of the file `engine.json`. */
 interface NotedServer {
   readonly pid?: number;
   readonly startedAt?: string | undefined;
-  /** The folder of the socket, where it had to be outside. */
+  /** The folder of the socket, if that is outside. */
   readonly socketDir?: string | undefined;
 }
 
 /**
- * Opens the folder of an engine, and makes it where it is not there. When an earlier service was killed its server may still be
- * shutting down; this waits until it has ended.
+ * Opens the folder of an engine, and creates it if it does not exist. The server of a service that was killed may still be
+ * shutting down: this waits until it has ended.
  *
  * @throws {EngineError} when another process holds the folder, or it cannot be written.
  */
@@ -68,7 +68,7 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
     );
   }
   const run = join(path, 'run');
-  // Not in a folder of the server's account, which as root is another's: what it says is killed and removed.
+  // Not in a folder that the server's account can write: the process and the folder that it names are killed and removed.
   const note = join(path, 'engine.json');
   const tmp = join(path, 'tmp');
   const files = join(path, 'files');
@@ -125,8 +125,8 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
 }
 
 /**
- * Makes a folder and those above it, where they are missing. Node's own way tries for ever in a file system that lets nobody make a
- * folder and says that there is none, such as /proc.
+ * Creates a folder and its missing parents. Node's `recursive` option loops for ever in a file system such as /proc, which
+ * refuses new folders with ENOENT.
  */
 async function makeFolder(path: string): Promise<void> {
   try {
@@ -140,7 +140,7 @@ async function makeFolder(path: string): Promise<void> {
   }
 }
 
-/** Makes a folder that only the account may enter, or gives it to the account. */
+/** Creates a folder that only the account may access, or changes its owner to the account. */
 async function makePrivate(folder: string, account: Account | undefined): Promise<void> {
   await mkdir(folder, { recursive: true });
   await chmod(folder, 0o700);
@@ -155,7 +155,7 @@ async function readNote(file: string): Promise<NotedServer> {
   }
 }
 
-/** Waits for the end of a process that is shutting down, or should be: asks it to, and in the end kills it. */
+/** Asks a process to shut down and waits until it has ended; kills it after a while. */
 async function awaitEnd(pid: number, startedAt: string | undefined): Promise<void> {
   const killAt = performance.now() + orphanGraceMs;
   for (let round = 0; processStart(pid) !== undefined && processStart(pid) === startedAt; round += 1) {

@@ -1,4 +1,4 @@
-/** Why the embedded engine cannot run: its message is one line for the person who started the service, and needs no stack. */
+/** The embedded engine cannot run; the message is one line and is printed without a stack. */
 export class EngineError extends Error {
   override readonly name = 'EngineError';
 }

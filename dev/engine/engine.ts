@@ -16,23 +16,23 @@ const run = promisify(execFile);
 
 /** A private database server that belongs to this process. */
 export interface EmbeddedEngine {
-  /** How to reach it: by a Unix socket that only this user may open. It stays the same when the server is started again. */
+  /** Its address: a Unix socket that only this user may open. It stays the same when the server is restarted. */
   readonly address: DatabaseAddress;
-  /** The server's process id now, or the last one while it is being started again. */
+  /** The process id of the server, or of the last one while it restarts. */
   readonly pid: number;
   /** The folder that holds its data, an absolute path. */
   readonly dataDir: string;
   /** Such as `10.11.19-MariaDB`. */
   readonly version: string;
-  /** Shuts the server down and lets go of the folder. Takes 2 s at most. */
+  /** Shuts the server down and unlocks the folder. Takes 2 s at most. */
   stop(): Promise<void>;
 }
 
-/** What an engine is started with. */
+/** Options of {@link startEngine}. */
 export interface EngineOptions {
-  /** Holds the data; made where it is not there. */
+  /** The folder of the data; created if it does not exist. */
   readonly dataDir: string;
-  /** Holds the server program, where the machine has none. */
+  /** The folder of a downloaded server program, if none is installed. */
   readonly cacheDir: string;
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
   /** The name of the database, which is created. */
@@ -41,17 +41,17 @@ export interface EngineOptions {
   readonly programFolders?: readonly string[];
 }
 
-/** The redo log, which is part of a data directory: both the bootstrap and the server are told its size. */
+/** The size of the redo log, which the bootstrap and the server must both be given. */
 const redoLog = '--innodb-log-file-size=48M';
 
 /**
- * Starts a MariaDB server as a child of this process: without TCP, with a data directory, a socket and temporary files of its
- * own in `dataDir`. The first start makes the database. The server is started again when it dies, and it ends with this
- * process, however that ends.
+ * Starts a MariaDB server as a child of this process, without TCP; its data directory, socket and temporary files are in
+ * `dataDir`. The first start creates the database. The server is restarted when it dies, and ends with this process, however that
+ * ends.
  *
- * As root the server runs as nobody, or as the user whom the data belong to.
+ * When this process is root, the server runs as nobody, or as the owner of the data.
  *
- * @throws {EngineError} when there is no server to be had, the folder is in use or unusable, or the server does not start.
+ * @throws {EngineError} when no server can be found or downloaded, the folder is in use or unusable, or the server does not start.
  */
 export async function startEngine({
   dataDir,
@@ -116,10 +116,10 @@ export async function startEngine({
   }
 }
 
-/** The server's options; every path is absolute. Together they keep it at some 60 MB of memory while little is asked of it. */
+/** The server's options; every path is absolute. An idle server takes some 60 MB of memory with them. */
 function serverOptions(program: EngineProgram, folder: DataFolder, socketPath: string): string[] {
   return [
-    '--no-defaults', // first, or the server refuses it: the machine's own configuration is not for this one
+    '--no-defaults', // ignores the machine's configuration; the server accepts it only as the first option
     `--basedir=${program.baseDir}`,
     `--datadir=${folder.database}`,
     `--tmpdir=${folder.tmp}`,
@@ -130,17 +130,17 @@ function serverOptions(program: EngineProgram, folder: DataFolder, socketPath: s
     '--skip-name-resolve',
     '--skip-log-bin',
     '--local-infile=OFF',
-    '--character-set-server=utf8mb4', // with --no-defaults it would be latin1
+    '--character-set-server=utf8mb4', // the built-in default is latin1
     '--collation-server=utf8mb4_bin',
     '--transaction-isolation=READ-COMMITTED',
     '--default-time-zone=+00:00',
     '--sql-mode=STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
-    '--max-connections=200', // the service's pools, the projector, and people who look on
+    '--max-connections=200', // the service's pools, the projector, and people's own clients
     '--max-allowed-packet=64M', // a prompt may have 16 MB, and a statement several
     '--performance-schema=OFF',
-    '--table-open-cache-instances=1', // more would ask for more open files than many systems allow
+    '--table-open-cache-instances=1', // more would need more open files than many systems allow
     redoLog,
-    '--innodb-buffer-pool-size=256M', // taken as it is needed
+    '--innodb-buffer-pool-size=256M', // allocated as needed
     '--innodb-log-buffer-size=4M',
     '--key-buffer-size=64K',
     '--aria-pagecache-buffer-size=1M',
@@ -149,13 +149,13 @@ function serverOptions(program: EngineProgram, folder: DataFolder, socketPath: s
 }
 
 /**
- * Whom the server runs as, where this process is root, which the server should not be: the user whom the data or their folder
- * belong to, and nobody where that is root. Undefined means as this process: it is no root, or that user cannot enter the folder or run the program.
+ * The user who runs the server when this process is root: the owner of the data or of their folder, or nobody when that is root.
+ * Undefined means the user of this process: it is not root, or that other user cannot access the folder or the program.
  */
 async function chooseAccount(folder: DataFolder, program: EngineProgram): Promise<Account | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const data = statSync(folder.database, { throwIfNoEntry: false });
-  if (data?.uid === 0) return undefined; // they were made where nobody else could enter
+  if (data?.uid === 0) return undefined; // root's data, created where nobody else has access
   const { uid, gid } = data ?? statSync(folder.path);
   const account = uid === 0 ? nobody : { uid, gid };
   try {
@@ -171,12 +171,12 @@ async function chooseAccount(folder: DataFolder, program: EngineProgram): Promis
   }
 }
 
-/** The user and group `nobody`, which have this number everywhere but on macOS. */
+/** The user and group `nobody`, which have this number on all systems but macOS. */
 const nobody: Account = process.platform === 'darwin' ? { uid: 4294967294, gid: 4294967294 } : { uid: 65534, gid: 65534 };
 
 /**
- * Checks that the program may open the data: a server reads what the same or an earlier series wrote, and may ruin what a later
- * one did.
+ * Checks that the program may open the data: a server can read the data of the same or an earlier series, and may damage that of
+ * a later one.
  */
 function checkVersion({ database }: DataFolder, { version }: EngineProgram): void {
   const file = join(database, versionFile);

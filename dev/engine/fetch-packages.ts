@@ -7,30 +7,30 @@ import { takeFileLock } from './file-lock.ts';
 
 const run = promisify(execFile);
 
-/** How long one step of a fetch may take, in milliseconds: a mirror that hangs must not hang the start for ever. */
+/** How long one step of a download may take, in milliseconds, so that a mirror that hangs does not block the start for ever. */
 const stepLimitMs = 180_000;
 
-/** What to fetch, and where it is unpacked. */
+/** Options of {@link fetchPackages}. */
 interface PackagesToFetch {
-  /** The packages, by name; what they depend on comes with them. */
+  /** The names of the packages; their dependencies are included. */
   readonly packages: readonly string[];
-  /** The folder that will hold their files; it appears complete or not at all. */
+  /** The folder to unpack them into, which is created atomically. */
   readonly into: string;
   /**
-   * A suite of Debian, such as `sid`, to take all of it from, the C library too, instead of what the machine's own
-   * distribution adds to what is installed.
+   * A suite of Debian, such as `sid`, from which all packages are taken, also the C library. By default those that are not
+   * installed are taken from the machine's distribution.
    */
   readonly suite?: string;
-  /** Packages, by the start of their file's name, that are dependencies on paper only and are not unpacked. */
+  /** Prefixes of the file names of dependencies that are not needed and not unpacked. */
   readonly skip?: RegExp;
 }
 
 /**
- * Downloads packages of the distribution and unpacks them into a folder. Needs `apt-get` and `dpkg` and no root: apt works on a
- * private state beside the folder, and nothing of the machine is changed. Two processes may fetch the same at once: one does
- * it, the other waits. A fetch that was interrupted is redone.
+ * Downloads packages of the distribution and unpacks them into a folder. It needs `apt-get` and `dpkg`, but not root: apt uses
+ * private state beside the folder, and does not change the machine. Of two processes that fetch the same, one waits for the
+ * other. An interrupted download is started over.
  *
- * @throws {Error} with the last lines of what failed.
+ * @throws {Error} with the last lines that the failed program printed.
  */
 export async function fetchPackages(wanted: PackagesToFetch): Promise<void> {
   const into = resolve(wanted.into);
@@ -57,8 +57,8 @@ export async function fetchPackages(wanted: PackagesToFetch): Promise<void> {
 }
 
 /**
- * Removes the folders whose path begins so: what interrupted attempts left. A program of such an attempt may still write there
- * for a moment, so removing is tried again, and a new attempt uses a folder of its own.
+ * Removes the folders with a path prefix, which interrupted attempts left. A program of such an attempt may still write there, so
+ * removing is retried, and a new attempt uses a folder of its own.
  */
 export async function removeFoldersLike(start: string): Promise<void> {
   for (const name of await readdir(dirname(start))) {
@@ -66,15 +66,15 @@ export async function removeFoldersLike(start: string): Promise<void> {
   }
 }
 
-/** How a program of a folder made by {@link fetchPackages} is run. */
+/** The command of a program in a folder of {@link fetchPackages}. */
 export interface FetchedProgram {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
 }
 
 /**
- * The command for a program of a fetched folder. A folder with a C library of its own is run by its own loader, since the
- * machine's would mix the two; else the machine's libraries are used, and the folder's for what it lacks.
+ * Makes the command for a program of a fetched folder. With a C library in the folder, the folder's loader runs the program,
+ * since the machine's would mix the two. Otherwise the machine's libraries are used first, then the folder's.
  */
 export function fetchedProgram(root: string, path: string): FetchedProgram {
   const libraries = ['usr/lib', 'lib']
@@ -109,7 +109,7 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
     'Dir::Cache::archives': archives,
     // As root, apt downloads as the user _apt, who may not enter these folders.
     'APT::Sandbox::User': 'root',
-    // The machine's lock is root's, and guards what is not touched here.
+    // The machine's lock belongs to root, and protects state that is not used here.
     'Debug::NoLocking': 'true',
     'APT::Keep-Downloaded-Packages': 'true',
     'Acquire::Languages': 'none',
@@ -126,13 +126,14 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
     settings['Dir::Etc::preferencesparts'] = '/dev/null';
   }
   const lines = Object.entries(settings).map(([name, value]) => `${name} "${value}";`);
-  // How to reach the mirror and what to accept from it is as the machine has it, such as a proxy. The rest is not, above all
-  // its hooks, and the indexes that its desktop wants besides.
+  // The configuration of the machine's apt for mirrors, such as a proxy, is used. The rest of it is not, above all its hooks and
+  // its
+  // additional indexes.
   const acquire = await step('apt-config', ['dump', '--format', '%F "%v";%n', 'Acquire']).catch(() => '');
   const inherited = acquire.split('\n').filter((line) => !line.startsWith('Acquire::IndexTargets'));
   await writeFile(join(work, 'apt.conf'), [...inherited, ...lines].join('\n'));
   const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
-  // A source of the machine that cannot be reached fails the update, and may not matter; the install says what does.
+  // An unreachable source fails the update but may not be needed: the install will fail if it is.
   const update = await step('apt-get', ['-qq', 'update'], env).catch((error: unknown) => error);
   try {
     await step(
@@ -149,7 +150,7 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
 
 const debianKeys = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
-/** The mirror that the machine takes Debian from. */
+/** The Debian mirror of the machine's apt. */
 function debianMirror(): string {
   for (const [file, pattern] of [
     ['/etc/apt/sources.list.d/debian.sources', /^URIs: *(\S+)/m],

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A lock that this process holds until it lets go of it or dies. */
+/** A lock that this process holds until it releases it or dies. */
 export interface FileLock {
   release(): void;
 }
@@ -21,8 +21,8 @@ export class LockHeldError extends Error {
 }
 
 /**
- * Takes the lock that the file at `path` stands for. The file names its holder by process id and start time, so the lock of a
- * dead process is taken over, also when its id has been given to another process since.
+ * Takes the lock of the file at `path`. The file names its holder by process id and start time, so the lock of a dead process is
+ * taken over even when another process has the same id now.
  *
  * @param waitMs How long to wait for a living holder, in milliseconds.
  * @throws {LockHeldError} when a living process still holds it after that.
@@ -41,13 +41,13 @@ export async function takeFileLock(path: string, waitMs = 0): Promise<FileLock> 
 }
 
 /**
- * When a process started, as a word to compare; undefined when there is no such process. Two processes that had the same id one
- * after the other have different words.
+ * The start time of a process as an opaque string; undefined when there is no such process. It differs for two processes that had
+ * the same id one after the other.
  */
 export function processStart(pid: number): string | undefined {
   try {
     if (process.platform === 'linux') {
-      // The name, in parentheses, may hold blanks; the start is the 22nd field of the line, the 20th behind the name.
+      // The name, in parentheses, may have blanks; the start time is field 22 of the line, the 20th after the name.
       const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       if (fields[0] === 'Z') return undefined;
@@ -60,8 +60,8 @@ export function processStart(pid: number): string | undefined {
 }
 
 /**
- * Creates the file with all of its content at once, which O_EXCL and a write would not; false when it is there already. Everybody
- * may read it: to another user a lock that cannot be read would look like nobody's.
+ * Creates the file with its content atomically, unlike O_EXCL and a write; false when it exists already. Everybody may read it: a
+ * lock that another user cannot read would look like a free one.
  */
 function createWith(path: string, content: string): boolean {
   const draft = `${path}.${process.pid}`;
@@ -77,13 +77,13 @@ function createWith(path: string, content: string): boolean {
   }
 }
 
-/** Removes the file if it still has this content: of two that take over a dead process's lock, one must not remove the other's. */
+/** Removes the file if it still has this content: two processes may take over the same lock, and must not remove the new one. */
 function removeIf(path: string, content: string | undefined): void {
   const aside = `${path}.${process.pid}.old`;
   try {
     renameSync(path, aside);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // gone already
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // removed already
     throw error;
   }
   const moved = read(aside);

@@ -8,18 +8,18 @@ import { type FetchedProgram, fetchedProgram, fetchPackages } from './fetch-pack
 
 const run = promisify(execFile);
 
-/** A MariaDB server program that runs on this machine. */
+/** A MariaDB server program that can run on this machine. */
 export interface EngineProgram {
-  /** The program, behind the loader if it needs one of its own. */
+  /** The program, preceded by a loader if it needs its own. */
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Its installation: `share/` below it has the messages, the character sets and the SQL of the system tables. */
+  /** Its installation folder: `share/` in it has the messages, the character sets and the SQL of the system tables. */
   readonly baseDir: string;
   /** Such as `10.11.19-MariaDB`. */
   readonly version: string;
 }
 
-/** Where package managers put a server that is not on everybody's PATH. */
+/** Folders of package managers that are often not on the PATH. */
 const usualFolders = ['/usr/sbin', '/usr/local/sbin', '/usr/libexec', '/usr/local/bin', '/usr/local/mariadb/bin'];
 const usualFoldersMac = [
   '/opt/homebrew/bin',
@@ -28,9 +28,9 @@ const usualFoldersMac = [
   '/opt/local/lib/mariadb/bin',
 ];
 
-/** What {@link findEngine} needs to know. */
+/** Options of {@link findEngine}. */
 interface EngineSearch {
-  /** Holds the engine that an earlier start fetched, and will hold one that is fetched now. */
+  /** The folder of downloaded engines. */
   readonly cacheDir: string;
   readonly log: Pick<Logger, 'info'>;
   /** The folders to look in, by default those of PATH and the usual ones. */
@@ -41,10 +41,10 @@ interface EngineSearch {
 const oldestSeries = '10.11';
 
 /**
- * Finds a MariaDB server: installed on the machine, or fetched before into the cache folder, or fetched now from the packages of
- * the machine's distribution. One that is older than 10.11 or does not run is passed over.
+ * Finds a MariaDB server: one that is installed, or was downloaded to the cache folder, or is downloaded now from the packages of
+ * the machine's distribution. A server that is older than 10.11 or does not run is skipped.
  *
- * @throws {EngineError} where all of that fails.
+ * @throws {EngineError} when there is none.
  */
 export async function findEngine({ cacheDir, log, folders = engineFolders() }: EngineSearch): Promise<EngineProgram> {
   for (const folder of folders) {
@@ -89,7 +89,7 @@ function engineFolders(): readonly string[] {
   return [...new Set([...path, ...usualFolders, ...(process.platform === 'darwin' ? usualFoldersMac : [])])];
 }
 
-/** Runs the program for its version, which also shows that none of its libraries is missing; undefined when it does not run. */
+/** Runs the program to get its version; undefined when it does not run, for example because a library is missing. */
 export async function describeEngine({ command, env }: FetchedProgram, baseDir: string): Promise<EngineProgram | undefined> {
   const [file = '', ...args] = command;
   try {

@@ -9,13 +9,13 @@ export interface ServerCommand {
   /** The program and its arguments. */
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Takes what the server prints, appended. */
+  /** The file that the server's output is appended to. */
   readonly logFile: string;
-  /** Whom it runs as; absent means as this process's own user. */
+  /** The user who runs it; by default that of this process. */
   readonly account?: Account;
 }
 
-/** A user and a group of the system, by number. */
+/** The ids of a user and a group. */
 export interface Account {
   readonly uid: number;
   readonly gid: number;
@@ -24,25 +24,26 @@ export interface Account {
 /** A database server that runs as a child of this process, and ends with it. */
 export interface ServerProcess {
   readonly pid: number;
-  /** Resolves once it has ended, with how: `code 1` or `signal SIGKILL`. */
+  /** Resolves when it has ended, with `code 1` or `signal SIGKILL` for example. */
   readonly ended: Promise<string>;
-  /** Asks it to shut down, and kills it when it has not after `graceMs` milliseconds. */
+  /** Asks it to shut down, and kills it after `graceMs` milliseconds. */
   stop(graceMs: number): Promise<void>;
 }
 
 /**
- * Becomes the server, and leaves a watcher behind at the other end of a pipe of ours, its file 3. However this process ends, also
- * by kill -9, the pipe closes, and the watcher asks the server to shut down, and kills it when it has not after a second: a
- * MariaDB that is asked while it is still starting may hang for ever. A line on the pipe sends the watcher away.
- * (Linux can send a child a signal when its parent dies, but other systems cannot, and it would be that first one alone.)
+ * A shell script that starts a watchdog in the background and then replaces itself with the server. The watchdog reads from a
+ * pipe of this process (its file descriptor 3). However this process ends, even by kill -9, the pipe closes; then the watchdog
+ * sends SIGTERM to the server, and SIGKILL a second later, since a MariaDB that is still starting may hang for ever on SIGTERM. A
+ * line on the pipe ends the watchdog. (Linux can signal a child when its parent dies, but only with one signal, and other systems
+ * cannot.)
  */
 const wrapper = '(read -r _ <&3 || { kill -TERM $$; sleep 1; kill -KILL $$; }) 2>/dev/null & exec 3<&-; exec "$@"';
 
 /**
- * Starts a server in a process group of its own, so that Ctrl-C in a terminal reaches this process alone, which then stops the
- * server when it no longer needs it. When this process dies without that, the server is shut down as well.
+ * Starts a server in a process group of its own, so that Ctrl-C in a terminal reaches only this process, which stops the server
+ * last. When this process dies, the server is shut down as well.
  *
- * @throws {Error} when there is no process to be had.
+ * @throws {Error} when no process can be started.
  */
 export function startServerProcess({ command, env, logFile, account }: ServerCommand): ServerProcess {
   const log = openSync(logFile, 'a', 0o600);
@@ -55,7 +56,7 @@ export function startServerProcess({ command, env, logFile, account }: ServerCom
   });
   closeSync(log);
   const pipe = child.stdio[3] as Socket | null | undefined;
-  pipe?.on('error', () => {}); // the watcher may be gone before us
+  pipe?.on('error', () => {}); // the watchdog may have ended already
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(error.message));
     child.once('exit', (code, signal) => {
@@ -78,8 +79,8 @@ export function startServerProcess({ command, env, logFile, account }: ServerCom
 }
 
 /**
- * Waits until a server answers at its socket, be it with a refusal. Resolves with false when it ended, or `limitMs` milliseconds
- * passed, before that.
+ * Waits until a server answers at its socket, even with an error. Resolves to false when it ends first, or after `limitMs`
+ * milliseconds.
  */
 export async function waitUntilAnswering(server: ServerProcess, socketPath: string, limitMs: number): Promise<boolean> {
   const deadline = performance.now() + limitMs;
@@ -101,8 +102,8 @@ export async function waitUntilAnswering(server: ServerProcess, socketPath: stri
 }
 
 /**
- * Why a server gave up, from what it printed: its first errors, which later ones follow from, else its last lines. One line of at
- * most 600 characters, without time stamps.
+ * The reason why a server ended, from its output: the first errors, which cause the later ones, else the last lines. It is one
+ * line of at most 600 characters, without time stamps.
  */
 export function whyItEnded(printed: string): string {
   const lines = printed

@@ -3,43 +3,42 @@ import type { Logger } from 'pino';
 import { EngineError } from './engine-error.ts';
 import { type ServerCommand, type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from './server-process.ts';
 
-/** A database server that is started again whenever it ends by itself. */
+/** A database server that is restarted whenever it ends by itself. */
 interface SupervisedServer {
-  /** The server's process id now, or the last one while it is being started again. */
+  /** The process id of the server, or of the last one while it restarts. */
   readonly pid: number;
   /** Shuts the server down for good. Takes 2 s at most; may be called more than once. */
   stop(): Promise<void>;
 }
 
-/** What {@link superviseServer} needs to know. */
+/** Options of {@link superviseServer}. */
 interface Supervision {
   readonly command: ServerCommand;
   readonly socketPath: string;
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
-  /** Called with the server's log before each start; returns a function that reads what has been printed since. */
+  /** Called before each start; returns a function that reads the server's output since then. */
   beginLog(): () => string;
   /** Called with the server's process id after each start. */
   noteServer(pid: number): void;
 }
 
-/** How long a server may take until it answers, in milliseconds: 100 usually, longer when it has much to recover after a crash. */
+/** How long a server may take until it answers, in milliseconds: usually 100, longer for a recovery after a crash. */
 const startLimitMs = 60_000;
 
-/** How long a server may take to shut down before it is killed, in milliseconds. What is committed survives that too. */
+/** How long a server may take to shut down before it is killed, in milliseconds. Committed data survives that. */
 const stopGraceMs = 2000;
 
-/** The delay before a server that died is started again, in milliseconds: doubled from the first to the last. */
+/** The delay before a server that died is restarted, in milliseconds: doubled from the first to the last. */
 const firstDelayMs = 50;
 const lastDelayMs = 5000;
 
-/** After a life of this many milliseconds a server is started again with the first delay. */
+/** When a server ran longer than this, in milliseconds, it is restarted with the first delay. */
 const steadyMs = 30_000;
 
 /**
- * Starts a server and waits until it answers; from then on it is started again, with the same arguments, whenever it ends by
- * itself, for as long as it takes.
+ * Starts a server and waits until it answers. From then on it is restarted with the same arguments whenever it ends by itself.
  *
- * @throws {EngineError} with what the server printed last, when it does not come up the first time.
+ * @throws {EngineError} with the server's last output, when it does not start the first time.
  */
 export async function superviseServer({
   command,

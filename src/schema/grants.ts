@@ -1,4 +1,4 @@
-/** The accounts that the parts of the service can have at the database, each with no more rights than it needs. */
+/** The database accounts of the service's parts, each with only the privileges that it needs. */
 export const accounts = {
   serve: 'serve with PROJECTOR=false. With the projector inside, the account needs what project has, too',
   project: 'project --follow, --all and --verify',
@@ -9,10 +9,10 @@ export const accounts = {
 /** One of {@link accounts}. */
 export type AccountKind = keyof typeof accounts;
 
-/** A right on a table: on all of it, or on some columns. */
+/** Privileges by table, on all of its columns or on some. */
 type Rights = Readonly<Record<string, readonly string[]>>;
 
-/** What a list and a task are made of. */
+/** The tables that lists and tasks are read from. */
 const readByLists = [
   'groups',
   'knex_migrations',
@@ -34,7 +34,7 @@ const readByLists = [
   'workspaces',
 ];
 
-/** What tells who calls, and the key of page tokens. */
+/** The tables for authentication, and for the key of page tokens. */
 const readByCalls = ['api_keys', 'custom_roles', 'group_members', 'service_settings'];
 
 const readByProjector = [
@@ -58,14 +58,14 @@ const readByProjector = [
 
 const select = (tables: readonly string[]): Rights => Object.fromEntries(tables.map((table) => [table, ['select']]));
 
-/** The rights of the accounts that are granted table by table. */
+/** The privileges of the accounts that are granted table by table. */
 const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
   serve: {
     ...select([...readByLists, ...readByCalls]),
-    // A session that is used lasts longer, and wakes its user, as in Coder.
+    // Using a session extends it and activates a dormant user, as in Coder.
     api_keys: ['select', 'update (`expires_at`, `last_used`, `updated_at`)'],
     users: ['select', 'update (`last_seen_at`, `status`)'],
-    // How old a replica is.
+    // Measures the lag of replicas.
     replication_heartbeat: ['select', 'update (`beat_at`)'],
   },
   project: {
@@ -81,18 +81,18 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
   replica: select(readByLists),
 };
 
-/** Everything that changes tables, on all of them: migrations make and drop them, and their triggers. */
+/** Privileges on all tables: migrations create and drop them, and their triggers. */
 const migrateRights = ['select', 'insert', 'update', 'delete', 'create', 'alter', 'drop', 'index', 'trigger'];
 
 /**
- * The statements that give an account its rights on a database. Those for tables want the tables to be there.
+ * The GRANT statements of an account for a database. Those for single tables need the tables to exist.
  *
  * @param account as the server spells it, such as `'tasks_serve'@'%'`.
  */
 export function grantsFor(kind: AccountKind, database: string, account: string): string[] {
   const name = `\`${database.replaceAll('`', '``')}\``;
   if (kind === 'migrate') {
-    // In a grant on a whole database these two stand for other characters.
+    // In a grant on a whole database these two are wildcards.
     return [`grant ${migrateRights.join(', ')} on ${name.replaceAll(/[_%]/g, '\\$&')}.* to ${account}`];
   }
   return Object.entries(rights[kind])

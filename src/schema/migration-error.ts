@@ -1,4 +1,4 @@
-/** Why the database cannot be migrated, in words that whoever runs the migration can act on. */
+/** The database cannot be migrated, for a reason that an operator can act on; the message is printed without a stack. */
 export class MigrationError extends Error {
   override readonly name = 'MigrationError';
 }

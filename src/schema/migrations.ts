@@ -10,7 +10,7 @@ import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
 /** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
 const folder = new URL('../../migrations/', import.meta.url);
 
-/** How long a process waits for another one that migrates the same database, in seconds: a large table takes its time. */
+/** How long a process waits for another one that migrates the same database, in seconds: a large table takes long. */
 const lockWaitSeconds = 3600;
 
 /**
@@ -27,18 +27,17 @@ interface MigrationStatus {
 }
 
 /**
- * Applies the migrations that are missing, in order, then makes the triggers match `triggers.ts`, and returns the names of the
- * migrations. Where anything was missing or another version's, every workspace is noted, so that the projector looks at what
- * changed in the meantime; also on a database that had source rows before the read model.
+ * Applies the pending migrations in order, then makes the triggers match `triggers.ts`, and returns the names of the migrations.
+ * When anything was missing or of another version, it writes every workspace to the outbox, so that the projector finds what
+ * changed in the meantime.
  *
- * Without `triggers` none is made, and none dropped: for servers that do not allow them, where the writers note their changes in
- * `workspace_changes` themselves. A later run with `triggers` makes them.
+ * With `triggers: false` it neither creates nor drops triggers: for servers that do not allow them, where the writers insert into
+ * `workspace_changes` themselves. A later run with `triggers: true` creates them.
  *
- * Several processes may call it at once: one works, the others wait, and then find nothing to do. A process that dies in the
- * middle leaves nothing that blocks the next one, which starts again with the migration that was not finished: each statement of
- * a migration must therefore be one that can be repeated.
+ * Several processes may call it at once: one migrates while the others wait. After a crash the next call starts again with the
+ * migration that was not completed, so each statement of a migration must be repeatable.
  *
- * There is nothing to do on a database that a newer program has migrated, if this one can serve it.
+ * It does nothing on a database that a newer program has migrated, if this one can serve it.
  *
  * @throws {MigrationError} when the database is too far ahead of this program, or refuses the triggers.
  */
@@ -49,29 +48,28 @@ export async function migrateUp(database: Database, options: { readonly triggers
       return [];
     }
     const [, names] = (await connection.migrate.latest()) as [number, string[]];
-    await noteCompatible(connection);
+    await recordCompatible(connection);
     const changed = options.triggers && (await ensureTriggers(connection));
-    await noteOnce(connection, [...(await migrationNames()), ...(options.triggers ? triggerNames : [])], changed);
+    await enqueueAllOnce(connection, [...(await migrationNames()), ...(options.triggers ? triggerNames : [])], changed);
     return names;
   });
 }
 
 /**
- * Drops the triggers and takes back the last migration, or all of them; returns the names of the migrations.
+ * Drops the triggers and reverts the last migration, or all of them; returns the names of the migrations.
  *
- * The triggers write to tables that an older schema does not have. `migrateUp`, of this version or of the older one, makes those
- * that it needs.
+ * The triggers write to tables that an older schema does not have. `migrateUp` of either version creates those that it needs.
  *
- * @throws {MigrationError} when the database is ahead of this program, which then does not know how.
+ * @throws {MigrationError} when the database has migrations that this program does not know.
  */
 export async function migrateDown(database: Database, { all = false } = {}): Promise<string[]> {
   return whileLocked(database, async (connection) => {
     const unknown = await unknownMigrations(connection);
     if (unknown.length > 0) throw newerSchema(unknown);
     await dropTriggers(connection);
-    // Rows that only this version makes go, and are to be made again after the next migration.
+    // After the next migration every workspace must be projected again.
     if (await connection.schema.hasTable('service_settings')) {
-      await connection.raw('delete from `service_settings` where `service_settings`.`name` = ?', [notedFor]);
+      await connection.raw('delete from `service_settings` where `service_settings`.`name` = ?', [enqueuedFor]);
     }
     const [, names] = (await (all ? connection.migrate.rollback(undefined, true) : connection.migrate.down())) as [
       number,
@@ -92,11 +90,10 @@ export async function migrationStatus(database: Database): Promise<MigrationStat
 }
 
 /**
- * Makes sure that the migrations of this program have been applied, all of them, and no others but those that a newer program has
- * noted as compatible. A process that runs already goes on while the version after it migrates; one that starts must not guess
- * what the newer tables mean.
+ * Checks that all migrations of this program have been applied, and no others but those that a newer program has recorded as
+ * compatible. A running process continues while a newer version migrates; one that starts must not guess what newer tables mean.
  *
- * @throws {MigrationError} that says how many have not, or which are unknown, and what to do.
+ * @throws {MigrationError} that names what is pending or unknown, and what to do.
  */
 export async function requireNewestSchema(database: Database): Promise<void> {
   await refuseIncompatibleSchema(database);
@@ -107,7 +104,7 @@ export async function requireNewestSchema(database: Database): Promise<void> {
   );
 }
 
-/** Where knex finds the migrations, and what it calls them: without the extension, so that a file may change its kind. */
+/** The migrations for knex. Their names have no extension, so that a file may change its type. */
 const migrationSource: Knex.MigrationSource<string> = {
   getMigrations: migrationNames,
   getMigrationName: (name) => name,
@@ -122,7 +119,7 @@ async function migrationNames(): Promise<string[]> {
     .sort();
 }
 
-/** The name of the newest migration that this program knows, by which it tells itself from other versions. */
+/** The name of the newest migration of this program, which identifies its version. */
 export async function newestMigration(): Promise<string> {
   return (await migrationNames()).at(-1) ?? '';
 }
@@ -136,40 +133,40 @@ async function appliedMigrations(database: Knex): Promise<Map<string, string>> {
   return new Map(rows.map((row) => [row.name, `${row.migration_time.replace(' ', 'T')}Z`]));
 }
 
-/** The row of `service_settings` that says for which migrations and triggers every workspace has been noted. */
-const notedFor = 'workspaces_noted_for';
+/** The row of `service_settings` with the set of migrations and triggers for which every workspace was written to the outbox. */
+const enqueuedFor = 'workspaces_noted_for';
 
 /**
- * Notes every workspace, once for a set of migrations and triggers: another version may make other rows of the same sources, and
- * without its triggers changes went by. What was done is remembered, since a process may die between the triggers and the notes.
+ * Writes every workspace to the outbox, once for a set of migrations and triggers: another version may project other rows from
+ * the same sources, and without triggers changes were missed. It is recorded when it is complete, since a process may die before
+ * that.
  */
-async function noteOnce(connection: Knex, names: readonly string[], anyway: boolean): Promise<void> {
+async function enqueueAllOnce(connection: Knex, names: readonly string[], anyway: boolean): Promise<void> {
   const digest = createHash('sha256').update(names.join()).digest('hex');
   const [[setting]] = (await connection.raw('select `s`.`value` from `service_settings` as `s` where `s`.`name` = ?', [
-    notedFor,
+    enqueuedFor,
   ])) as [{ value: Buffer }[]];
   if (!anyway && setting?.value.toString() === digest) return;
-  // A projector of the version before may run still. It is fenced off first: when it comes back and takes the notes from the
-  // outbox,
-  // the next one of this version sees that, and notes all again.
+  // A projector of the previous version may still run. It is fenced off first: if it takes over again and empties the outbox, the
+  // next projector of this version finds that out, and writes all workspaces to the outbox again.
   await connection.raw(
     'update `projector_state` set `version` = ?, `version_epoch` = `epoch` + 1, `epoch` = `epoch` + 1 where `id` = 1',
     [await newestMigration()],
   );
   await enqueueAllWorkspaces(connection);
-  await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [notedFor, digest]);
+  await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [enqueuedFor, digest]);
 }
 
 /**
- * The row of `service_settings` that lists, in JSON, the newest migrations that a program without them can serve: those that say
- * so by `export const compatible = true`. Whoever migrates writes it, for programs that are older than the migrations.
+ * The row of `service_settings` with a JSON list of the newest migrations that export `compatible = true`: a program that does not
+ * know them can still serve. It is written by `migrateUp` and read by older programs.
  */
 const compatibleWith = 'compatible_migrations';
 
-/** How many are listed. A program that lacks more is older than it should be, and the row has room for 1024 bytes. */
+/** The length of the list, since the column has 1024 bytes. A program that lacks more migrations than that is too old. */
 const mostCompatible = 10;
 
-async function noteCompatible(connection: Knex): Promise<void> {
+async function recordCompatible(connection: Knex): Promise<void> {
   const compatible: string[] = [];
   for (const name of await migrationNames()) {
     const migration = (await migrationSource.getMigration(name)) as Knex.Migration & { readonly compatible?: boolean };
@@ -202,7 +199,7 @@ function newerSchema(unknown: readonly string[]): MigrationError {
   );
 }
 
-/** knex's own tables. It would make them itself, but takes the collation of the connection for a character set. */
+/** knex's own tables. knex would create them, but uses the collation of the connection as a character set. */
 const ledger = [
   `create table if not exists \`knex_migrations\` (
     \`id\` int unsigned not null auto_increment,
@@ -221,9 +218,8 @@ const ledger = [
 /**
  * Runs `work` on one connection that holds the migrations' lock: `get_lock` on the server, which a dying connection frees.
  *
- * The pool it uses has room for one connection, and takes the lock when it makes it, so nothing ever runs without the lock. The
- * connection has no statement limit. knex's own lock is a row, which a process that dies leaves behind: whoever holds the real
- * lock frees it.
+ * The pool has one connection and takes the lock when it opens it, so nothing runs without the lock. The connection has no
+ * statement limit. knex's own lock is a row that a process leaves behind when it dies: the holder of the real lock deletes it.
  */
 async function whileLocked<T>(database: Database, work: (connection: Knex) => Promise<T>): Promise<T> {
   const connection = openDatabase(addressOf(database), {
