@@ -1,10 +1,10 @@
-/** What the address of the page says to show. */
+/** The view that the page's URL names. */
 export type Address =
   | { readonly view: 'list'; readonly query: string; readonly orderBy: string }
   | { readonly view: 'task'; readonly id: string }
   | { readonly view: 'nowhere' };
 
-/** Reads an address from a path and what follows its `?`. */
+/** Parses a path and a query string. */
 export function parseAddress(path: string, search: string): Address {
   const parameters = new URLSearchParams(search);
   if (path === '/') return { view: 'list', query: parameters.get('q') ?? '', orderBy: parameters.get('order') ?? '' };
@@ -12,12 +12,12 @@ export function parseAddress(path: string, search: string): Address {
   return id === undefined ? { view: 'nowhere' } : { view: 'task', id: decode(id) };
 }
 
-/** The path of the list that a query and an order ask for. Both are left out where they are empty. */
+/** The path of the list with a query and an order. Empty ones are omitted. */
 export function listPath(query: string, orderBy: string): string {
   const parameters = new URLSearchParams();
   if (query !== '') parameters.set('q', query);
   if (orderBy !== '') parameters.set('order', orderBy);
-  // What a query is made of may stand in an address as it is, where people read it.
+  // These characters of a query need no escaping in a URL, which people read.
   const text = parameters.toString().replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%2F', '/').replaceAll('%22', '"');
   return text === '' ? '/' : `/?${text}`;
 }

@@ -9,7 +9,7 @@ import { SignIn } from './sign-in.tsx';
 import { TaskList } from './task-list.tsx';
 import { TaskView } from './task-view.tsx';
 
-/** The page: for whoever is signed in what the address names, else the sign-in. */
+/** The page: the view that the URL names for a signed-in user, else the sign-in. */
 export function App(): JSX.Element {
   const session = useSession();
   switch (session.status) {

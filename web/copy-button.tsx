@@ -1,10 +1,10 @@
 import { type JSX, useEffect, useState } from 'react';
 import { CheckIcon, CopyIcon } from './icons.tsx';
 
-/** How long a button says that it has copied, in milliseconds. */
+/** How long a button shows that it has copied, in milliseconds. */
 const saidMs = 1500;
 
-/** Copies a text, and says so. */
+/** A button that copies a text. */
 export function CopyButton({ text, what }: { readonly text: string; readonly what: string }): JSX.Element {
   const [result, setResult] = useState<'copied' | 'failed'>();
   useEffect(() => {
@@ -29,7 +29,7 @@ export function CopyButton({ text, what }: { readonly text: string; readonly wha
 }
 
 async function copyText(text: string): Promise<void> {
-  // Browsers offer the clipboard to pages from HTTPS or this machine alone.
+  // Browsers have the clipboard only for pages from HTTPS or localhost.
   if (navigator.clipboard === undefined) throw new Error('no clipboard');
   await navigator.clipboard.writeText(text);
 }

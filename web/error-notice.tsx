@@ -2,7 +2,7 @@ import { Code } from '@connectrpc/connect';
 import type { JSX } from 'react';
 import { isCode, isPassing } from './service.ts';
 
-/** What went wrong and what one can do about it, with a button that tries again. */
+/** An error and what the user can do about it, with a button to retry. */
 export function ErrorNotice({ error, onRetry }: { readonly error: Error; readonly onRetry: () => void }): JSX.Element {
   const [title, advice] = explain(error);
   return (

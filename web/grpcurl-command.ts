@@ -1,4 +1,4 @@
-/** The command that gets a task by grpcurl, as the README writes it. Whoever runs it has a token in `TOKEN`. */
+/** The grpcurl command that gets a task, as in the README. It reads the token from the variable `TOKEN`. */
 export function grpcurlCommand(
   grpc: { readonly host: string; readonly port: number; readonly secure: boolean },
   id: string,
@@ -11,7 +11,7 @@ export function grpcurlCommand(
   ].join('\n');
 }
 
-/** A word as a POSIX shell takes it literally. */
+/** A word quoted for a POSIX shell. */
 export function quoteForShell(word: string): string {
   return /^[\w.:/-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

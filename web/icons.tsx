@@ -121,7 +121,7 @@ export const ThemeIcon = ({ theme }: { readonly theme: 'system' | 'light' | 'dar
   }
 };
 
-/** A drawing beside words that say the same. */
+/** A decorative icon: the text beside it has the same meaning. */
 function Icon({ children, className = '' }: { readonly children: ReactNode; readonly className?: string }): JSX.Element {
   return (
     <svg className={`icon ${className}`} viewBox="0 0 16 16" aria-hidden="true">

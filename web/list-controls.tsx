@@ -7,7 +7,7 @@ import type { WaitingCount } from './use-task-list.ts';
 
 const numbers = new Intl.NumberFormat();
 
-/** Whose tasks, which of them, and in which order: buttons for what people ask most, all of which is in the query, too. */
+/** Buttons for the most common queries and orders. All of them only edit the query and the order. */
 export function ListControls(props: {
   readonly query: string;
   readonly orderBy: string;

@@ -3,7 +3,7 @@ import { listPath } from './address.ts';
 import { Link } from './navigation.tsx';
 import { queryScopeOf, withScope } from './query-text.ts';
 
-/** Nothing to list: why that may be, and what one can do. */
+/** An empty list: possible reasons, and what the user can do. */
 export function NoTasks({ query, orderBy }: { readonly query: string; readonly orderBy: string }): JSX.Element {
   const isMine = queryScopeOf(query) === 'mine';
   const isPlain = query === '' || query === 'owner:me';
@@ -30,7 +30,7 @@ export function NoTasks({ query, orderBy }: { readonly query: string; readonly o
   );
 }
 
-/** Grey rows in the place of those that are coming. */
+/** Grey placeholder rows while tasks are loading. */
 export function LoadingRows(): JSX.Element {
   return (
     <div className="loading" role="status">

@@ -1,7 +1,7 @@
 import type { JSX } from 'react';
 import type { LiveStatus } from './task-stream.ts';
 
-/** How often the page asks where it is not told, in milliseconds. */
+/** How often the page polls without a stream, in milliseconds. */
 export const pollMs = 10_000;
 
 const words: Readonly<Record<LiveStatus, readonly [word: string, meaning: string]>> = {
@@ -12,7 +12,7 @@ const words: Readonly<Record<LiveStatus, readonly [word: string, meaning: string
   polling: [`Every ${pollMs / 1000} s`, 'Not live: this query is asked again every few seconds'],
 };
 
-/** Says in a word whether what is shown is the present state. */
+/** Shows whether the view is up to date. */
 export function LiveIndicator({ status }: { readonly status: LiveStatus }): JSX.Element {
   const [word, meaning] = words[status];
   return (

@@ -2,29 +2,29 @@ import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { WorkspaceStatus } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { queryScopeOf } from './query-text.ts';
 
-/** What a watch says: the present state of a task, or that it is gone from the list. */
+/** An event of a watch: the present state of a task, or its removal from the list. */
 export type LiveEvent = { readonly upserted: Task } | { readonly removed: string };
 
-/** The tasks that are loaded, page by page, in order. */
+/** The loaded tasks, page by page, in order. */
 export type Pages = readonly (readonly Task[])[];
 
-/** What would move the rows of the list, and waits until nobody is about to click one of them. */
+/** Changes that would move rows of the list, held back while somebody may be about to click one. */
 export interface HeldBack {
-  /** Tasks that came into the list, by id. */
+  /** New tasks of the list, by id. */
   readonly arrived: ReadonlyMap<string, Task>;
-  /** Ids of tasks that left it. */
+  /** Ids of removed tasks. */
   readonly left: ReadonlySet<string>;
 }
 
-/** Says which of two tasks comes first, as the service orders them: less than 0 for the first one. */
+/** Compares two tasks in the order of the service: negative when the first comes before the second. */
 type TaskOrder = (one: Task, other: Task) => number;
 
 export const nothingHeldBack: HeldBack = { arrived: new Map(), left: new Set() };
 
 /**
- * Brings the loaded tasks up to date where they stand. What would move rows is held back; {@link settle} lets it in.
+ * Updates the loaded tasks in their places. Changes that would move rows are held back; {@link settle} applies them.
  *
- * @param isWhole whether there are no more pages: then a task that belongs behind the last one is in the list, too.
+ * @param isWhole whether all pages are loaded: then a task after the last one belongs to the list, too.
  */
 export function applyEvents(
   pages: Pages,
@@ -55,7 +55,7 @@ export function applyEvents(
   return { pages: changed.size === 0 ? pages : next, heldBack: { arrived, left } };
 }
 
-/** Lets in what was held back: takes out the tasks that left, and puts those that arrived in their places. */
+/** Applies the changes that were held back: deletes removed tasks, and inserts new ones in order. */
 export function settle(pages: Pages, { arrived, left }: HeldBack, order: TaskOrder): Pages {
   const next = pages.map((page) => page.filter((task) => !left.has(task.id) && !arrived.has(task.id)));
   for (const task of arrived.values()) {
@@ -68,8 +68,8 @@ export function settle(pages: Pages, { arrived, left }: HeldBack, order: TaskOrd
 }
 
 /**
- * The order of the list, as docs/query.md and the contract have it. Where names differ in case and accents alone, the service may
- * see it otherwise; then a new row stands a little off until the list is loaded again.
+ * The order of the list, as in docs/query.md and the contract. The service may order names that differ only in case and accents
+ * otherwise; then a new row is slightly misplaced until the list is loaded again.
  */
 export function orderOf(query: string, orderBy: string): TaskOrder {
   const scope = queryScopeOf(query);

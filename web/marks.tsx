@@ -3,13 +3,13 @@ import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { ToneIcon } from './icons.tsx';
 import { type Mark, markOfState, markOfStatus, wordOfPhase } from './task-words.ts';
 
-/** What the agent does, as a colored label. */
+/** The agent's state, as a colored label. */
 export function StateMark({ task }: { readonly task: Task }): JSX.Element {
   if (task.currentState === undefined) return <span className="muted">No report</span>;
   return <Label mark={markOfState(task.currentState.state)} />;
 }
 
-/** The workspace's status, and how far the task has come, where that says more. */
+/** The workspace's status, and the task's phase where it adds information. */
 export function StatusMark({ task }: { readonly task: Task }): JSX.Element {
   const mark = markOfStatus(task.status);
   const phase = wordOfPhase(task.phase);

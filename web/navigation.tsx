@@ -1,13 +1,13 @@
 import { type AnchorHTMLAttributes, type JSX, type MouseEvent, useSyncExternalStore } from 'react';
 import { type Address, parseAddress } from './address.ts';
 
-/** What the history keeps of an entry, so that going back finds the list as it was left. */
+/** The state of a history entry, so that going back restores the list. */
 interface HistoryEntry {
-  /** How far the page was scrolled down. */
+  /** The scroll position of the page. */
   readonly scroll?: number;
   /** The task whose view was opened from here. */
   readonly opened?: string;
-  /** Whether the entry before is this page's, too. */
+  /** Whether the previous entry also belongs to this page. */
   readonly inPage?: boolean;
 }
 
@@ -16,14 +16,14 @@ const tellAll = (): void => {
   for (const listener of listeners) listener();
 };
 
-/** The present address; the component renders again when it changes. */
+/** The present URL; the component renders again when it changes. */
 export function useAddress(): Address {
   const text = useSyncExternalStore(subscribe, () => location.pathname + location.search);
   const [path = '', search = ''] = text.split(/\?(.*)/s);
   return parseAddress(path, search);
 }
 
-/** Goes to a path as a new entry of the history. */
+/** Navigates to a path, as a new history entry. */
 export function goTo(path: string, note: HistoryEntry = {}): void {
   if (path === location.pathname + location.search) return;
   history.replaceState({ ...historyEntry(), ...note, scroll: scrollY }, '');
@@ -32,13 +32,13 @@ export function goTo(path: string, note: HistoryEntry = {}): void {
   if (!path.startsWith('/?') && path !== '/') scrollTo(0, 0);
 }
 
-/** Goes back where one came from; to the list, for who came by a link. */
+/** Goes back; to the list if the user came by a link from elsewhere. */
 export function goBack(): void {
   if (historyEntry().inPage === true) history.back();
   else goTo('/');
 }
 
-/** What the history keeps of the present entry. */
+/** The state of the present history entry. */
 export function historyEntry(): HistoryEntry {
   return (history.state ?? {}) as HistoryEntry;
 }
@@ -52,7 +52,7 @@ function subscribe(listener: () => void): () => void {
   };
 }
 
-/** A link within the page. With Ctrl, Shift or the middle button it opens like any other. */
+/** A link within the page. With Ctrl, Shift or the middle button it behaves like any link. */
 export function Link(props: AnchorHTMLAttributes<HTMLAnchorElement> & { href: string; note?: HistoryEntry }): JSX.Element {
   const { note, ...attributes } = props;
   const onClick = (event: MouseEvent<HTMLAnchorElement>): void => {

@@ -6,7 +6,7 @@ import { signOut } from './session.ts';
 import type { LiveStatus } from './task-stream.ts';
 import { ThemeButton } from './theme.tsx';
 
-/** What stands above every view: the way home, how live the view is, the colors, and the way out. */
+/** The header of every view: a link to the list, the status of updates, the color theme, and the button to sign out. */
 export function PageHeader({ status, children }: { readonly status: LiveStatus; readonly children?: ReactNode }): JSX.Element {
   return (
     <header className="page-header">

@@ -2,10 +2,10 @@ import { type JSX, useState } from 'react';
 import { colorOf, initialsOf, pictureAddress } from './picture-address.ts';
 import { settings } from './settings.ts';
 
-/** How many colors task-list.css has for initials. */
+/** The number of colors for initials in task-list.css. */
 const colors = 6;
 
-/** The picture of a user or a template, or its initials where there is none that may be loaded. It says nothing new to those who listen. */
+/** The picture of a user or a template, or its initials. Screen readers skip it: the name stands beside it. */
 export function Picture({ address, name, shape }: { address: string; name: string; shape: 'round' | 'square' }): JSX.Element {
   const [failed, setFailed] = useState('');
   const source = pictureAddress(address, settings.imageOrigins);

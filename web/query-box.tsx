@@ -5,12 +5,12 @@ import { goTo } from './navigation.tsx';
 import { completeQuery, type Suggestion, takeSuggestion } from './query-completion.ts';
 import type { QueryProblem } from './query-problems.ts';
 
-/** What a shortcut can do with the box. */
+/** Methods of the box for keyboard shortcuts. */
 export interface QueryBoxHandle {
   focus(): void;
 }
 
-/** Where the query is written: with suggestions for the word at the caret, and what is wrong marked at its place. */
+/** The input of the query, with suggestions for the word at the caret, and with invalid terms underlined. */
 export function QueryBox(props: {
   readonly query: string;
   readonly orderBy: string;
@@ -69,7 +69,7 @@ export function QueryBox(props: {
         event.preventDefault();
         if (!isOpen) setCaret(input.current?.selectionStart ?? text.length);
         const step = event.key === 'ArrowDown' ? 1 : -1;
-        // One place more than there are suggestions: the text as it is.
+        // One position more than there are suggestions, for the text as it is.
         setChosen(((chosen + 1 + step + suggestions.length + 1) % (suggestions.length + 1)) - 1);
         return;
       }
@@ -161,7 +161,7 @@ export function QueryBox(props: {
             id={`${id}-${index}`}
             role="option"
             aria-selected={index === chosen}
-            // The box must not lose the focus before the click has come.
+            // Keeps the focus in the box until the click.
             onMouseDown={(event) => event.preventDefault()}
             onClick={() => take(suggestion)}
           >
@@ -197,7 +197,7 @@ export function QueryBox(props: {
   );
 }
 
-/** The text of the box once more, to lie behind it with the wrong places underlined. */
+/** A copy of the text behind the input, with invalid terms underlined. */
 function markPlaces(text: string, problems: readonly QueryProblem[]): (string | JSX.Element)[] {
   const places = problems.flatMap(({ place }) => place ?? []).sort((one, other) => one.start - other.start);
   const parts: (string | JSX.Element)[] = [];

@@ -1,6 +1,6 @@
 import { quoteValue, splitQuery } from './query-text.ts';
 
-/** A key of the query language, for the completion. docs/query.md says all about it. */
+/** A key of the query language, for the completion; see docs/query.md. */
 interface KeyHelp {
   readonly about: string;
   readonly values?: readonly string[];
@@ -8,7 +8,7 @@ interface KeyHelp {
 
 const booleans = ['true', 'false'];
 
-/** Every key, those first that people use most. */
+/** Every key, the most used ones first. */
 export const keyHelp: Readonly<Record<string, KeyHelp>> = {
   status: {
     about: 'of the workspace',
@@ -39,12 +39,12 @@ export const keyHelp: Readonly<Record<string, KeyHelp>> = {
   'has-ai-task': { about: 'holds for every task', values: ['true'] },
 };
 
-/** One way to go on with a query. */
+/** One completion of a query. */
 export interface Suggestion {
-  /** What is put in the place of the word at the caret. */
+  /** The text that replaces the word at the caret. */
   readonly text: string;
   readonly about?: string;
-  /** Whether the term is complete with it. */
+  /** Whether it completes the term. */
   readonly isComplete: boolean;
 }
 
@@ -55,13 +55,13 @@ interface Completion {
   readonly suggestions: readonly Suggestion[];
 }
 
-/** Most suggestions at once: a list that is read at a glance. */
+/** Most suggestions at once: more cannot be read at a glance. */
 const maxSuggestions = 8;
 
 /**
- * What can follow at a place in a query: keys while a key is being written, and values behind its `:`.
+ * The completions at a position in a query: keys while a key is being written, and values after its `:`.
  *
- * @param known values seen in tasks, by key, such as the names of owners and templates.
+ * @param known values of tasks by key, such as the names of owners and templates.
  */
 export function completeQuery(query: string, caret: number, known: Readonly<Record<string, readonly string[]>> = {}): Completion {
   const term = splitQuery(query).find(({ start, end }) => start < caret && caret <= end);
@@ -89,7 +89,7 @@ export function completeQuery(query: string, caret: number, known: Readonly<Reco
   return { start, end, suggestions: suggestions.slice(0, maxSuggestions) };
 }
 
-/** The query with a suggestion taken, and where the caret stands then. */
+/** Applies a suggestion: the new query and the new position of the caret. */
 export function takeSuggestion(
   query: string,
   { start, end }: Completion,

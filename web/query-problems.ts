@@ -1,12 +1,12 @@
 import { type QueryTerm, splitQuery } from './query-text.ts';
 
-/** What is wrong with a query, and at which place in it, if at one. */
+/** A problem of a query, with its position if it has one. */
 export interface QueryProblem {
   readonly message: string;
   readonly place?: { readonly start: number; readonly end: number };
 }
 
-/** Finds the places of a query that the violations of a BadRequest mean. Those of other fields have none. */
+/** Finds the positions of the violations of a BadRequest in a query. Those of other fields have none. */
 export function placeProblems(
   query: string,
   violations: readonly { readonly field: string; readonly description: string }[],
@@ -24,7 +24,7 @@ function at(terms: readonly QueryTerm[], position: number): QueryTerm | undefine
   return terms.find(({ start, end }) => start <= position && position < end);
 }
 
-/** The term of a key. A free word is a value of `name` or, with a slash, of `owner`. */
+/** The term of a key. A plain word is a value of `name` or, with a slash, of `owner`. */
 function byKey(terms: readonly QueryTerm[], key: string): QueryTerm | undefined {
   const named = terms.find((term) => term.key === key);
   return named ?? (key === 'name' || key === 'owner' ? terms.find((term) => term.key === undefined) : undefined);

@@ -1,24 +1,24 @@
-/** A term of a query and where it stands: from `start` up to, not including, `end`. */
+/** A term of a query and its position: from `start` up to, not including, `end`. */
 export interface QueryTerm {
   readonly start: number;
   readonly end: number;
   readonly text: string;
-  /** What stands before the first `:` outside quotations, lower-cased; absent in a free word. */
+  /** The text before the first `:` outside quotes, lower-cased; absent in a plain word. */
   readonly key?: string;
-  /** What stands behind it, without quotation marks around. */
+  /** The text after it, without enclosing quotes. */
   readonly value?: string;
 }
 
-/** Whose tasks a query means: the caller's own, those of everyone, or of someone else. */
+/** Whose tasks a query matches: the caller's own, everyone's, or someone else's. */
 type QueryScope = 'mine' | 'all' | 'other';
 
-/** Keys beside which a query without `owner` means everyone's tasks. */
+/** Keys with which a query without `owner` matches everyone's tasks. */
 const wideningKeys = ['id', 'organization', 'shared_with_user', 'shared_with_group'];
 
-/** Keys that depend on the clock, which no stream can follow. */
+/** Keys that depend on the clock, and cannot be watched. */
 const clockKeys = ['has-agent', 'healthy'];
 
-/** Splits a query at its spaces, by the grammar of docs/query.md. The service says what is wrong with the terms. */
+/** Splits a query into terms, by the grammar of docs/query.md. The service validates them. */
 export function splitQuery(query: string): QueryTerm[] {
   const terms: QueryTerm[] = [];
   let quoted = false;
@@ -41,7 +41,7 @@ export function splitQuery(query: string): QueryTerm[] {
   return terms;
 }
 
-/** The value that a query gives a key, lower-cased. */
+/** The value of a key in a query, lower-cased. */
 export function valueOf(query: string, key: string): string | undefined {
   return splitQuery(query)
     .find((term) => term.key === key)
@@ -60,7 +60,7 @@ export function withTerm(query: string, key: string, value: string | undefined):
   return texts.join(' ');
 }
 
-/** Whose tasks a query means. */
+/** Returns whose tasks a query matches. */
 export function queryScopeOf(query: string): QueryScope {
   const terms = splitQuery(query);
   const owner = terms.find((term) => term.key === 'owner')?.value?.toLowerCase();
@@ -83,7 +83,7 @@ export function isWatchable(query: string): boolean {
   return !splitQuery(query).some((term) => clockKeys.includes(term.key ?? ''));
 }
 
-/** A value as it must stand in a query. */
+/** A value, quoted if a query needs that. */
 export function quoteValue(value: string): string {
   return /[ :]/.test(value) ? `"${value.replaceAll('"', '')}"` : value;
 }

@@ -9,7 +9,7 @@ const steps: readonly (readonly [unit: Intl.RelativeTimeFormatUnit, milliseconds
   ['year', 365 * 86_400_000, Number.POSITIVE_INFINITY],
 ];
 
-/** How long ago a time was, in words such as `5 min. ago`. Clocks differ, so what lies ahead by less than a minute is now. */
+/** A time relative to now, such as `5 min. ago`. Clocks differ, so a time less than a minute ahead counts as now. */
 export function relativeTime(at: number, now: number): string {
   const distance = Math.abs(now - at);
   if (distance < 60_000) return 'just now';

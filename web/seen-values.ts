@@ -1,13 +1,13 @@
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 
-/** Owners, templates and organizations of the tasks that were shown so far, for the completion of the query. */
+/** The owners, templates and organizations of the tasks shown so far, for the completion of queries. */
 export interface SeenValues {
   note(tasks: readonly Task[]): void;
-  /** What was seen, by key of the query. */
+  /** The values, by key of the query. */
   values(): Readonly<Record<string, readonly string[]>>;
 }
 
-/** Starts with nothing seen. */
+/** Makes an empty collection. */
 export function createSeenValues(): SeenValues {
   const owner = new Set<string>();
   const template = new Set<string>();

@@ -1,10 +1,10 @@
 import { createContext, useContext } from 'react';
 import type { Service } from './service.ts';
 
-/** Gives the service to the views of a signed-in person. */
+/** Provides the service to the views of a signed-in user. */
 export const ServiceContext = createContext<Service | undefined>(undefined);
 
-/** The service, for a view of a signed-in person. */
+/** The service, for a view of a signed-in user. */
 export function useService(): Service {
   const service = useContext(ServiceContext);
   if (service === undefined) throw new Error('only a signed-in person has the service');

@@ -5,12 +5,12 @@ import { TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { createSeenValues, type SeenValues } from './seen-values.ts';
 import { expire } from './session.ts';
 
-/** The service as one signed-in person sees it. */
+/** The service with the session of one user. */
 export interface Service {
   readonly token: string;
   readonly transport: Transport;
   readonly client: Client<typeof TasksService>;
-  /** What was answered so far. A new session starts with an empty one. */
+  /** The cache of responses. A new session starts with an empty one. */
   readonly answers: QueryClient;
   readonly seen: SeenValues;
 }
@@ -25,7 +25,7 @@ export function connectService(token: string): Service {
     baseUrl: location.origin,
     useBinaryFormat: true,
     interceptors: [withToken],
-    // Who calls is said by the token alone, never by a cookie of someone else's session.
+    // The token alone identifies the caller, never the cookie of another session.
     fetch: (input, init) => fetch(input, { ...init, credentials: 'omit', cache: 'no-store' }),
   });
   const answers = new QueryClient({
@@ -39,7 +39,7 @@ export function connectService(token: string): Service {
         // "Offline" is about the internet, and the service may run on this very machine.
         networkMode: 'always',
         retry: (failures, error) => failures < 2 && isPassing(error),
-        refetchOnWindowFocus: false, // the stream keeps the answers true
+        refetchOnWindowFocus: false, // the stream keeps the cache up to date
         refetchOnReconnect: false,
         staleTime: 10_000,
       },
@@ -48,24 +48,24 @@ export function connectService(token: string): Service {
   return { token, transport, client: createClient(TasksService, transport), answers, seen: createSeenValues() };
 }
 
-/** Whether a token is accepted. @throws when the service cannot say. */
+/** Whether the service accepts a token. @throws when the service cannot be asked. */
 export async function isAccepted(token: string): Promise<boolean> {
   try {
     await connectService(token).client.listTasks({ pageSize: 1 }, { timeoutMs: 10_000 });
     return true;
   } catch (error) {
-    // A header can carry no line breaks and their like, and no token has any.
+    // A header cannot have control characters, and no token has any.
     if (isCode(error, Code.Unauthenticated) || error instanceof TypeError) return false;
     throw error;
   }
 }
 
-/** Whether an error of a call has one of these codes. */
+/** Whether an error has one of these codes. */
 export function isCode(error: unknown, ...codes: readonly Code[]): boolean {
   return error instanceof ConnectError && codes.includes(error.code);
 }
 
-/** Whether the same call may succeed a little later: the service cannot be reached, stops, or is busy. */
+/** Whether the same call may succeed later: the service cannot be reached, is stopping, or is busy. */
 export function isPassing(error: unknown): boolean {
   return isCode(error, Code.Unavailable, Code.Unknown, Code.Aborted);
 }

@@ -1,12 +1,12 @@
 import { useSyncExternalStore } from 'react';
 
-/** Whether someone is signed in, and with which session token. */
+/** Whether a user is signed in, and with which session token. */
 type Session =
   | { readonly status: 'looking' }
   | { readonly status: 'signed-out'; readonly message?: string }
   | { readonly status: 'signed-in'; readonly token: string };
 
-/** What tabs of one browser tell each other. Session storage belongs to one tab, and a link opened in a new one shall work. */
+/** Messages between the tabs of a browser, which pass the session on to new tabs: session storage belongs to one tab. */
 type TabMessage =
   | { readonly kind: 'ask' }
   | { readonly kind: 'answer'; readonly token: string }
@@ -14,7 +14,7 @@ type TabMessage =
 
 const storageKey = 'tasks-service.token';
 
-/** How long a new tab waits for another tab to answer, in milliseconds: it sits on the same machine. */
+/** How long a new tab waits for an answer of another tab, in milliseconds. */
 const answerMs = 150;
 
 const channel = new BroadcastChannel('tasks-service.session');
@@ -32,19 +32,19 @@ export function useSession(): Session {
   return useSyncExternalStore(subscribe, () => session);
 }
 
-/** Takes a token that the service has accepted. */
+/** Signs in with a token that the service has accepted. */
 export function signIn(token: string): void {
   sessionStorage.setItem(storageKey, token);
   change({ status: 'signed-in', token });
 }
 
-/** Forgets the token, here and in the other tabs that use it. */
+/** Signs out, here and in the other tabs that use the token. */
 export function signOut(): void {
   if (session.status === 'signed-in') tell({ kind: 'signed-out', token: session.token });
   forget();
 }
 
-/** Forgets a token that the service does not accept any more. The address stays, so that one goes on where one was. */
+/** Signs out because the service rejects the token. The URL stays, so that the same view returns after the next sign-in. */
 export function expire(token: string): void {
   if (session.status === 'signed-in' && session.token === token) {
     forget('Your session has ended: its token has expired or was revoked. Sign in to go on where you were.');

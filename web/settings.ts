@@ -1,10 +1,10 @@
-/** What the service tells the page in its HTML. */
+/** Settings that the service writes into the HTML of the page. */
 interface Settings {
   /** Origins that pictures may come from. */
   readonly imageOrigins: readonly string[];
-  /** The port of the service for gRPC, and whether it speaks TLS. */
+  /** The gRPC port of the service, and whether it uses TLS. */
   readonly grpc: { readonly port: number; readonly secure: boolean };
-  /** Whether the service runs on demo data and offers their tokens. */
+  /** Whether the service runs on demo data and offers the tokens of its users. */
   readonly demo: boolean;
 }
 
@@ -13,7 +13,7 @@ export const settings: Settings = readSettings();
 
 function readSettings(): Settings {
   const text = document.querySelector<HTMLMetaElement>('meta[name="tasks-service"]')?.content ?? '';
-  // Served by Vite itself, the page comes without them.
+  // Vite's own server does not write them.
   if (!text.startsWith('{')) return { imageOrigins: [], grpc: { port: 50051, secure: false }, demo: false };
   return JSON.parse(text) as Settings;
 }

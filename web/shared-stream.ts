@@ -2,32 +2,32 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { type WatchTasksResponse, WatchTasksResponseSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { type LiveStatus, type OpenStream, runTaskStream, type StreamListener } from './task-stream.ts';
 
-/** What the tab with the stream tells those that listen to it, and what a tab asks that begins to. */
+/** Messages between tabs: events from the tab with the stream, and the request of a tab that joins. */
 type TabMessage =
   | { readonly kind: 'message'; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: 'status'; readonly status: LiveStatus; readonly resumeToken: string }
   | { readonly kind: 'gap' }
   | { readonly kind: 'hello' };
 
-/** What is watched: a query, as the one who has the token sees it. */
+/** A watch: a query and the token of its caller. */
 interface Watch {
   readonly token: string;
   readonly query: string;
 }
 
-/** How many streams one browser has open to the service, whatever its tabs show: over HTTP/1.1 it opens six connections in all. */
+/** Most streams of one browser, for all of its tabs: over HTTP/1.1 a browser opens six connections to a host. */
 const maxStreams = 3;
 
-/** A wait for one of them that is shorter is not worth telling, in milliseconds. */
+/** A shorter wait for one of them is not shown, in milliseconds. */
 const noticedMs = 500;
 
 /**
- * Watches a query by one stream for all tabs that watch the same: browsers open only six connections of HTTP/1.1 to a host.
+ * Watches a query by one stream for all tabs with the same watch: over HTTP/1.1 a browser opens only six connections to a host.
  *
- * Whoever holds the lock of the watch has the stream, and tells the others over a channel. When that tab goes, the browser gives
- * the lock to the next one, which goes on where the last message was.
+ * The tab that holds the lock of the watch has the stream, and forwards its messages over a channel. When that tab closes, the
+ * browser gives the lock to another one, which resumes after the last message.
  *
- * @param resumeToken where to go on, or empty to start now.
+ * @param resumeToken where to resume, or empty to start now.
  */
 export async function runSharedStream(
   open: OpenStream,
@@ -36,7 +36,7 @@ export async function runSharedStream(
   listener: StreamListener,
   stop: AbortSignal,
 ): Promise<void> {
-  // Both exist for pages from HTTPS or this machine alone. Elsewhere every tab has a stream of its own.
+  // Browsers have both only for pages from HTTPS or localhost. Elsewhere every tab has a stream of its own.
   if (navigator.locks === undefined || crypto.subtle === undefined) {
     await runTaskStream(open, watch.query, resumeToken, listener, stop);
     return;
@@ -68,7 +68,7 @@ export async function runSharedStream(
         break;
       case 'status':
         setStatus(data.status);
-        // What the stream told before one listened was missed.
+        // Messages before this tab listened were missed.
         if (role === 'listening' && data.status === 'live') {
           role = 'joined';
           token = data.resumeToken;
@@ -103,7 +103,7 @@ export async function runSharedStream(
     await withStreamPermit(stop, async () => {
       clearTimeout(waiting);
       await runTaskStream(open, watch.query, token, both, stop);
-      // A service without the stream is not asked again; the lock is kept, so that the other tabs do not ask either.
+      // The service has no stream for this query. The lock is kept, so that the other tabs do not try either.
       if (status === 'polling') await aborted(stop);
     });
     clearTimeout(waiting);
@@ -120,7 +120,7 @@ export async function runSharedStream(
   }
 }
 
-/** Waits for one of the browser's few streams. Whoever waits polls meanwhile, as its status says. */
+/** Waits for one of the browser's few streams. The status of a tab that waits is `polling`. */
 async function withStreamPermit(stop: AbortSignal, run: () => Promise<void>): Promise<void> {
   const names = Array.from({ length: maxStreams }, (_, index) => `tasks-service.stream.${index}`);
   const enough = new AbortController();
@@ -148,7 +148,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Names a watch without giving away its token. */
+/** A name for a watch that does not reveal its token. */
 async function fingerprint({ token, query }: Watch): Promise<string> {
   const bytes = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(`${token}\n${query}`));
   return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -5,7 +5,7 @@ import { signIn } from './session.ts';
 import { settings } from './settings.ts';
 import { ThemeButton } from './theme.tsx';
 
-/** What the demo's users are good for. Users that are not named here are offered without a word. */
+/** Descriptions of the demo's users. Others are shown without one. */
 const demoUsers: Readonly<Record<string, string>> = {
   developer: 'has tasks of her own',
   teammate: 'is on the same team',
@@ -13,7 +13,7 @@ const demoUsers: Readonly<Record<string, string>> = {
   outsider: 'is of another organization',
 };
 
-/** Asks for a session token; on the demo it offers those of its users. */
+/** The sign-in form for a session token; with demo data it also has a button for each demo user. */
 export function SignIn({ message }: { readonly message?: string | undefined }): JSX.Element {
   const [token, setToken] = useState('');
   const [problem, setProblem] = useState<string>();
@@ -98,7 +98,10 @@ export function SignIn({ message }: { readonly message?: string | undefined }): 
   );
 }
 
-/** The demo's tokens by username. There are none elsewhere, and none for a browser on another machine. */
+/**
+ * The tokens of the demo users by username. The service gives them only with demo data, and only to a browser on the same
+ * machine.
+ */
 function useDemoTokens(): readonly (readonly [username: string, token: string])[] {
   const [tokens, setTokens] = useState<readonly (readonly [string, string])[]>([]);
   useEffect(() => {
@@ -111,7 +114,7 @@ function useDemoTokens(): readonly (readonly [username: string, token: string])[
         const order = Object.keys(demoUsers);
         setTokens(Object.entries(body.tokens).sort(([one], [other]) => order.indexOf(one) - order.indexOf(other)));
       })
-      .catch(() => {}); // then there are no buttons, and a token can still be pasted
+      .catch(() => {}); // without buttons a token can still be pasted
     return () => stop.abort();
   }, []);
   return tokens;

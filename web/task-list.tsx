@@ -62,7 +62,7 @@ function ListBody(props: {
   const { list, query, orderBy, hasProblems, box } = props;
   const { tasks, error } = list;
   useListKeys([], -1, () => {}, box, tasks === undefined || tasks.length === 0);
-  if (hasProblems) return null; // said where the query stands
+  if (hasProblems) return null; // shown at the query
   if (tasks === undefined || (error !== null && list.isOutdated)) {
     return error === null ? <LoadingRows /> : <ErrorNotice error={error} onRetry={list.reload} />;
   }

@@ -11,13 +11,13 @@ import { TimeAgo } from './time-ago.tsx';
 /** The columns of the list. */
 export const columns = ['Task', 'State', 'Status', 'Owner', 'Template', 'Changed'] as const;
 
-/** A task in the list. All of the row leads to its view. */
+/** A row of the list. All of it is a link to the task's view. */
 export function TaskRow(props: {
   readonly task: Task;
-  /** Its place in the whole list, from 0. */
+  /** Its index in the whole list. */
   readonly index: number;
   readonly style: CSSProperties;
-  /** Whether it has left the list, and only waits to be taken out. */
+  /** Whether the task was removed from the list and its row is held back. */
   readonly hasLeft: boolean;
   readonly isFresh: boolean;
   onFocus(): void;
@@ -28,7 +28,7 @@ export function TaskRow(props: {
   return (
     <div
       role="row"
-      aria-rowindex={index + 2} // the first is that of the column headers
+      aria-rowindex={index + 2} // the column headers are row 1
       data-id={task.id}
       className={`row${hasLeft ? ' left' : ''}${isFresh ? ' fresh' : ''}`}
       style={style}

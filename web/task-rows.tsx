@@ -7,18 +7,18 @@ import { columns, TaskRow } from './task-row.tsx';
 import { useListKeys } from './use-list-keys.ts';
 import type { TaskListState } from './use-task-list.ts';
 
-/** Heights of a row, in pixels, as the style sheets have them for the rows that are coming: on a wide screen, and on a phone. */
+/** Heights of a row in pixels, as in the style sheets, for rows that are not rendered: on a wide screen, and on a phone. */
 const rowHeight = 88;
 const phoneRowHeight = 172;
 const phone = matchMedia('(max-width: 860px)');
 
-/** Whether the screen is touched rather than pointed at. */
+/** Whether the device has a touch screen and no pointer. */
 const touch = matchMedia('(hover: none)');
 
-/** Scrolled down further than this, in pixels, one reads, and rows must not move. */
+/** When the list is scrolled further than this, in pixels, rows must not move. */
 const readingFrom = 120;
 
-/** The rows that can be seen, of a list of any length. */
+/** Renders the visible rows of a list of any length. */
 export function TaskRows(props: {
   readonly list: TaskListState;
   readonly tasks: readonly Task[];
@@ -44,7 +44,7 @@ export function TaskRows(props: {
     getItemKey: (index) => tasks[index]?.id ?? index,
     overscan: 8,
     scrollMargin: offset,
-    // The row that has the focus must stay, wherever one scrolls.
+    // The row with the focus must stay rendered.
     rangeExtractor: (range) =>
       [...new Set([...defaultRangeExtractor(range), ...(current < 0 ? [] : [current])])].sort((a, b) => a - b),
   });
@@ -75,7 +75,7 @@ export function TaskRows(props: {
   const { heldBack, letIn } = list;
   const waits = heldBack.arrived.size + heldBack.left.size;
   const letInIfQuiet = (): void => {
-    // A finger does not say where it is about to tap.
+    // With touch there is no hover that shows where the next tap will be.
     const isAttended = touch.matches || whole.current?.matches(':hover') === true;
     if (waits > 0 && !isAttended && scrollY < readingFrom) letIn();
   };
@@ -87,7 +87,7 @@ export function TaskRows(props: {
       ref={whole}
       className={list.isOutdated ? 'list outdated' : 'list'}
       aria-busy={list.isOutdated}
-      // The browser knows only afterwards what the pointer is over then.
+      // The browser updates the hovered element only after the layout.
       onPointerLeave={() => requestAnimationFrame(letInIfQuiet)}
     >
       <div className="arrivals" role="status">
@@ -139,7 +139,7 @@ export function TaskRows(props: {
   );
 }
 
-/** Going back from a task's view finds the list where it was left, with the focus on that task. */
+/** Restores the scroll position, and the focus on the task, when the user goes back from its view. */
 function useReturn(tasks: readonly Task[], setCurrentId: (id: string) => void): void {
   const hasReturned = useRef(false);
   useLayoutEffect(() => {
@@ -157,7 +157,7 @@ function focusRow(id: string): void {
   document.querySelector<HTMLElement>(`[data-id="${CSS.escape(id)}"] a.title`)?.focus({ preventScroll: true });
 }
 
-/** The ids of the tasks that changed a moment ago, for a brief sign at the row. */
+/** The ids of the tasks that just changed, whose rows flash briefly. */
 function useFresh(tasks: readonly Task[]): ReadonlySet<string> {
   const seen = useRef<ReadonlyMap<string, Task>>(undefined);
   const [fresh, setFresh] = useState<ReadonlySet<string>>(new Set());
@@ -166,7 +166,7 @@ function useFresh(tasks: readonly Task[]): ReadonlySet<string> {
     seen.current = new Map(tasks.map((task) => [task.id, task]));
     if (before === undefined) return;
     const changed = tasks.filter((task) => before.has(task.id) && before.get(task.id) !== task).map((task) => task.id);
-    // A page that is loaded again changes every row, and is no news.
+    // Loading a page again changes every row: these do not flash.
     if (changed.length > 0 && changed.length < 20) setFresh(new Set(changed));
   }, [tasks]);
   return fresh;

@@ -3,34 +3,34 @@ import { Code } from '@connectrpc/connect';
 import type { WatchTasksRequestSchema, WatchTasksResponse } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { isCode } from './service.ts';
 
-/** How up to date the page is: `live` by a stream, `polling` where the service has none for the query. */
+/** The status of updates: `live` with a stream, `polling` when the service has none for the query. */
 export type LiveStatus = 'connecting' | 'live' | 'reconnecting' | 'offline' | 'polling';
 
-/** What a stream tells. */
+/** Callbacks of a stream. */
 export interface StreamListener {
   onMessage(message: WatchTasksResponse): void;
   onStatus(status: LiveStatus): void;
-  /** Changes may have been missed: what is shown has to be loaded again. */
+  /** Changes may have been missed: the view must be loaded again. */
   onGap(): void;
 }
 
-/** How a stream is opened: WatchTasks of the client. */
+/** Opens a stream: WatchTasks of the client. */
 export type OpenStream = (
   request: MessageInitShape<typeof WatchTasksRequestSchema>,
   options: { readonly signal: AbortSignal },
 ) => AsyncIterable<WatchTasksResponse>;
 
-/** The first wait before a new attempt, and the longest, in milliseconds. Half of it is chance, so that not all come at once. */
+/** The first and the longest wait before a new attempt, in milliseconds. Half of it is random, so that clients spread. */
 const firstWaitMs = 400;
 const longestWaitMs = 10_000;
 
-/** A stream without a sign of life for so long is dead, in milliseconds: the service says a heartbeat each 15 s. */
+/** Silence after which a stream counts as dead, in milliseconds: the service sends a heartbeat each 15 s. */
 const silenceMs = 45_000;
 
 /**
- * Watches a query until it is told to stop: opens the stream again when it breaks, and goes on where it was.
+ * Watches a query until it is stopped: reopens the stream when it breaks, and resumes.
  *
- * @param resumeToken where to go on, or empty to start now; then there is a gap first.
+ * @param resumeToken where to resume, or empty to start now; then `onGap` is called first.
  */
 export async function runTaskStream(
   open: OpenStream,
@@ -63,13 +63,13 @@ export async function runTaskStream(
     } catch (error) {
       const isTokenRefused = token !== '' && isCode(error, Code.OutOfRange, Code.InvalidArgument);
       if (isTokenRefused)
-        token = ''; // too old to go on from, or from before the service's key changed
+        token = ''; // expired, or signed with a former key of the service
       else if (isCode(error, Code.Unimplemented, Code.InvalidArgument, Code.PermissionDenied, Code.ResourceExhausted)) {
         listener.onStatus('polling');
         return;
       }
       if (isCode(error, Code.Unauthenticated)) {
-        listener.onGap(); // the next call says so, too, and signs out
+        listener.onGap(); // the next call fails in the same way and signs out
         return;
       }
     } finally {
@@ -82,7 +82,7 @@ export async function runTaskStream(
   }
 }
 
-/** Waits, but no longer than until one is told to stop or the network is back. */
+/** Waits for a time, until the stream is stopped, or until the network is back. */
 function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {

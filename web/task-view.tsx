@@ -24,7 +24,7 @@ import { webLink } from './web-link.ts';
 const { getTask } = TasksService.method;
 const numbers = new Intl.NumberFormat();
 
-/** One task with all that is known of it. */
+/** The view of one task with all of its fields. */
 export function TaskView({ id }: { readonly id: string }): JSX.Element {
   const { transport } = useService();
   const answers = useQueryClient();
@@ -40,7 +40,7 @@ export function TaskView({ id }: { readonly id: string }): JSX.Element {
       const last = events.at(-1);
       if (last === undefined) return;
       if ('upserted' in last) answers.setQueryData(key, create(GetTaskResponseSchema, { task: last.upserted }));
-      else reload(); // deleted ones can still be read
+      else reload(); // deleted tasks can still be read
     },
     onGap: reload,
   });
@@ -84,7 +84,7 @@ export function TaskView({ id }: { readonly id: string }): JSX.Element {
   );
 }
 
-/** Absent and not allowed look the same, here as in the service. */
+/** The view of a task that does not exist or may not be read, which the service does not distinguish. */
 function NoTask(): JSX.Element {
   return (
     <div className="notice" role="alert">
@@ -202,7 +202,7 @@ function TaskFields({ task }: { readonly task: Task }): JSX.Element {
   );
 }
 
-/** Of a longer prompt one has to want to see the rest: the browser would lay out a megabyte for seconds. */
+/** A longer prompt is cut until the user asks for the rest: the browser takes seconds to lay out a megabyte. */
 const shownCharacters = 20_000;
 
 function Prompt({ text }: { readonly text: string }): JSX.Element {
@@ -223,7 +223,7 @@ function Prompt({ text }: { readonly text: string }): JSX.Element {
   );
 }
 
-/** The call that gets the task, for a terminal. The token stays out of it. */
+/** The grpcurl command that gets the task, without the token. */
 function Grpcurl({ id }: { readonly id: string }): JSX.Element {
   const command = grpcurlCommand({ ...settings.grpc, host: location.hostname }, id);
   return (

@@ -1,15 +1,15 @@
 import { AgentLifecycle, type Task, TaskPhase, TaskState, WorkspaceStatus } from '../src/gen/tasks/v1/tasks_pb.ts';
 
-/** How a mark looks: its color and its shape together, so that neither is needed alone. */
+/** The look of a mark: color and shape together, so that it can be read without its color. */
 export type Tone = 'busy' | 'asking' | 'good' | 'bad' | 'calm';
 
-/** What a mark says and how it looks. */
+/** The text and the look of a mark. */
 export interface Mark {
   readonly word: string;
   readonly tone: Tone;
 }
 
-/** The mark of what the agent does. */
+/** The mark of an agent's state. */
 export function markOfState(state: TaskState): Mark {
   switch (state) {
     case TaskState.WORKING:
@@ -47,32 +47,32 @@ function toneOfStatus(status: WorkspaceStatus): Tone {
   }
 }
 
-/** How far a task has come, in a word. */
+/** The phase of a task, as a word. */
 export function wordOfPhase(phase: TaskPhase): string {
   return wordOf(TaskPhase, phase);
 }
 
-/** How far an agent's life has come, in words. */
+/** The lifecycle state of an agent, in words. */
 export function wordOfLifecycle(lifecycle: AgentLifecycle): string {
   return wordOf(AgentLifecycle, lifecycle);
 }
 
-/** What people call the task: its title, or without a prompt its name. */
+/** The title of a task, or without a prompt its name. */
 export function titleOf(task: Task): string {
   return task.displayName === '' ? task.name : task.displayName;
 }
 
-/** When a task changed last: its workspace's row, or what its agent reported, whichever is later. In milliseconds. */
+/** When a task last changed, in milliseconds: its workspace or its agent's report, whichever is later. */
 export function changedAt({ updatedAt, currentState }: Task): number {
   return Math.max(milliseconds(updatedAt), milliseconds(currentState?.timestamp));
 }
 
-/** A time of the contract in milliseconds since 1970; 0 where there is none. */
+/** A timestamp in milliseconds since 1970; 0 without one. */
 export function milliseconds(time: { readonly seconds: bigint; readonly nanos: number } | undefined): number {
   return time === undefined ? 0 : Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6);
 }
 
-/** `START_TIMEOUT` as `Start timeout`; a number that is too new to have a name as it is. */
+/** `START_TIMEOUT` as `Start timeout`; an unknown value as its number. */
 function wordOf(values: Readonly<Record<string, number>>, value: number): string {
   const [name] = Object.entries(values).find(([, present]) => present === value) ?? [String(value)];
   const words = name.replaceAll('_', ' ').toLowerCase();

@@ -6,12 +6,12 @@ type Theme = (typeof themes)[number];
 
 const storageKey = 'tasks-service.theme';
 
-/** Shows the page in the colors that were chosen before. */
+/** Applies the stored color theme. */
 export function applyTheme(theme: Theme = chosenTheme()): void {
   document.documentElement.dataset['theme'] = theme;
 }
 
-/** Goes from the system's colors to light and dark ones. */
+/** The button that switches between the system's theme, light and dark. */
 export function ThemeButton(): JSX.Element {
   const [theme, setTheme] = useState(chosenTheme);
   const next = themes[(themes.indexOf(theme) + 1) % themes.length] ?? 'system';

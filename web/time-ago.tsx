@@ -1,7 +1,7 @@
 import { type JSX, useSyncExternalStore } from 'react';
 import { relativeTime } from './relative-time.ts';
 
-/** How often "5 minutes ago" is worked out again, in milliseconds. */
+/** How often relative times are updated, in milliseconds. */
 const tickMs = 20_000;
 
 const readable = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
@@ -10,7 +10,7 @@ const listeners = new Set<() => void>();
 let now = Date.now();
 let timer: number | undefined;
 
-/** A time as how long ago it was, with the exact local time on hover. */
+/** A relative time, with the exact local time on hover. */
 export function TimeAgo({ at }: { readonly at: number }): JSX.Element {
   const present = useSyncExternalStore(subscribe, () => now);
   const date = new Date(at);

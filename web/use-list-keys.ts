@@ -3,10 +3,11 @@ import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 import type { QueryBoxHandle } from './query-box.tsx';
 
 /**
- * The list by keyboard: `j` and `k`, or the arrows, go from task to task, and `/` to the query. `Enter` is the link's own.
+ * Keyboard navigation of the list: `j` and `k`, or the arrows, go from task to task, and `/` to the query. `Enter` follows the
+ * link.
  *
- * @param current the place of the task that has the focus or had it last; -1 at first.
- * @param goTo shows a row and gives it the focus.
+ * @param current the index of the task that has or last had the focus; -1 at first.
+ * @param goTo scrolls to a row and focuses it.
  */
 export function useListKeys(
   tasks: readonly Task[],

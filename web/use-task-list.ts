@@ -13,16 +13,16 @@ import { useWatch } from './use-watch.ts';
 
 const { listTasks } = TasksService.method;
 
-/** Tasks in a page: two screens of them, so that the next one is there before one has scrolled to it. */
+/** Tasks in a page, about two screens: the next page is loaded before the user has scrolled to it. */
 const pageSize = 100;
 
-/** How soon a list that could not be loaded is asked for again, in milliseconds. */
+/** How soon loading a list is retried after an error, in milliseconds. */
 const againMs = 3000;
 
-/** Without a stream a list of more pages is not asked for again by itself: each page is a call. */
+/** Most pages of a list that is polled when there is no stream: each page is a call. */
 const maxPolledPages = 5;
 
-/** How often "waiting for input" is counted while tasks change, and while nothing is heard, in milliseconds. */
+/** How often the tasks that wait for input are counted while tasks change, and without a stream, in milliseconds. */
 const countAgainMs = 2000;
 const countAnywayMs = 30_000;
 
@@ -33,13 +33,13 @@ export interface TaskListState {
   readonly heldBack: HeldBack;
   readonly status: LiveStatus;
   readonly error: Error | null;
-  /** Whether the tasks are those of the query before, while those of the present one are being loaded. */
+  /** Whether the tasks are those of the previous query, while the present one is being loaded. */
   readonly isOutdated: boolean;
   readonly hasMore: boolean;
   readonly isLoadingMore: boolean;
   loadMore(): void;
   reload(): void;
-  /** Lets the rows move to where they belong now. */
+  /** Applies changes that move rows. */
   letIn(): void;
 }
 
@@ -66,7 +66,7 @@ export function useTaskList(query: string, orderBy: string): TaskListState {
     },
   });
 
-  // An answer that was asked for before a change would undo it: what comes in the meantime is applied once more behind it.
+  // A response that was requested before a change would undo it: events that arrive meanwhile are applied again after it.
   const meanwhile = useRef<LiveEvent[]>([]);
   const apply = useCallback(
     (events: readonly LiveEvent[]): void => {
@@ -116,7 +116,7 @@ export function useTaskList(query: string, orderBy: string): TaskListState {
   };
 }
 
-/** What is held back, for events that come between two renderings as well as for the next one. Another list begins with nothing. */
+/** The changes that are held back, as a ref for events between two renderings and as state. A new list starts without any. */
 function useHeldBack(list: unknown): [HeldBack, { readonly current: HeldBack }, (next: HeldBack) => void] {
   const [heldBack, setHeldBack] = useState(nothingHeldBack);
   const latest = useRef(nothingHeldBack);
@@ -128,7 +128,7 @@ function useHeldBack(list: unknown): [HeldBack, { readonly current: HeldBack }, 
   return [heldBack, latest, set];
 }
 
-/** How many tasks of a query wait for input, as far as the service counts. */
+/** The number of tasks of a query that wait for input, up to the limit of the service. */
 export interface WaitingCount {
   readonly count: number;
   readonly isCapped: boolean;
@@ -137,14 +137,14 @@ export interface WaitingCount {
 /**
  * Counts the tasks of a query that wait for input.
  *
- * @param tasks are those of the list: when they change, the count may have.
+ * @param tasks those of the list: when they change, the count may have changed.
  */
 export function useWaitingCount(query: string, tasks: readonly Task[] | undefined): WaitingCount | undefined {
   const waiting = withTerm(query, 'waiting', 'true');
   const count = useQuery(
     listTasks,
     { query: waiting, pageSize: 1, includeTotalSize: true },
-    // What the list finds wrong with the query needs not be found twice.
+    // The list shows the problems of the query already.
     { enabled: tasks !== undefined, refetchInterval: countAnywayMs, retry: false, placeholderData: keepPreviousData },
   );
   const { refetch } = count;
@@ -176,7 +176,7 @@ function isWhole({ pages }: InfiniteData<ListTasksResponse>): boolean {
   return pages.at(-1)?.nextPageToken === '';
 }
 
-/** A task whose place changed while pages were loaded may be in two of them. */
+/** Removes duplicates: a task that moved while pages were loaded may be in two of them. */
 function withoutRepeats(tasks: readonly Task[]): readonly Task[] {
   const byId = new Map<string, Task>();
   for (const task of tasks) if (!byId.has(task.id)) byId.set(task.id, task);

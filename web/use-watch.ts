@@ -6,24 +6,24 @@ import { useService } from './service-context.ts';
 import { runSharedStream } from './shared-stream.ts';
 import type { LiveStatus } from './task-stream.ts';
 
-/** What a component does about what it watches. */
+/** Callbacks of a component that watches. */
 interface WatchHandlers {
   onEvents(events: readonly LiveEvent[]): void;
   /** Changes may have been missed: load again. */
   onGap(): void;
 }
 
-/** Events are handed over together, so often, in milliseconds: nobody sees more, and a burst costs one rendering. */
+/** Events are collected for this time, in milliseconds, so that a burst costs one rendering. */
 const batchMs = 50;
 
-/** How long after it was left a watch can go on where it was. Many more would be kept for nothing. */
+/** Most resume tokens that are kept of stopped watches. */
 const maxRemembered = 20;
 
-/** Where watches stopped that may go on: of a hidden tab, or of a list behind a task's view. */
+/** The resume tokens of watches that stopped and may resume: of a hidden tab, or of a list behind a task's view. */
 const resumeTokens = new Map<string, string>();
 
 /**
- * Watches a query while the tab can be seen.
+ * Watches a query while the tab is visible.
  *
  * @param query undefined to watch nothing.
  */

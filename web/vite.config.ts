@@ -3,7 +3,7 @@ import path from 'node:path';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 import { defineConfig, type Plugin } from 'vite';
 
-/** Compresses each file as well as it can be done, once, so that the service only has to send it. */
+/** Compresses each file at build time, at the highest level. */
 function compressed(): Plugin {
   return {
     name: 'compressed',
@@ -26,14 +26,14 @@ function compressed(): Plugin {
 export default defineConfig({
   build: {
     target: 'es2023',
-    // The policy of the page allows no data in the place of scripts and styles.
+    // The page's Content-Security-Policy forbids `data:` URLs for scripts and styles.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     rolldownOptions: {
       checks: { bundlerTimings: false },
       onLog(level, log, handle) {
-        // "use client" means something to servers that render React, and nothing here.
+        // "use client" is for React on servers, and has no meaning here.
         if (log.code !== 'MODULE_LEVEL_DIRECTIVE') handle(level, log);
       },
     },

@@ -1,4 +1,4 @@
-/** The address of a link that may be followed by a click: one of the web. Anything else, such as `javascript:`, stays text. */
+/** The URL of a link if it is http or https. Anything else, such as `javascript:`, must be shown as text. */
 export function webLink(text: string): string | undefined {
   const url = URL.parse(text);
   return url !== null && (url.protocol === 'https:' || url.protocol === 'http:') ? url.href : undefined;
