@@ -20,20 +20,20 @@ export interface ResolvedQuery {
  * Finds what a query names: users, organizations, groups and templates.
  *
  * @param text the query as it was sent, for the positions of names that mean nothing.
- * @param asker who asks, and until when.
+ * @param context the caller, and the signal that cancels the call.
  * @throws {ConnectError} INVALID_ARGUMENT that names everything that is wrong with the request, unknown names too, at once.
  */
-export type ResolveQuery = (read: ReadTaskQuery, text: string, asker: Asker) => Promise<ResolvedQuery>;
+export type ResolveQuery = (read: ReadTaskQuery, text: string, context: CallContext) => Promise<ResolvedQuery>;
 
-/** What of a call matters here. */
-export interface Asker {
+/** The part of a call that resolving a query needs. */
+interface CallContext {
   readonly caller: Caller;
   readonly signal?: AbortSignal;
 }
 
 /** Resolves queries by the database's names. Who and what a caller may not know of is refused like what does not exist. */
 export function createResolveQuery(lookup: NameLookup): ResolveQuery {
-  return async (read, text, asker) => {
+  return async (read, text, context) => {
     const { names } = read.query;
     const unknown: Violation[] = [];
     const refuse: Refuse = (field, name) => {
@@ -41,15 +41,15 @@ export function createResolveQuery(lookup: NameLookup): ResolveQuery {
       unknown.push({ field, description: description + positionOfKey(text, field) });
     };
     const found: TaskFilter = {
-      ...(await idOf('organizationId', names.organization, (name) => organizationOf(name, asker, refuse))),
-      ...(await idOf('sharedWithUserId', names.sharedWithUser, (name) => userOf(name, asker, refuse))),
-      ...(await idOf('sharedWithGroupId', names.sharedWithGroup, (group) => groupOf(group, asker, refuse))),
+      ...(await idOf('organizationId', names.organization, (name) => organizationOf(name, context, refuse))),
+      ...(await idOf('sharedWithUserId', names.sharedWithUser, (name) => userOf(name, context, refuse))),
+      ...(await idOf('sharedWithGroupId', names.sharedWithGroup, (group) => groupOf(group, context, refuse))),
     };
     const query = checkTaskQuery(read, unknown);
-    const ownerId = await ownerOf(query.owner, asker);
+    const ownerId = await ownerOf(query.owner, context);
     const nothing = { query, ownerId, filter: undefined };
     if (ownerId === undefined) return nothing;
-    const templateIds = names.template === undefined ? undefined : await lookup.templateIds(names.template, asker.signal);
+    const templateIds = names.template === undefined ? undefined : await lookup.templateIds(names.template, context.signal);
     if (templateIds?.length === 0) return nothing;
     const filter: TaskFilter = {
       ...query.filter,
@@ -60,7 +60,7 @@ export function createResolveQuery(lookup: NameLookup): ResolveQuery {
     return { query, ownerId, filter };
   };
 
-  async function ownerOf(owner: OwnerTerm, { caller, signal }: Asker): Promise<Buffer | 'everyone' | undefined> {
+  async function ownerOf(owner: OwnerTerm, { caller, signal }: CallContext): Promise<Buffer | 'everyone' | undefined> {
     switch (owner.kind) {
       case 'me':
         return caller.userId;
@@ -74,7 +74,7 @@ export function createResolveQuery(lookup: NameLookup): ResolveQuery {
   }
 
   /** The organization that a query names. (An id is taken as it is: who may not read its tasks finds none.) */
-  async function organizationOf(name: string, { caller, signal }: Asker, refuse: Refuse): Promise<Buffer | undefined> {
+  async function organizationOf(name: string, { caller, signal }: CallContext, refuse: Refuse): Promise<Buffer | undefined> {
     const id = await lookup.organizationId(name, signal);
     if (id !== undefined && readsOrganization(caller, id)) return id;
     refuse('organization', name);
@@ -82,7 +82,7 @@ export function createResolveQuery(lookup: NameLookup): ResolveQuery {
   }
 
   /** The user whom tasks are shared with. Who may not be seen is refused like who does not exist. */
-  async function userOf(name: string, { caller, signal }: Asker, refuse: Refuse): Promise<Buffer | undefined> {
+  async function userOf(name: string, { caller, signal }: CallContext, refuse: Refuse): Promise<Buffer | undefined> {
     if (name === 'me' || name === foldCase(caller.username)) return caller.userId;
     const id = await lookup.userId(name, signal);
     const seen =
@@ -96,7 +96,7 @@ export function createResolveQuery(lookup: NameLookup): ResolveQuery {
   /** The group that tasks are shared with. */
   async function groupOf(
     { organization, name }: NonNullable<QueryNames['sharedWithGroup']>,
-    { caller, signal }: Asker,
+    { caller, signal }: CallContext,
     refuse: Refuse,
   ): Promise<Buffer | undefined> {
     const found = await lookup.group(name, organization, signal);

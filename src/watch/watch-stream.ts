@@ -264,8 +264,8 @@ export class WatchStream {
   async #resolveScope(caller: Caller): Promise<WatchScope> {
     const { query } = this.#request;
     const isFirst = this.#subscription === undefined;
-    const asker = { caller, signal: this.#call.signal };
-    const { filter } = await this.#parts.resolveQuery(readWatchQuery(query), query, asker).catch((error: unknown) => {
+    const context = { caller, signal: this.#call.signal };
+    const { filter } = await this.#parts.resolveQuery(readWatchQuery(query), query, context).catch((error: unknown) => {
       // A name in the query does not exist any more, or the caller may not know of it any more: then nothing matches.
       if (!isFirst && error instanceof ConnectError && error.code === Code.InvalidArgument) return { filter: undefined };
       throw error;
