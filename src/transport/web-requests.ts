@@ -4,7 +4,7 @@ import { type CoderJson, sendAnswer } from './coder/coder-json.ts';
 import type { ConnectHandler } from './connect/connect-handler.ts';
 import { createCors } from './cors.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
-import { type HttpRequest, type HttpResponse, maxHeaders, pathOf, protect, sendJson } from './http.ts';
+import { type HttpRequest, type HttpResponse, maxHeaders, protect, sendJson } from './http.ts';
 import { dropLongTimeout } from './http2-limits.ts';
 import type { Page } from './page/page.ts';
 
@@ -95,23 +95,24 @@ function sendUnimplemented(request: HttpRequest, response: HttpResponse): void {
   protect(response);
   response.setHeader('content-type', request.headers['content-type'] ?? 'application/grpc');
   response.setHeader('grpc-status', '12');
-  response.setHeader('grpc-message', encodeURI(`there is no method ${pathOf(request)}`));
+  response.setHeader('grpc-message', encodeURI('there is no such method'));
   response.statusCode = 200;
   response.end();
 }
 
-/** Reads what an answered request of HTTP/1.1 still sends, as far as that is little, so that the next one on its connection is read. */
+/**
+ * Reads what an answered request of HTTP/1.1 still sends, as far as that is little, so that the next one on its connection is read.
+ *
+ * @param socket of the request, which has none any more when it has been destroyed.
+ */
 function dropRest(request: HttpRequest, socket: HttpRequest['socket']): void {
   if (request.complete) return;
   const mostRead = socket.bytesRead + maxDroppedBytes;
-  const check = setInterval(() => {
-    if (socket.bytesRead > mostRead) socket.destroy();
-  }, 100).unref();
-  const stop = (): void => {
-    clearInterval(check);
-    socket.off('close', stop); // it may carry many requests
+  const drop = (): void => {
+    if (request.complete || socket.destroyed) clearInterval(timer);
+    else if (socket.bytesRead > mostRead) socket.destroy();
+    else request.resume(); // again and again: whoever waited for more of the body gets that before it leaves
   };
-  request.once('close', stop);
-  socket.once('close', stop);
-  request.resume();
+  const timer = setInterval(drop, 100).unref();
+  drop();
 }

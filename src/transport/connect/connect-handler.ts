@@ -1,5 +1,5 @@
 import { create, type DescMessage, type DescMethod, type Message } from '@bufbuild/protobuf';
-import { BinaryReader } from '@bufbuild/protobuf/wire';
+import { BinaryReader, base64Decode } from '@bufbuild/protobuf/wire';
 import {
   Code,
   ConnectError,
@@ -37,12 +37,15 @@ export type ConnectOptions = Pick<ConnectRouterOptions, 'interceptors' | 'jsonOp
 /** What the library carries from a request to the gate and the handler of its method. */
 class Carried {
   readonly request: HttpRequest;
+  /** Aborted when the client is gone. */
+  readonly gone: AbortSignal;
   /** The call, since its headers were read. */
   call?: ServerCall;
   #abort: ((failure: ConnectError) => void) | undefined;
 
-  constructor(request: HttpRequest) {
+  constructor(request: HttpRequest, gone: AbortSignal) {
     this.request = request;
+    this.gone = gone;
   }
 
   /** The body of the request, which ends with an error when the call ends before: the library then answers with it. */
@@ -101,10 +104,12 @@ export function createConnectHandler(
     context.responseHeader.set('x-request-id', call.requestId);
     if (context.protocolName !== 'connect') context.responseHeader.set('grpc-accept-encoding', compressionGzip.name);
     // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
-    const abort = (): void => call.abort(() => reasonOf(context.signal.reason));
+    const abort = (): void => call.abort(() => (carried.gone.aborted ? canceled() : reasonOf(context.signal.reason)));
     if (context.signal.aborted) abort();
     else context.signal.addEventListener('abort', abort);
     await call.admit((failure) => carried.abort(failure));
+    // The library would take it for a fault of ours.
+    if (context.requestMethod === 'GET' && !isBase64(context.url)) throw call.fail(unreadableRequest('invalid base64 string'));
   };
 
   const router = createConnectRouter({
@@ -128,7 +133,7 @@ export function createConnectHandler(
       case 'bidi_streaming':
         router.rpc(method.desc, (requests, context) => {
           const call = admittedCall(context);
-          return call.bidiStream(requests, (counted) => method.handle(counted, call));
+          return call.bidiStream(readable(requests), (counted) => method.handle(counted, call));
         });
         break;
     }
@@ -152,24 +157,36 @@ async function answer(
   response: HttpResponse,
   beforeAnswer: () => void,
 ): Promise<void> {
-  const carried = new Carried(request);
-  const contextValues = createContextValues().set(carriedKey, carried);
+  const contextValues = createContextValues();
   const universal = universalRequestFromNodeRequest(request, response, undefined, contextValues);
-  let answered: UniversalServerResponse;
-  try {
-    answered = await handler({ ...universal, body: carried.body() });
-  } catch (error) {
-    // The library answers all but a GET whose message it cannot take from the address.
-    if (request.method !== 'GET' || carried.call === undefined) throw error;
-    const { rawMessage } = carried.call.fail(unreadableRequest(error instanceof Error ? error.message : String(error)));
-    sendJson(request, response, 400, { code: 'invalid_argument', message: rawMessage });
-    return;
-  }
-  const toSend = forGrpcClients(answered);
+  const carried = new Carried(request, universal.signal);
+  contextValues.set(carriedKey, carried);
+  const toSend = forGrpcClients(await handler({ ...universal, body: carried.body() }));
   beforeAnswer();
   protect(response);
   if (request.method === 'GET' && toSend.status === 200) await sendWithEntityTag(toSend, request, response);
   else await universalResponseToNodeResponse(toSend, response);
+}
+
+/** Whether the message in the address of a GET can be decoded, if it is in base64. */
+function isBase64(url: string): boolean {
+  const query = new URL(url).searchParams;
+  if (query.get('base64') !== '1') return true;
+  try {
+    base64Decode(query.get('message') ?? '');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The requests of a stream, whose handler learns of one that is no message: that is its client's fault. */
+async function* readable(requests: AsyncIterable<Message>): AsyncGenerator<Message> {
+  try {
+    yield* requests;
+  } catch (error) {
+    throw reasonOf(error);
+  }
 }
 
 /** Whether a request says for whom it is, and has a path that is one. */
@@ -233,14 +250,18 @@ function reasonOf(reason: unknown): ConnectError {
 
 /**
  * Makes an error over gRPC what clients of grpc-js expect: they read the request id of a failed call in its trailers, and decode of
- * its message what `encodeURI` encodes, where the library encodes more.
+ * its message what `encodeURI` encodes, where the library encodes more. The trailers are known when the body has ended.
  */
 function forGrpcClients(response: UniversalServerResponse): UniversalServerResponse {
-  const { header, trailer } = response;
-  const message = trailer?.get('grpc-message') ?? '';
-  if (trailer === undefined || message === '') return response;
-  trailer.set('grpc-message', encodeURI(decodeURIComponent(message)));
-  trailer.set('x-request-id', header?.get('x-request-id') ?? '');
-  header?.delete('x-request-id');
-  return response;
+  const { header, trailer, body } = response;
+  if (trailer === undefined || body === undefined) return response;
+  const bodyAndTrailers = async function* () {
+    yield* body;
+    const message = trailer.get('grpc-message') ?? '';
+    if (message === '') return;
+    trailer.set('grpc-message', encodeURI(decodeURIComponent(message)));
+    trailer.set('x-request-id', header?.get('x-request-id') ?? '');
+    header?.delete('x-request-id'); // unless it has been sent already
+  };
+  return { ...response, body: bodyAndTrailers() };
 }
