@@ -1,5 +1,5 @@
-import { once } from 'node:events';
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { Writable } from 'node:stream';
 import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { anyPack, durationMs } from '@bufbuild/protobuf/wkt';
 import type { ConnectError } from '@connectrpc/connect';
@@ -33,19 +33,26 @@ export function createGrpcServer(
     new grpc.ServerInterceptingCall(next, {
       start(proceed) {
         let call: ServerCall | undefined;
+        let ended = false;
         proceed({
           onReceiveMetadata(metadata, deliver) {
-            const begun = begin.get(path)?.({ protocol: 'grpc', ...readHeaders(metadata, next, clientAddress) });
-            if (begun === undefined) throw new Error(`${path} is not registered`);
-            call = begun;
-            callOf.set(metadata, begun);
-            const refuse = (failure: ConnectError): void => next.sendStatus(grpcStatus(failure, begun.requestId));
-            begun.admit(refuse).then(
-              () => deliver(metadata),
-              (error: unknown) => refuse(error as ConnectError), // admission throws nothing else
-            );
+            // A call may be opened and canceled by one packet, a thousand times in a row: it is begun when the packet has been read, if
+            // it is still there then.
+            setImmediate(() => {
+              if (ended) return;
+              const begun = begin.get(path)?.({ protocol: 'grpc', ...readHeaders(metadata, next, clientAddress) });
+              if (begun === undefined) throw new Error(`${path} is not registered`);
+              call = begun;
+              callOf.set(metadata, begun);
+              const refuse = (failure: ConnectError): void => next.sendStatus(grpcStatus(failure, begun.requestId));
+              begun.admit(refuse).then(
+                () => deliver(metadata),
+                (error: unknown) => refuse(error as ConnectError), // admission throws nothing else
+              );
+            });
           },
           onCancel() {
+            ended = true;
             const deadline = next.getDeadline();
             call?.abort(Date.now() >= Number(deadline) ? deadlineExceeded : canceled);
           },
@@ -177,15 +184,24 @@ async function sendStream(
 ): Promise<void> {
   try {
     outgoing.sendMetadata(requestIdMetadata(call.requestId));
-    for await (const response of responses) {
-      if (outgoing.write(toBuffer(toBinary(desc.output, response)))) continue;
-      await once(outgoing, 'drain', { signal: call.signal });
-    }
+    for await (const response of responses) await send(toBuffer(toBinary(desc.output, response)), outgoing, call.signal);
     outgoing.end();
   } catch (error) {
-    // Waiting for the client ends with an error of its own when the call is aborted; what the client shall see is the call's.
     outgoing.emit('error', grpcStatus(call.fail(error), call.requestId));
   }
+}
+
+/** Sends a message. One at a time waits for a client that does not read: the library would keep sixteen, each of up to 3 MiB. */
+function send(bytes: Buffer, outgoing: Writable, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const leave = (): void => reject(canceled()); // what the client shall see, the call knows
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave);
+    outgoing.write(bytes, () => {
+      signal.removeEventListener('abort', leave);
+      resolve();
+    });
+  });
 }
 
 /** Reads a request. @throws {ConnectError} INVALID_ARGUMENT when the bytes are no such message. */
