@@ -43,6 +43,47 @@ const cleanCodes: ReadonlySet<number> = new Set([
   Code.Unauthenticated,
 ]);
 
+/**
+ * What the libraries refuse by themselves, without our details (test/wire/library-refusals.test.ts): the codes, and how their messages
+ * begin. Anything else that has no details, and any other INTERNAL, is a fault.
+ */
+const refusedByLibrary: Readonly<Record<'grpc' | 'web', Readonly<Partial<Record<Code, readonly string[]>>>>> = {
+  grpc: {
+    [Code.DeadlineExceeded]: ['Deadline exceeded'],
+    [Code.Internal]: ['Failed to decompress message', 'Invalid grpc-timeout value "'],
+    [Code.ResourceExhausted]: [
+      'Received message larger than max (',
+      'Received message that decompresses to a size larger than 65536',
+    ],
+    [Code.Unimplemented]: [
+      'Received no request message for server streaming method /tasks.v1.TasksService/',
+      'Received a second request message for server streaming method /tasks.v1.TasksService/',
+      'Received message compressed with unsupported encoding "',
+    ],
+  },
+  web: {
+    [Code.Internal]: ['parse binary: ', 'received compressed envelope, but do not know how to decompress'],
+    [Code.InvalidArgument]: [
+      'cannot decode message tasks.v1.',
+      'cannot decode field tasks.v1.',
+      'decompression failed',
+      'protocol error: incomplete envelope',
+      'protocol error: invalid connect timeout value: ',
+      'protocol error: invalid grpc timeout value: ',
+    ],
+    [Code.ResourceExhausted]: ['message size ', 'message is larger than configured readMaxBytes 65536 after decompression'],
+    [Code.Unimplemented]: [
+      'protocol error: missing input message for ',
+      'protocol error: received extra input message for ',
+      'unknown compression "',
+    ],
+  },
+};
+
+function isRefusedByLibrary(port: 'grpc' | 'web', code: Code, message: string): boolean {
+  return (refusedByLibrary[port][code] ?? []).some((beginning) => message.startsWith(beginning));
+}
+
 /** Sends cases from a seed on, until the time is over or so many were sent. @throws {FuzzError} at the first fault. */
 export async function fuzz(
   service: RunningService,
@@ -95,7 +136,7 @@ async function sendRaw(service: RunningService, { port, writes }: RawCase): Prom
   socket.on('error', () => {});
   let answer = '';
   socket.on('data', (chunk: Buffer) => {
-    if (answer.length < 20) answer += chunk.toString('latin1');
+    if (answer.length < 10_000) answer += chunk.toString('latin1');
   });
   const closed = new Promise((resolve) => socket.once('close', resolve));
   for (const bytes of writes) {
@@ -103,9 +144,14 @@ async function sendRaw(service: RunningService, { port, writes }: RawCase): Prom
     await sleep(1);
   }
   await Promise.race([closed, sleep(listenMs)]);
-  socket.destroy();
   const status = /^HTTP\/1\.1 (\d+)/.exec(answer)?.[1];
-  if (status === '500') throw new Error(`HTTP/1.1 was answered with ${status}`);
+  if (status === '500') {
+    // Bytes that are no message. The answer may not be whole yet.
+    for (let waited = 0; waited < answerMs && !answer.includes('}'); waited += listenMs) await sleep(listenMs);
+    const isLibrary = port === 'web' && answer.includes('\r\n\r\n{"code":"internal","message":"parse binary: ');
+    if (!isLibrary) throw new Error(`HTTP/1.1 was answered with ${answer}`);
+  }
+  socket.destroy();
   return status === undefined ? 'raw' : `HTTP/1.1 ${status}`;
 }
 
@@ -133,35 +179,57 @@ async function sendRequest(service: RunningService, { port, headers, body, ours 
     const watches = headers[':path']?.includes('Watch') === true;
     if (ours && !watches && got.headers[':status'] === undefined)
       throw new Error(`seed ${seed}: no answer, but a reset with code ${stream.rstCode}`);
-    return judge(got.headers, got.trailers, Buffer.concat(chunks), ours);
+    return judge(port, got.headers, got.trailers, Buffer.concat(chunks), ours);
   } finally {
     session.destroy();
   }
 }
 
-function judge(headers: IncomingHttpHeaders, trailers: IncomingHttpHeaders, body: Buffer, ours: boolean): string {
+function judge(
+  port: 'grpc' | 'web',
+  headers: IncomingHttpHeaders,
+  trailers: IncomingHttpHeaders,
+  body: Buffer,
+  ours: boolean,
+): string {
   const status = Number(headers[':status'] ?? 0);
   const grpcStatus = trailers['grpc-status'] ?? headers['grpc-status'];
   if (grpcStatus !== undefined) {
     const code = Number(grpcStatus) as Code | 0;
-    if (!cleanCodes.has(code))
-      throw new Error(`gRPC was answered with ${Code[code]}: ${String(trailers['grpc-message'] ?? headers['grpc-message'])}`);
-    if (ours && code !== 0 && code !== Code.Canceled) {
+    const message = decodeURIComponent(String(trailers['grpc-message'] ?? headers['grpc-message'] ?? ''));
+    const isLibrary = code !== 0 && isRefusedByLibrary(port, code, message);
+    if (!cleanCodes.has(code) && !isLibrary) throw new Error(`gRPC was answered with ${Code[code]}: ${message}`);
+    if (ours && code !== 0 && code !== Code.Canceled && !isLibrary) {
       const details = trailers['grpc-status-details-bin'] ?? headers['grpc-status-details-bin'];
       const read = typeof details === 'string' ? fromBinary(StatusSchema, Buffer.from(details, 'base64')).details : [];
       if (!read.some(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo')))
-        throw new Error(`${Code[code]} came without its ErrorInfo`);
+        throw new Error(`${Code[code]} came without its ErrorInfo: ${message}`);
     }
     return `gRPC ${code === 0 ? 'OK' : Code[code]}`;
   }
-  if (status === 500) throw new Error(`HTTP was answered with 500: ${body.toString().slice(0, 300)}`);
-  if (ours && status >= 400 && status !== 431 && String(headers['content-type']).includes('json')) {
-    const { code, details } = JSON.parse(body.toString()) as { code?: string; details?: readonly { type: string }[] };
+  const isJson = String(headers['content-type']).includes('json');
+  const error = isJson && status >= 400 && status !== 431 ? (JSON.parse(body.toString()) as JsonError) : undefined;
+  const isLibrary = error !== undefined && isRefusedByLibrary(port, codeOf(error), error.message ?? '');
+  if (status === 500 && !isLibrary) throw new Error(`HTTP was answered with 500: ${body.toString().slice(0, 300)}`);
+  if (ours && error !== undefined && !isLibrary) {
+    const { code, details } = error;
     if (code === 'internal' || code === 'unknown') throw new Error(`Connect was answered with ${code}`);
     if (details?.some(({ type }) => type === 'google.rpc.ErrorInfo') !== true)
       throw new Error(`${code ?? status} came without its ErrorInfo: ${body.toString()}`);
   }
   return `HTTP/2 ${status}`;
+}
+
+/** An error as Connect has it, or Coder, whose errors have no code. */
+interface JsonError {
+  readonly code?: string;
+  readonly message?: string;
+  readonly details?: readonly { readonly type: string }[];
+}
+
+function codeOf({ code = '' }: JsonError): Code {
+  const name = Object.keys(Code).find((one) => one.toLowerCase() === code.replaceAll('_', ''));
+  return Code[name as keyof typeof Code] ?? Code.Unknown;
 }
 
 /** The log has lines of JSON alone, and none of a fault of ours. */

@@ -1,8 +1,7 @@
 import { once } from 'node:events';
-import { connect } from 'node:http2';
+import { connect, constants } from 'node:http2';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { gzipSync } from 'node:zlib';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
@@ -30,6 +29,7 @@ import {
   WatchTasksRequestSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type ListClient, listClients, makeGrpcClient } from '../support/clients.ts';
+import { envelope } from '../support/raw-call.ts';
 import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
 
 /** What handlers throw, by the query that makes them, and what every client must see of it. */
@@ -255,65 +255,29 @@ const noMessages: readonly (readonly [string, number[]])[] = [
   ['text', [...Buffer.from('this is no protobuf')]],
 ];
 
-describe.each(noMessages)('bytes that are no protobuf: %s', (_name, bytes) => {
-  const body = Uint8Array.from(bytes);
-
-  function check(code: string, info: { reason: string; domain: string }, fields: readonly string[]): void {
-    expect(code).toBe('invalid_argument');
-    expect(info).toMatchObject({ reason: 'INVALID_ARGUMENT', domain: 'tasks.v1' });
-    expect(fields).toEqual(['request']);
-  }
-
-  async function logged(requestId: string, protocol: string): Promise<void> {
+describe.each(noMessages)('bytes that are no protobuf, on the gRPC port: %s', (_name, bytes) => {
+  test('a unary method', async () => {
+    const client = makeGrpcClient(server.grpc);
+    const requestId = `bytes-${Math.random()}`;
+    const headers = { ...signedIn, 'x-request-id': requestId };
+    const error = await failureOf(client.bytes(TasksService.method.listTasks, Uint8Array.from(bytes), { headers }));
+    client.close();
+    expect(Code[error.code]).toBe('InvalidArgument');
+    expect(reasonOf(error)).toBe('INVALID_ARGUMENT');
+    expect(fieldsOf(error)).toEqual(['request']);
+    expect(error.metadata.get('x-request-id')).toBe(requestId);
     const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
-    expect(line).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'INVALID_ARGUMENT', protocol });
-  }
-
-  test.each(['grpc', 'web'] as const)('gRPC on the port %s', async (port) => {
-    const client = makeGrpcClient(server[port]);
-    try {
-      const requestId = `bytes-${Math.random()}`;
-      const headers = { ...signedIn, 'x-request-id': requestId };
-      const error = await failureOf(client.bytes(TasksService.method.listTasks, body, { headers }));
-      check(
-        Code[error.code] === 'InvalidArgument' ? 'invalid_argument' : Code[error.code],
-        error.findDetails(ErrorInfoSchema)[0] as never,
-        fieldsOf(error),
-      );
-      await logged(requestId, 'grpc');
-    } finally {
-      client.close();
-    }
+    expect(line).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'INVALID_ARGUMENT', protocol: 'grpc', level: 'info' });
   });
+});
 
-  test('Connect', async () => {
-    const requestId = `bytes-${Math.random()}`;
-    const response = await post('ListTasks', 'application/proto', body, { 'x-request-id': requestId });
-    const error = (await response.json()) as JsonError;
-    expect(response.status).toBe(400);
-    check(error.code, error.details[0].debug as never, fieldsIn(error));
-    await logged(requestId, 'connect');
-  });
-
-  test('Connect GET', async () => {
-    const message = Buffer.from(body).toString('base64url');
-    const response = await fetch(
-      `http://${server.web}/tasks.v1.TasksService/ListTasks?connect=v1&encoding=proto&base64=1&message=${message}`,
-      { headers: signedIn },
-    );
-    const error = (await response.json()) as JsonError;
-    check(error.code, error.details[0].debug as never, fieldsIn(error));
-  });
-
-  test('gRPC-Web', async () => {
-    const requestId = `bytes-${Math.random()}`;
-    const response = await post('ListTasks', 'application/grpc-web+proto', frame(body), { 'x-request-id': requestId });
-    const text = Buffer.from(await response.arrayBuffer()).toString();
-    expect(response.status).toBe(200);
-    expect(text).toContain('grpc-status: 3');
-    expect(text).toContain('grpc-status-details-bin: ');
-    await logged(requestId, 'grpc-web');
-  });
+test('bytes that are no protobuf, on the gRPC port, for a stream', async () => {
+  const requestId = `bytes-${Math.random()}`;
+  const answer = await rawGrpc('grpc', { 'x-request-id': requestId }, 'WatchTasks', envelope(Buffer.from([8])));
+  expect(answer).toMatchObject({ 'grpc-status': '3', reasons: ['INVALID_ARGUMENT'], 'x-request-id': requestId });
+  expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([
+    { code: 'INVALID_ARGUMENT', reason: 'INVALID_ARGUMENT', level: 'info' },
+  ]);
 });
 
 interface JsonError {
@@ -326,17 +290,6 @@ interface Detail {
   readonly debug: Readonly<Record<string, { field: string; description: string }[]>>;
 }
 
-function fieldsIn(error: JsonError): string[] {
-  return (error.details[1]?.debug['fieldViolations'] ?? []).map(({ field }) => field);
-}
-
-function frame(message: Uint8Array, flags = 0): Uint8Array {
-  const head = Buffer.alloc(5);
-  head.writeUInt8(flags, 0);
-  head.writeUInt32BE(message.length, 1);
-  return Buffer.concat([head, message]);
-}
-
 function post(method: string, type: string, body: Uint8Array | string, headers: Record<string, string> = {}): Promise<Response> {
   return fetch(`http://${server.web}/tasks.v1.TasksService/${method}`, {
     method: 'POST',
@@ -345,81 +298,15 @@ function post(method: string, type: string, body: Uint8Array | string, headers: 
   });
 }
 
-describe('JSON that is no request', () => {
-  test.each([
-    '',
-    'nonsense',
-    '[]',
-    'null',
-    '7',
-    '{',
-    '{"pageSize":"many"}',
-    '{"pageSize":3000000000}',
-    '{"query":5}',
-    '{"includeTotalSize":"yes"}',
-    '{"query":"\\ud800"}',
-    `{"pageSize":"${'9'.repeat(5000)}"}`,
-  ])('%j', async (body) => {
-    const response = await post('ListTasks', 'application/json', body);
-    const error = (await response.json()) as JsonError;
-    expect([response.status, error.code]).toEqual([400, 'invalid_argument']);
-    expect(error.details.map(({ type }) => type)).toEqual(['google.rpc.ErrorInfo', 'google.rpc.BadRequest']);
-    expect(error.message.length).toBeLessThan(300);
-  });
-
-  test('an unknown field is ignored, as in Protobuf', async () => {
-    const response = await post('ListTasks', 'application/json', '{"pageSize":4,"newer":true}');
-    expect(await response.json()).toEqual({ count: 4 });
-  });
+test('an unknown field is ignored, as in Protobuf', async () => {
+  const response = await post('ListTasks', 'application/json', '{"pageSize":4,"newer":true}');
+  expect(await response.json()).toEqual({ count: 4 });
 });
 
-describe('a body over 64 KiB', () => {
-  const over = Buffer.alloc(maxRequestBytes + 10, 0x61);
-  const message = Buffer.concat([Buffer.from([0x1a, 0x80, 0x80, 0x04]), over.subarray(0, maxRequestBytes)]);
-
-  test.each([
-    ['', message, {}],
-    [', which grows when decompressed', gzipSync(message), { 'grpc-encoding': 'gzip' }],
-  ] as const)('gRPC%s', async (_name, body, headers) => {
-    for (const port of ['grpc', 'web'] as const) {
-      const refused = { 'grpc-status': '8', reasons: ['INVALID_ARGUMENT'] };
-      expect(await rawGrpc(port, headers, 'ListTasks', frame(body, body === message ? 0 : 1))).toMatchObject(refused);
-    }
-  });
-
-  test.each([
-    ['Connect', 'application/proto', message, {}],
-    ['Connect JSON', 'application/json', `{"query":"${over.toString()}"}`, {}],
-    ['Connect, which grows when decompressed', 'application/proto', gzipSync(message), { 'content-encoding': 'gzip' }],
-  ] as const)('%s', async (_name, type, body, headers) => {
-    const response = await post('ListTasks', type, body, headers);
-    const error = (await response.json()) as JsonError;
-    expect([response.status, error.code]).toEqual([429, 'resource_exhausted']);
-    expect(error.details.map(({ debug }) => debug)).toMatchObject([{ reason: 'INVALID_ARGUMENT', domain: 'tasks.v1' }]);
-  });
-
-  test.each([
-    ['gRPC-Web', frame(message), {}],
-    ['gRPC-Web, which grows when decompressed', frame(gzipSync(message), 1), { 'grpc-encoding': 'gzip' }],
-  ] as const)('%s', async (_name, body, headers) => {
-    const response = await post('ListTasks', 'application/grpc-web+proto', body, headers);
-    const text = Buffer.from(await response.arrayBuffer()).toString();
-    expect(text).toContain('grpc-status: 8');
-    expect(text).toContain('grpc-status-details-bin: ');
-  });
-
-  test('of exactly 64 KiB is read', async () => {
-    const query = 'a'.repeat(maxRequestBytes - 12);
-    const response = await post('ListTasks', 'application/json', `{"query":"${query}"}`);
-    expect(response.status).toBe(200);
-  });
-});
-
-test('an unknown compression', async () => {
-  const response = await post('ListTasks', 'application/proto', new Uint8Array(), { 'content-encoding': 'zstd' });
-  const error = (await response.json()) as JsonError;
-  expect([response.status, error.code]).toEqual([501, 'unimplemented']);
-  expect(error.details[0].debug).toMatchObject({ reason: 'INVALID_ARGUMENT' });
+test('a body of exactly 64 KiB is read', async () => {
+  const query = 'a'.repeat(maxRequestBytes - 12);
+  const response = await post('ListTasks', 'application/json', `{"query":"${query}"}`);
+  expect(response.status).toBe(200);
 });
 
 /** Sends one message over gRPC without a library, and gives back all metadata of the answer. */
@@ -427,7 +314,7 @@ async function rawGrpc(
   port: 'grpc' | 'web',
   headers: Record<string, string>,
   method = 'ListTasks',
-  body: Uint8Array = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'deaf' }))),
+  body: Uint8Array = envelope(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'deaf' }))),
 ): Promise<Record<string, unknown>> {
   const session = connect(`http://${server[port]}`);
   try {
@@ -454,25 +341,19 @@ async function rawGrpc(
 }
 
 describe('the deadline of a client that leaves it to the server', () => {
-  test.each([
-    ['grpc', '100m'],
-    ['grpc', '100000u'],
-    ['grpc', '1m'],
-    ['web', '100m'],
-    ['web', '100000u'],
-    ['web', '0m'],
-  ] as const)('over gRPC on the port %s: %s', async (port, timeout) => {
-    const requestId = `timeout-${port}-${timeout}`;
-    const answer = await rawGrpc(port, { 'grpc-timeout': timeout, 'x-request-id': requestId });
+  // On the gRPC port grpc-js answers by itself.
+  test.each(['100m', '100000u', '0m'])('over gRPC on the web port: %s', async (timeout) => {
+    const requestId = `timeout-${timeout}`;
+    const answer = await rawGrpc('web', { 'grpc-timeout': timeout, 'x-request-id': requestId });
     expect(answer).toMatchObject({ 'grpc-status': '4', 'x-request-id': requestId, reasons: ['DEADLINE_EXCEEDED'] });
     await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
     await sleep(20);
     expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([{ code: 'DEADLINE_EXCEEDED' }]);
   });
 
-  test.each(['grpc', 'web'] as const)('over gRPC on the port %s, while the message is on its way', async (port) => {
-    const session = connect(`http://${server[port]}`);
-    const requestId = `slow-${port}`;
+  test('over gRPC on the web port, while the message is on its way', async () => {
+    const session = connect(`http://${server.web}`);
+    const requestId = 'slow-web';
     const stream = session.request({
       ':method': 'POST',
       ':path': '/tasks.v1.TasksService/ListTasks',
@@ -488,9 +369,9 @@ describe('the deadline of a client that leaves it to the server', () => {
     stream.on('trailers', (trailers) => void Object.assign(answer, trailers));
     stream.on('error', () => {});
     stream.resume();
-    stream.write(frame(new Uint8Array()).subarray(0, 3));
+    stream.write(envelope(new Uint8Array()).subarray(0, 3));
     await until('answer', () => answer['grpc-status'] !== undefined);
-    stream.end(frame(new Uint8Array()).subarray(3));
+    stream.end(envelope(new Uint8Array()).subarray(3));
     await sleep(20);
     session.destroy();
     expect(answer).toMatchObject({ 'grpc-status': '4', 'x-request-id': requestId });
@@ -528,15 +409,6 @@ describe('the deadline of a client that leaves it to the server', () => {
     expect(text).toContain('DEADLINE_EXCEEDED');
   });
 
-  test.each(['soon', '-1', '1.5', '1e3', ' '])('that is none is refused over Connect: %s', async (timeout) => {
-    const response = await post('ListTasks', 'application/json', '{}', { 'connect-timeout-ms': timeout });
-    expect([response.status, ((await response.json()) as JsonError).code]).toEqual([400, 'invalid_argument']);
-  });
-
-  test.each(['grpc', 'web'] as const)('is refused over gRPC on the port %s when it is none', async (port) => {
-    expect(await rawGrpc(port, { 'grpc-timeout': 'soon' })).toMatchObject({ 'grpc-status': '3', reasons: ['INVALID_ARGUMENT'] });
-  });
-
   test.each(['2147483647', '2147483648', '9999999999', '99999999999'])('over Connect may be months away: %s', async (timeout) => {
     const response = await post('ListTasks', 'application/json', '{"query":"a moment","pageSize":2}', {
       'connect-timeout-ms': timeout,
@@ -544,166 +416,95 @@ describe('the deadline of a client that leaves it to the server', () => {
     expect(await response.json()).toEqual({ count: 2 });
   });
 
-  test.each(['596H', '597H', '99999999H', '99999999M', '99999999S'])(
-    'over gRPC on the web port may be months away: %s',
-    async (timeout) => {
-      const body = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'a moment' })));
-      expect(await rawGrpc('web', { 'grpc-timeout': timeout }, 'ListTasks', body)).toMatchObject({ 'grpc-status': '0' });
-    },
-  );
+  test.each([
+    ['grpc', '596H'],
+    ['grpc', '597H'],
+    ['grpc', '99999999H'],
+    ['grpc', '99999999M'],
+    ['grpc', '99999999S'],
+    ['web', '596H'],
+    ['web', '597H'],
+    ['web', '99999999H'],
+    ['web', '99999999M'],
+    ['web', '99999999S'],
+  ] as const)('over gRPC on the port %s may be months away: %s', async (port, timeout) => {
+    const body = envelope(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'a moment' })));
+    expect(await rawGrpc(port, { 'grpc-timeout': timeout }, 'ListTasks', body)).toMatchObject({ 'grpc-status': '0' });
+  });
 });
 
-describe('requests over gRPC that are not one message', () => {
-  test.each([
-    ['none', new Uint8Array()],
-    ['two', Buffer.concat([frame(new Uint8Array()), frame(new Uint8Array())])],
-  ])('%s', async (_name, body) => {
+test.each(['NO_ERROR', 'PROTOCOL_ERROR', 'INTERNAL_ERROR', 'REFUSED_STREAM', 'CANCEL', 'ENHANCE_YOUR_CALM'] as const)(
+  'a client that resets its stream with %s has canceled its call',
+  async (code) => {
     for (const port of ['grpc', 'web'] as const) {
-      const refused = { 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] };
-      expect(await rawGrpc(port, {}, 'ListTasks', body)).toMatchObject(refused);
-    }
-  });
-
-  test('an unknown compression', async () => {
-    for (const port of ['grpc', 'web'] as const) {
-      const answer = await rawGrpc(port, { 'grpc-encoding': 'zstd' }, 'ListTasks', frame(Buffer.from('x'), 1));
-      expect(answer).toMatchObject({ 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] });
-    }
-  });
-
-  test('a message that cannot be decompressed', async () => {
-    for (const port of ['grpc', 'web'] as const) {
-      const requestId = `no-gzip-${port}`;
-      const headers = { 'grpc-encoding': 'gzip', 'x-request-id': requestId };
-      const answer = await rawGrpc(port, headers, 'ListTasks', frame(Buffer.from('this is no gzip'), 1));
-      expect(answer).toMatchObject({ 'grpc-status': '3', reasons: ['INVALID_ARGUMENT'] });
-      expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([{ code: 'INVALID_ARGUMENT' }]);
-    }
-  });
-
-  test('half a message, and then the client hangs up', async () => {
-    for (const port of ['grpc', 'web'] as const) {
+      const seen = signals.length;
+      const requestId = `reset-${port}-${code}`;
       const session = connect(`http://${server[port]}`);
       const stream = session.request({
         ':method': 'POST',
         ':path': '/tasks.v1.TasksService/ListTasks',
         'content-type': 'application/grpc',
+        te: 'trailers',
+        'x-request-id': requestId,
         ...signedIn,
       });
       stream.on('error', () => {});
-      stream.write(frame(Buffer.alloc(100)).subarray(0, 50));
-      await sleep(50);
+      stream.end(envelope(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'deaf' }))));
+      await until('call', () => signals.length > seen);
+      stream.close(constants[`NGHTTP2_${code}`]);
+      const line = await until('line in the log', () => server.log.find((each) => each['requestId'] === requestId));
+      expect(line).toMatchObject({ code: 'CANCELLED', level: 'info' });
+      expect(signals.at(-1)?.aborted).toBe(true);
       session.destroy();
     }
-    expect(await rawGrpc('web', {}, 'ListTasks', frame(new Uint8Array()))).toMatchObject({ 'grpc-status': '0' });
-    expect(await rawGrpc('grpc', {}, 'ListTasks', frame(new Uint8Array()))).toMatchObject({ 'grpc-status': '0' });
-  });
+  },
+);
+
+test('half a message over gRPC, and then the client hangs up', async () => {
+  for (const port of ['grpc', 'web'] as const) {
+    const session = connect(`http://${server[port]}`);
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/tasks.v1.TasksService/ListTasks',
+      'content-type': 'application/grpc',
+      ...signedIn,
+    });
+    stream.on('error', () => {});
+    stream.write(envelope(Buffer.alloc(100)).subarray(0, 50));
+    await sleep(50);
+    session.destroy();
+  }
+  expect(await rawGrpc('web', {}, 'ListTasks', envelope(new Uint8Array()))).toMatchObject({ 'grpc-status': '0' });
+  expect(await rawGrpc('grpc', {}, 'ListTasks', envelope(new Uint8Array()))).toMatchObject({ 'grpc-status': '0' });
 });
 
-describe('a wrong content type', () => {
-  test.each([
-    'text/plain',
-    'application/xml',
-    'application/x-www-form-urlencoded',
-    'multipart/form-data',
-    'application/grpc-web-text',
-  ])('%s on the web port is 415', async (type) => {
-    expect((await post('ListTasks', type, 'x')).status).toBe(415);
-  });
-
-  test.each(['application/json', 'application/grpc-web+proto', 'application/grpcs', 'text/plain'])(
-    '%s on the gRPC port is 415, and told like any other error',
-    async (type) => {
-      for (const method of ['ListTasks', 'WatchTasks', 'NoSuchMethod']) {
-        const requestId = `type-${Math.random()}`;
-        const answer = await rawGrpc('grpc', { 'content-type': type, 'x-request-id': requestId }, method, Buffer.from('{}'));
-        expect(answer).toMatchObject({ ':status': 415, 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] });
-        expect(answer['x-request-id']).toBe(requestId);
-        const known = method === 'NoSuchMethod' ? 'unknown' : `tasks.v1.TasksService/${method}`;
-        expect(server.log.filter((each) => each['requestId'] === requestId)).toMatchObject([
-          { method: known, code: 'UNIMPLEMENTED', reason: 'INVALID_ARGUMENT', protocol: 'grpc' },
-        ]);
-      }
-    },
-  );
-
-  test.each(['application/grpc', 'application/grpc+proto', 'application/grpc;charset=utf-8'])('%s is not', async (type) => {
-    const body = frame(new Uint8Array());
+test.each(['application/grpc', 'application/grpc+proto', 'application/grpc;charset=utf-8'])(
+  'the content type %s on the gRPC port is gRPC',
+  async (type) => {
+    const body = envelope(new Uint8Array());
     expect(await rawGrpc('grpc', { 'content-type': type }, 'ListTasks', body)).toMatchObject({
       ':status': 200,
       'grpc-status': '0',
     });
-  });
+  },
+);
+
+test('WatchTasks without a token', async () => {
+  const client = makeGrpcClient(server.grpc);
+  const watch = async () => {
+    for await (const _ of client.serverStream(TasksService.method.watchTasks, create(WatchTasksRequestSchema)));
+  };
+  const error = await failureOf(watch());
+  client.close();
+  expect(Code[error.code]).toBe('Unauthenticated');
 });
-
-describe('a method that is not implemented', () => {
-  test('WatchTasks with bytes that are no protobuf', async () => {
-    const response = await post('WatchTasks', 'application/connect+proto', frame(Buffer.from([8])));
-    const end = JSON.parse(
-      Buffer.from(await response.arrayBuffer())
-        .subarray(5)
-        .toString(),
-    ) as { error: JsonError };
-    expect(end.error.code).toBe('invalid_argument');
-  });
-
-  test('WatchTasks without a token', async () => {
-    const client = makeGrpcClient(server.grpc);
-    const watch = async () => {
-      for await (const _ of client.serverStream(TasksService.method.watchTasks, create(WatchTasksRequestSchema)));
-    };
-    const error = await failureOf(watch());
-    client.close();
-    expect(Code[error.code]).toBe('Unauthenticated');
-  });
-
-  test.each(['grpc', 'web'] as const)('an unknown one over gRPC on the port %s', async (port) => {
-    const client = makeGrpcClient(server[port]);
-    const method = { ...TasksService.method.listTasks, name: 'NoSuchMethod' };
-    const error = await failureOf(client.bytes(method, new Uint8Array(), { headers: signedIn }));
-    client.close();
-    expect(Code[error.code]).toBe('Unimplemented');
-  });
-
-  test.each([
-    ['method', '/tasks.v1.TasksService/Secret'],
-    ['service', '/tasks.v2.Secret/ListTasks'],
-    ['form of a path', '/'],
-  ])('an unknown %s on the gRPC port is told like any other error', async (_what, path) => {
-    const requestId = `unknown-${Math.random()}`;
-    const before = await metricOf('unknown', 'Unimplemented');
-    const answer = await rawGrpc('grpc', { ':path': path, 'x-request-id': requestId });
-    expect(answer).toMatchObject({ ':status': 200, 'grpc-status': '12', reasons: ['INVALID_ARGUMENT'] });
-    expect(answer).toMatchObject({ 'x-request-id': requestId, 'grpc-message': encodeURI(`there is no method ${path}`) });
-
-    const lines = server.log.filter((each) => each['requestId'] === requestId);
-    expect(lines).toMatchObject([{ method: 'unknown', code: 'UNIMPLEMENTED', reason: 'INVALID_ARGUMENT', level: 'info' }]);
-    expect(JSON.stringify(lines)).not.toContain('Secret');
-    expect(await metricOf('unknown', 'Unimplemented')).toBe(before + 1);
-    expect(await metrics()).not.toContain('Secret');
-  });
-
-  test('an unknown one over Connect', async () => {
-    const response = await post('NoSuchMethod', 'application/json', '{}');
-    expect([response.status, ((await response.json()) as JsonError).code]).toEqual([404, 'unimplemented']);
-  });
-});
-
-async function metrics(): Promise<string> {
-  return (await fetch(`http://${server.ops}/metrics`)).text();
-}
-
-async function metricOf(method: string, code: string): Promise<number> {
-  const line = new RegExp(`^grpc_server_handled_total{.*grpc_method="${method}",grpc_code="${code}"} (\\d+)$`, 'm');
-  return Number(line.exec(await metrics())?.[1]);
-}
 
 describe('when to try again', () => {
   test('is told to retries of gRPC, too', async () => {
-    const body = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'database away' })));
+    const body = envelope(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'database away' })));
     const answer = await rawGrpc('grpc', {}, 'ListTasks', body);
     expect(answer).toMatchObject({ 'grpc-status': '14', 'grpc-retry-pushback-ms': '1000' });
-    const absent = frame(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'absent' })));
+    const absent = envelope(toBinary(ListTasksRequestSchema, create(ListTasksRequestSchema, { query: 'absent' })));
     expect(await rawGrpc('grpc', {}, 'ListTasks', absent)).not.toHaveProperty('grpc-retry-pushback-ms');
   });
 

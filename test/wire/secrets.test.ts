@@ -71,8 +71,9 @@ async function ask(port: 'grpc' | 'web', headers: OutgoingHttpHeaders, body?: Bu
   stream.on('error', (error) => got.push(String(error)));
   stream.end(body);
   got.push(await text(stream).catch(String));
-  // On the gRPC port a path that is none is told to whoever sent it.
-  if (port !== 'grpc' || !(':path' in headers)) answers.push(JSON.stringify(got));
+  // On the gRPC port the library repeats a path and a timeout that are none to whoever sent them.
+  const repeats = port === 'grpc' && (':path' in headers || 'grpc-timeout' in headers);
+  answers.push(JSON.stringify(got, (name, value: unknown) => (repeats && name === 'grpc-message' ? undefined : value)));
   session.destroy();
 }
 
