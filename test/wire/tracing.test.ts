@@ -49,6 +49,7 @@ describeOnOneEngine('traces', (engine) => {
       AUTH_CACHE_SECONDS: '0',
     });
     await vi.waitFor(async () => expect(await database('workspace_tasks').select('id')).toHaveLength(1), { timeout: 10_000 });
+    await clients[0][2]().listTasks({}, { headers: headers('the-first') });
   });
   afterAll(async () => {
     expect(await service.stop()).toBe(0);
@@ -65,6 +66,13 @@ describeOnOneEngine('traces', (engine) => {
     ['grpc-web', 'grpc', () => createClient(TasksService, createGrpcWebTransport(web()))],
     ['connect', 'connectrpc', () => createClient(TasksService, createConnectTransport(web()))],
   ] as const;
+
+  test('the first call with a token also finds out whether there is such a token', async () => {
+    const call = await spanOf('the-first');
+    const children = receiver.spans.filter(({ parentSpanId }) => parentSpanId === call.spanId);
+    const names = ['find_session', 'find_session_secrets', 'list_tasks'];
+    expect(children.map(({ name }) => name).toSorted()).toEqual(names);
+  });
 
   test.each(clients)(
     'a call over %s is a child of the span that its client names, and its statements are children of it',
