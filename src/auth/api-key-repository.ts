@@ -4,7 +4,7 @@ import { readJsonStrings } from '../db/json-array.ts';
 import { type RightsRow, rightsColumns, toUserRights, type UserRights } from './user-rights.ts';
 
 /** A session token taken apart: `<id>-<secret>`, 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
-export interface SessionToken {
+interface SessionToken {
   readonly id: string;
   readonly secret: string;
 }
@@ -35,7 +35,7 @@ export interface ApiKey extends UserRights {
 }
 
 /** A key as `keys list` shows it. */
-export interface ApiKeySummary {
+interface ApiKeySummary {
   readonly id: string;
   readonly username: string;
   readonly token_name: string;

@@ -30,7 +30,7 @@ const readingScopes: ReadonlySet<string> = new Set([
 ]);
 
 /** What authentication may be given besides the session tokens. */
-export interface AuthenticateOptions {
+interface AuthenticateOptions {
   readonly log?: Logger;
   /** Checks JSON Web Tokens; without it they are no tokens. */
   readonly verifyJwt?: VerifyJwt | undefined;

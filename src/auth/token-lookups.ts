@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { overloaded } from '../call/errors.ts';
 
 /** Tells tokens that are in the database from those that somebody has made up, many by one statement. */
-export interface TokenLookups {
+interface TokenLookups {
   /**
    * Whether there is a key with this id and this hash of its secret.
    *
@@ -25,7 +25,7 @@ export interface TokenLookupLimits {
 }
 
 /** Answers tens of thousands of tokens a second by one connection of the pool: 16 MiB of requests wait at most. */
-export const tokenLookupLimits: TokenLookupLimits = { statements: 1, batch: 100, waiting: 256, waitingPerAddress: 192 };
+const tokenLookupLimits: TokenLookupLimits = { statements: 1, batch: 100, waiting: 256, waitingPerAddress: 192 };
 
 interface Waiting {
   readonly id: string;

@@ -30,7 +30,7 @@ export interface JwtSettings {
 }
 
 /** A caller who has shown a token, and when it runs out, in milliseconds since 1970. */
-export interface JwtCaller {
+interface JwtCaller {
   readonly caller: Caller;
   readonly expiresAt: number;
 }

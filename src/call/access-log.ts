@@ -7,7 +7,7 @@ import type { Caller } from './caller.ts';
 import { reasonOf } from './errors.ts';
 
 /** What the access log says of a call that has ended. It never holds what the client asked for, nor a token. */
-export interface AccessLogEntry {
+interface AccessLogEntry {
   /** `package.Service/Method`. */
   readonly method: string;
   /** Whether the method may be called without a token. */

@@ -7,7 +7,7 @@ import type { Method } from './method.ts';
 import { type CallInfo, type MethodInfo, ServerCall, type SharedByCalls } from './server-call.ts';
 
 /** Services that anyone may call without a token: they tell how to call the others, and whether they answer. */
-export const openServices: ReadonlySet<string> = new Set([
+const openServices: ReadonlySet<string> = new Set([
   'grpc.health.v1.Health',
   'grpc.reflection.v1.ServerReflection',
   'grpc.reflection.v1alpha.ServerReflection',
@@ -29,7 +29,7 @@ export interface Calls {
 }
 
 /** What calls need. `metrics` makes the counters of a method. */
-export interface CallsParts extends AdmissionParts {
+interface CallsParts extends AdmissionParts {
   readonly log: Logger;
   readonly metrics: (method: MethodLabels) => MethodMetrics;
   /** Starts a span for each call of a service that is not open, if traces are on. */

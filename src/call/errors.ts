@@ -5,13 +5,13 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { BadRequestSchema, ErrorInfoSchema, RequestInfoSchema, RetryInfoSchema } from '../gen/google/rpc/error_details_pb.ts';
 
 /** The domain of every `google.rpc.ErrorInfo` of this service. */
-export const errorDomain = 'tasks.v1';
+const errorDomain = 'tasks.v1';
 
 /**
  * Why a call failed, for programs. These words are part of the API (the comment of `TasksService` in the proto); the text of a
  * message is not.
  */
-export type Reason =
+type Reason =
   | 'INVALID_ARGUMENT'
   | 'INVALID_QUERY'
   | 'PAGE_TOKEN_INVALID'

@@ -210,7 +210,7 @@ function hasEnded({ state }: Connection): boolean {
 const firstConnectionMs = 5000;
 
 /** The database cannot be used, for a reason that whoever started the program can do something about. */
-export class DatabaseError extends Error {
+class DatabaseError extends Error {
   override readonly name = 'DatabaseError';
 }
 

@@ -1,5 +1,5 @@
 /** A time as the database keeps it: seconds since 1970 and the nanoseconds on top, which are whole microseconds. */
-export interface Instant {
+interface Instant {
   readonly seconds: bigint;
   readonly nanos: number;
 }

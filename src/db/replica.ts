@@ -6,7 +6,7 @@ import type { Logger } from '../platform/log.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions } from './connection.ts';
 
 /** What a replica is opened with. */
-export interface ReplicaOptions {
+interface ReplicaOptions {
   /** Connections to the primary that calls do not use, so that it can be asked when they are busy. */
   readonly primary: Database;
   /** How the pool of the replica behaves. */
@@ -39,7 +39,7 @@ export interface Replica {
 }
 
 /** How often it is looked at, in milliseconds. It is also the least that can be said of how old a replica is. */
-export const lookEveryMs = 500;
+const lookEveryMs = 500;
 
 /** How long a server may take for that, in milliseconds. A replica that takes longer is no help. */
 const lookLimitMs = 1000;

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 export type ReadinessCheck = (signal: AbortSignal) => Promise<string | void>;
 
 /** How the parts of the service are. */
-export interface ReadinessReport {
+interface ReadinessReport {
   readonly ready: boolean;
   /** By part: `ok`, why it is not ready, or what is to be said of it although the service is ready. */
   readonly parts: Readonly<Record<string, string>>;

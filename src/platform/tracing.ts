@@ -2,7 +2,7 @@
 type Header = (name: string) => string | undefined;
 
 /** What is told of a call when it has ended. Never what it asked for. */
-export interface CallOutcome {
+interface CallOutcome {
   /** Such as `OK` or `NOT_FOUND`. */
   readonly code: string;
   /** Whether that is a fault of ours and not of the client. */
@@ -27,7 +27,7 @@ export interface CallSpan {
 export type TraceCall = (method: string, protocol: string, header: Header) => CallSpan;
 
 /** What is told of a batch of changes that the projector has taken over. */
-export interface TracedBatch {
+interface TracedBatch {
   readonly changes: number;
   readonly events: number;
   readonly seconds: number;

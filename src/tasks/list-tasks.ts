@@ -27,7 +27,7 @@ export interface ListTasksParts {
 }
 
 /** A total is counted up to here; beyond, `total_size_capped` is set. Counting further would cost what the list costs. */
-export const maxTotalSize = 10_000;
+const maxTotalSize = 10_000;
 
 /** Makes the method ListTasks. */
 export function createListTasks({ tasks, resolveQuery, pageTokens }: ListTasksParts): ListTasks {

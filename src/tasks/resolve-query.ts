@@ -8,7 +8,7 @@ import type { TaskFilter } from './store/task-filter.ts';
 import { checkTaskQuery, positionOfKey, type ReadTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** A query with the ids of what it names. */
-export interface ResolvedQuery {
+interface ResolvedQuery {
   readonly query: TaskQuery;
   /** Whose tasks it means: an id, `everyone`, or undefined when there is no such user. */
   readonly ownerId: Buffer | 'everyone' | undefined;

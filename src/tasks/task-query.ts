@@ -5,11 +5,11 @@ import { type Misreading, type OwnerTerm, type QueryKey, type QueryNames, queryK
 import type { TaskFilter } from './store/task-filter.ts';
 
 /** A page without a size has this many tasks, and no page has more than the maximum. */
-export const defaultPageSize = 25;
+const defaultPageSize = 25;
 export const maxPageSize = 200;
 
 /** The order of a list as a caller may ask for it. */
-export type OrderBy = 'default' | 'created_at' | 'created_at desc' | 'name' | 'name desc';
+type OrderBy = 'default' | 'created_at' | 'created_at desc' | 'name' | 'name desc';
 
 /** What a ListTasks request asks for, checked. */
 export interface TaskQuery {

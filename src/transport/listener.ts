@@ -13,7 +13,7 @@ export interface Listener {
 }
 
 /** A port that cannot be had: one line that says which variable to set. */
-export class PortError extends Error {
+class PortError extends Error {
   override readonly name = 'PortError';
 }
 

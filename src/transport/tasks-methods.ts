@@ -8,7 +8,7 @@ import { toListTasksResponse, toTask } from '../tasks/task-mapper.ts';
 import type { WatchTasks } from '../watch/watch-tasks.ts';
 
 /** What answers the methods of `tasks.v1.TasksService`. */
-export interface TasksHandlers {
+interface TasksHandlers {
   readonly listTasks: ListTasks;
   readonly getTask: GetTask;
   readonly watchTasks: WatchTasks;

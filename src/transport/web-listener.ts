@@ -17,7 +17,7 @@ import { serveHttp2Beside } from './serve-http2.ts';
 import { createWebRequests } from './web-requests.ts';
 
 /** What answers on the web port besides the methods, and how. */
-export interface WebParts {
+interface WebParts {
   /** Whose pages may call it from a browser. */
   readonly origins?: readonly string[];
   /** Answers the paths of the Coder-shaped JSON. */

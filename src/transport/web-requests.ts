@@ -15,7 +15,7 @@ const hsts = 'max-age=31536000';
 const maxDroppedBytes = 1024 * 1024;
 
 /** What answers requests on the web port. */
-export interface WebRequestParts {
+interface WebRequestParts {
   /** Answers the paths of the methods. */
   readonly methods: ConnectHandler;
   /** Answers the paths of the Coder-shaped JSON. */

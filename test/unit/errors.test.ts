@@ -97,7 +97,7 @@ test('a client that is gone is told nothing', () => {
 
 describe('docs/errors.md', () => {
   const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
-  const reasons = [...(/export type Reason =([^;]*);/.exec(read('src/call/errors.ts'))?.[1] ?? '').matchAll(/'(\w+)'/g)].map(
+  const reasons = [...(/\ntype Reason =([^;]*);/.exec(read('src/call/errors.ts'))?.[1] ?? '').matchAll(/'(\w+)'/g)].map(
     ([, reason]) => reason,
   );
 

@@ -243,12 +243,12 @@ describe.each(onWebPort)('$name', (protocol) => {
   });
 });
 
-// It does not look at the encoding when the flag says that there is none, and does not say which it knows.
-test('on the gRPC port, an unknown encoding of a compressed message is UNIMPLEMENTED', async () => {
+test.each([0, 1])('on the gRPC port, an unknown encoding is UNIMPLEMENTED, the flag being %d', async (flags) => {
   const [protocol] = grpc as [Protocol];
   const headers = headersOf(protocol, { 'grpc-encoding': 'foo' });
-  const answer = await send(protocol, { path: listTasks, headers, body: envelope(1, listRequest) });
+  const answer = await send(protocol, { path: listTasks, headers, body: envelope(flags, listRequest) });
   expect(codeOf(protocol, answer)).toBe(Code.Unimplemented);
+  expect(answer.headers['grpc-accept-encoding']).toBe('identity,deflate,gzip');
 });
 
 test.each(enveloped.flatMap((protocol) => ['PUT', 'DELETE', 'PATCH'].map((method) => ({ ...protocol, method }))))(

@@ -24,7 +24,7 @@ export interface Branch {
 }
 
 /** An index of the lists of one owner, one organization, or all: of one status if it says so, and in an order. */
-export type ListIndex = `${'own' | 'org' | 'all'}${'_st' | ''}_${(typeof listOrders)[ListOrder]['index']}`;
+type ListIndex = `${'own' | 'org' | 'all'}${'_st' | ''}_${(typeof listOrders)[ListOrder]['index']}`;
 
 /** What tells the tasks of a status, or all that are not deleted. */
 export type StatusEquality = { readonly live: 1 } | { readonly list_status: number };

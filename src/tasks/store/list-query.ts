@@ -7,7 +7,7 @@ import { tasksWith } from './name-trigrams.ts';
 import type { Slot } from './statement-template.ts';
 
 /** Writes the queries of lists, without the columns of their rows. */
-export interface ListQueries {
+interface ListQueries {
   /** The tasks of a page `t`, in order. */
   page(page: PageStructure): Knex.QueryBuilder;
   /** The ids of some tasks, in no order. */

@@ -29,7 +29,7 @@ const countOne =
  * Finds parts of a name that few tasks have together: the search then starts from these. Where one part is rare it is that one, else
  * it is all of them.
  */
-export type FindRareParts = (name: string, signal?: AbortSignal) => Promise<readonly Buffer[] | undefined>;
+type FindRareParts = (name: string, signal?: AbortSignal) => Promise<readonly Buffer[] | undefined>;
 
 /** Counts trigrams in the database, those of one name in one statement and, if none is rare, together in another; remembers both. */
 export function createFindRareParts(database: Database): FindRareParts {

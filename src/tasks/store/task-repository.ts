@@ -22,7 +22,7 @@ export interface ListQuestion {
 }
 
 /** The tasks of a page. It may have fewer than its limit, even none, and not be the last. */
-export interface ListedPage {
+interface ListedPage {
   readonly rows: readonly TaskRow[];
   /** The position behind which the next page starts. Absent on the last page. */
   readonly next?: Position;
@@ -128,7 +128,7 @@ export const maxPageBytes = 3 * 1024 * 1024;
 const otherBytes = 4096;
 
 /** How many rows fit into a page: at least one, so that every list ends. */
-export function rowsInPage(rows: readonly TaskRow[]): number {
+function rowsInPage(rows: readonly TaskRow[]): number {
   let used = 0;
   const fitting = rows.findIndex((row, index) => {
     const { prompt, state_message: message, state_uri: uri, owner_avatar_url: avatar, texts_bytes: counted } = row;

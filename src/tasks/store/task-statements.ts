@@ -9,7 +9,7 @@ import { Bindings, createStatementTemplate, type Slot } from './statement-templa
 import { joinNames, taskRowColumns } from './task-row.ts';
 
 /** Writes the statements that read tasks. Undefined means that nothing can be found. */
-export interface TaskStatements {
+interface TaskStatements {
   /** Tasks in order from a position on, without long texts: as many rows as wanted, or some more. */
   list(question: BranchQuestion & { readonly after?: Position | undefined }, rows: number): Statement | undefined;
   /** How many tasks there are, counted up to a number, or a little further. */

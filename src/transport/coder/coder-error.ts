@@ -12,7 +12,7 @@ export interface CoderErrorBody {
 }
 
 /** An error as a client of Coder's JSON sees it. */
-export interface CoderError {
+interface CoderError {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: CoderErrorBody;

@@ -18,7 +18,7 @@ import { checkPathUser } from './path-user.ts';
 import { readList } from './read-list.ts';
 
 /** An answer that is ready to be sent: its JSON in parts. */
-export interface CoderAnswer {
+interface CoderAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: readonly Buffer[];

@@ -36,7 +36,7 @@ export interface CoderTask {
 }
 
 /** What an agent last said of its work. `state` is `working`, `idle`, `complete` or `failure`, as the database has it. */
-export interface CoderTaskState {
+interface CoderTaskState {
   readonly timestamp: string;
   readonly state: string;
   readonly message: string;

@@ -13,7 +13,7 @@ import { Sockets } from '../sockets.ts';
 import { createGrpcServer, refuseOtherRequests } from './grpc-service.ts';
 
 /** How the gRPC port listens. */
-export interface GrpcListenerOptions {
+interface GrpcListenerOptions {
   /** With what it speaks TLS; without it, clear text. */
   readonly certificates?: Certificates | undefined;
   readonly limits?: SessionLimits;

@@ -5,7 +5,7 @@ import { anyPack, durationMs } from '@bufbuild/protobuf/wkt';
 import type { ConnectError } from '@connectrpc/connect';
 import * as grpc from '@grpc/grpc-js';
 import type { Calls } from '../../call/calls.ts';
-import { canceled, deadlineExceeded, unreadableRequest } from '../../call/errors.ts';
+import { canceled, deadlineExceeded, unreadableRequest, unsupportedRequest } from '../../call/errors.ts';
 import { maxRequestBytes } from '../../call/limits.ts';
 import type { BidiStreamingMethod, Method, ServerStreamingMethod, UnaryMethod } from '../../call/method.ts';
 import type { ServerCall } from '../../call/server-call.ts';
@@ -45,6 +45,12 @@ export function createGrpcServer(
               call = begun;
               callOf.set(metadata, begun);
               const refuse = (failure: ConnectError): void => next.sendStatus(grpcStatus(failure, begun.requestId));
+              if (metadata.get(refusedEncoding).length > 0) {
+                const status = grpcStatus(begun.fail(unsupportedRequest('the compression is not known')), begun.requestId);
+                status.metadata.set('grpc-accept-encoding', [...encodings].join());
+                next.sendStatus(status);
+                return;
+              }
               begun.admit(refuse).then(
                 () => deliver(metadata),
                 (error: unknown) => refuse(error as ConnectError), // admission throws nothing else
@@ -89,9 +95,16 @@ export function createGrpcServer(
   return server;
 }
 
+/** What grpc-js can decompress. */
+const encodings: ReadonlySet<string> = new Set(['identity', 'deflate', 'gzip']);
+
+/** Metadata by which an interceptor sees that the encoding of a request is to be refused: grpc-js hides `grpc-encoding` from it. */
+const refusedEncoding = 'x-refused-encoding';
+
 /**
  * Makes what grpc-js would let pass into what it refuses by itself, with HTTP status 415: methods other than POST, and content types
- * that are not gRPC's.
+ * that are not gRPC's. An encoding that it does not know, of which it would take no notice as long as a message is not compressed,
+ * is shown to the interceptor.
  *
  * A stream that its client has reset in the packet that opened it is shown to grpc-js as a call of a registered method, for which it
  * looks whether the stream is still there: for what it refuses it does not, and its answer would be an error that ends the process.
@@ -103,6 +116,8 @@ export function refuseOtherRequests(
   const registeredPath = someMethod === undefined ? '/' : grpcPath(someMethod);
   return (stream, headers) => {
     if (headers[':method'] !== 'POST' || !isGrpc.test(headers['content-type'] ?? '')) headers['content-type'] = 'refused';
+    const encoding = headers['grpc-encoding'];
+    if (typeof encoding === 'string' && !encodings.has(encoding)) headers[refusedEncoding] = 'unknown';
     process.nextTick(() => {
       if (!stream.closed && !stream.destroyed) return;
       headers[':path'] = registeredPath;

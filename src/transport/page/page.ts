@@ -43,7 +43,7 @@ interface Asset {
 }
 
 /** What the page has to know of the ports. */
-export interface PortsForPage {
+interface PortsForPage {
   /** Whether they speak TLS. */
   readonly secure: boolean;
   /** The gRPC port, for the page's example of a call. It is asked for when the page is. */
