@@ -78,11 +78,13 @@ export function createAuthenticate(
     if (parts === undefined) throw unauthenticated();
     const secret = hashSecret(parts.secret);
     // Most of what strangers send is made up, and ends here.
-    if (!onceGood.delete(hash) && !(await lookups.exists(address, parts.id, secret))) throw unauthenticated();
+    if (!onceGood.has(hash) && !(await lookups.matches(address, parts.id, secret))) throw unauthenticated();
     const key = await keys.find(parts.id);
-    if (key === undefined) throw unauthenticated();
-    const matches = key.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
-    if (!matches || key.expired || key.userStatus === 'suspended') throw unauthenticated();
+    const matches = key?.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
+    if (!matches || key.expired || key.userStatus === 'suspended') {
+      onceGood.delete(hash);
+      throw unauthenticated();
+    }
     if (key.useIsDue) {
       keys
         .noteUse(parts.id)
@@ -107,7 +109,7 @@ export function createAuthenticate(
     if (token === undefined) return Promise.reject(unauthenticated());
     const hash = digest('sha256', token.text, 'base64');
     const known = remembered.get(hash);
-    if (known !== undefined) return Promise.resolve(known);
+    if (known !== undefined) return known;
     const present = underWay.get(hash);
     if (present !== undefined) return present;
     const verification = verify(token, hash, address).finally(() => underWay.delete(hash));

@@ -1,14 +1,19 @@
 import type { ConnectError } from '@connectrpc/connect';
 import type { Caller } from './caller.ts';
 import { overloaded, rateLimited, tooManyOpenStreams } from './errors.ts';
-import { maxReceivingCalls, maxUnaryCalls, openCallLimits, stalledAfterMs } from './limits.ts';
+import { authenticatingLimits, maxReceivingCalls, maxUnaryCalls, openCallLimits, stalledAfterMs } from './limits.ts';
+import { networkOf } from './network.ts';
 import type { RateLimit } from './rate-limit.ts';
 
 /** Reads a header of a call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
 export type HeaderReader = (name: string) => string | undefined;
 
-/** Finds out who calls. @throws {ConnectError} UNAUTHENTICATED, with one message for everything that can be wrong. */
-export type Authenticate = (header: HeaderReader, address?: string) => Promise<Caller>;
+/**
+ * Finds out who calls: at once where the caller is remembered, else by asking somebody.
+ *
+ * @throws {ConnectError} UNAUTHENTICATED, with one message for everything that can be wrong.
+ */
+export type Authenticate = (header: HeaderReader, address?: string) => Caller | Promise<Caller>;
 
 /** Chooses the limit for a protocol, if there is one. */
 export type RateLimitOf = (protocol: string) => RateLimit | undefined;
@@ -34,6 +39,8 @@ export interface AdmissionRequest {
   /** What tells one connection from another. */
   readonly connection: string;
   readonly header: HeaderReader;
+  /** @throws {ConnectError} why the call was aborted, if it was. */
+  throwIfAborted(): void;
   /** Ends the call with an error, if it has not ended. */
   abort(why: () => ConnectError): void;
 }
@@ -58,16 +65,17 @@ export interface Admission {
   admit(call: AdmissionRequest): Promise<Admitted>;
 }
 
-/** One error for all: an error with its stack costs more than the rest of a refusal, and would say the same each time. */
+/** One error for all calls: making one with its stack costs more than the rest of a refusal. */
 export const overloadRefusal: ConnectError = overloaded();
 
 /**
  * Makes the admission of one process. In this order, a call has to pass: the limit of calls at work and the overload signal, its
- * token, the rate limit of its user, and the budget of requests that are being received. Methods that are open to everybody have
- * limits of their own in place of the first three, so that they can take nothing from callers with a token.
+ * token, the budget of requests that are being received, and the rate limit of its user. Methods that are open to everybody have
+ * limits of their own, a budget of requests and counts of streams, so that they can take nothing from callers with a token.
  */
 export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () => false }: AdmissionParts): Admission {
   let unaryCalls = 0;
+  const authenticating = createAuthenticating();
   const receiving = createReceiving(maxReceivingCalls);
   const openReceiving = createReceiving(openCallLimits.receiving);
   const openStreams = createStreamCount(openCallLimits.streamsPerConnection, openCallLimits.streams);
@@ -99,27 +107,61 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
     async admit(call) {
       if (call.open) return admitOpen(call);
       if (unaryCalls >= maxUnaryCalls || isOverloaded()) throw overloadRefusal;
-      const isUnary = call.kind === 'unary';
-      if (isUnary) unaryCalls += 1;
-      try {
-        const caller = await authenticate(call.header, call.address);
-        const limit = rateLimitOf?.(call.protocol);
-        if (limit !== undefined && !liftsRateLimit(caller, call.header)) {
-          const early = limit.take(caller.userId, call.method);
-          if (early !== undefined) throw rateLimited(early);
+      const answer = authenticate(call.header, call.address);
+      const caller = answer instanceof Promise ? await authenticating.wait(call.address, answer) : answer;
+      call.throwIfAborted();
+      // The requests of a bidirectional stream come as long as it lasts.
+      const received = call.kind === 'bidi_streaming' ? () => {} : receiving.add(call);
+      const limit = rateLimitOf?.(call.protocol);
+      if (limit !== undefined && !liftsRateLimit(caller, call.header)) {
+        const early = limit.take(caller.userId, call.method);
+        if (early !== undefined) {
+          received();
+          throw rateLimited(early);
         }
-        const received = receiving.add(call);
-        return {
-          caller,
-          requestReceived: received,
-          release() {
-            received();
-            if (isUnary) unaryCalls -= 1;
-          },
-        };
-      } catch (error) {
-        if (isUnary) unaryCalls -= 1;
-        throw error;
+      }
+      let isAtWork = false;
+      return {
+        caller,
+        requestReceived() {
+          received();
+          isAtWork = call.kind === 'unary';
+          if (isAtWork) unaryCalls += 1;
+        },
+        release() {
+          received();
+          if (isAtWork) unaryCalls -= 1;
+        },
+      };
+    },
+  };
+}
+
+/**
+ * Counts the calls whose caller somebody has to be asked about, in all and by network. Until the answer each may hold 64 KiB that its
+ * client sends, and no token keeps anyone from making such calls. Remembered callers wait for nobody, and are not counted.
+ */
+function createAuthenticating(): { wait<T>(address: string, answer: Promise<T>): Promise<T> } {
+  const { total, perNetwork } = authenticatingLimits;
+  const counts = new Map<string, number>();
+  let all = 0;
+  return {
+    async wait(address, answer) {
+      const network = networkOf(address);
+      const count = counts.get(network) ?? 0;
+      if (all >= total || count >= perNetwork) {
+        answer.catch(() => {}); // nobody waits for it
+        throw overloadRefusal;
+      }
+      counts.set(network, count + 1);
+      all += 1;
+      try {
+        return await answer;
+      } finally {
+        all -= 1;
+        const left = (counts.get(network) ?? 1) - 1;
+        if (left === 0) counts.delete(network);
+        else counts.set(network, left);
       }
     },
   };

@@ -17,11 +17,17 @@ export const greetingMs = 10_000;
 export const maxUnaryCalls = 1000;
 
 /**
- * Calls of callers with a token whose requests are being received. Each may hold {@link maxRequestBytes}: 32 MiB in all. Beyond, the
- * one that has been sending for longest makes room. With those that wait for the look-up of their token (16 MiB, see
- * `tokenLookupLimits`), and those of services that need none (24 MiB), requests that are not whole hold 72 MiB at most.
+ * Calls whose caller somebody has to be asked about, at once: in all, and of one network (an IPv4 address, or a /64 of IPv6), behind
+ * which there may be many callers. They wait for some milliseconds, and each may hold {@link maxRequestBytes}: 62 MiB in all.
  */
-export const maxReceivingCalls = 512;
+export const authenticatingLimits = { total: 1000, perNetwork: 750 } as const;
+
+/**
+ * Calls of known callers whose requests are being received: as many as may be worked on, since they can come in one packet. Each may
+ * hold {@link maxRequestBytes}: 62 MiB in all. Beyond, the one that has been sending for longest makes room. With those whose caller
+ * is not known yet (62 MiB), and those of services that need no token (24 MiB), requests that are not whole hold 150 MiB at most.
+ */
+export const maxReceivingCalls = maxUnaryCalls;
 
 /** How long a request may take before it makes room for another, in milliseconds, where there are too many. */
 export const stalledAfterMs = 1000;
@@ -30,9 +36,9 @@ export const stalledAfterMs = 1000;
 export const openCallLimits = {
   /** Calls whose requests are being received: 16 MiB in all. */
   receiving: 256,
-  /** Streams of one connection: a client has one for each service that it watches, and one while it asks for descriptions. */
+  /** Streams of one connection, for Health and for Reflection each: a client has one for each service that it watches. */
   streamsPerConnection: 8,
-  /** Watches of Health in all: one for each connection. */
+  /** Watches of Health in all. */
   streams: maxConnections,
   /** Streams of Reflection in all: 8 MiB. */
   bidiStreams: 128,

@@ -4,7 +4,7 @@ import type { ConnectError } from '@connectrpc/connect';
 import type { Logger } from '../platform/log.ts';
 import type { CallSpan, TraceCall } from '../platform/tracing.ts';
 import { callerIdOf, codeName, isFault, writeAccessLog } from './access-log.ts';
-import type { Admission, AdmissionRequest, Admitted, HeaderReader } from './admission.ts';
+import type { Admission, AdmissionRequest, Admitted, Authenticate, HeaderReader } from './admission.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
 import type { Caller } from './caller.ts';
@@ -38,7 +38,7 @@ export interface MethodInfo {
 export interface SharedByCalls {
   readonly admission: Admission;
   /** Finds out anew who calls. */
-  readonly reauthenticate: (header: HeaderReader, address: string) => Promise<Caller>;
+  readonly reauthenticate: Authenticate;
   readonly log: Logger;
   /** Starts a span for each call of a service that is not open, if traces are on. */
   readonly trace?: TraceCall | undefined;
@@ -75,8 +75,8 @@ function newRequestId(): string {
 
 /**
  * A call from its headers to its end, the same over every transport. A transport begins it, asks {@link admit} before it reads the
- * request, then answers it by {@link unary} or {@link stream}; each of the three ends the call when it throws, with one line in the
- * access log and one count in the metrics.
+ * request, then answers it by {@link unary} or {@link stream}. `admit` ends the call only by failing, the other two always, with one
+ * line in the access log and one count in the metrics.
  *
  * A call that is aborted is answered at once with the reason, whether or not its handler listens to the signal.
  */
@@ -94,7 +94,7 @@ export class ServerCall implements Call, AdmissionRequest {
   #draining: AbortController | undefined;
   #log: Logger | undefined;
   #abortedBy: ConnectError | undefined;
-  /** Ends the wait of the moment. */
+  /** Ends what the call waits for: its work, or a client that takes a response. */
   #interrupt: ((reason: ConnectError) => void) | undefined;
   #onAborted: ((failure: ConnectError) => void) | undefined;
   #ended = false;
@@ -138,7 +138,7 @@ export class ServerCall implements Call, AdmissionRequest {
     return this.#info.header;
   }
 
-  // The next three are made when first used: most calls need none.
+  // The signals and the log are made when they are first used: most calls need none.
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
@@ -171,9 +171,9 @@ export class ServerCall implements Call, AdmissionRequest {
   async admit(onAborted: (failure: ConnectError) => void): Promise<void> {
     this.#onAborted = onAborted;
     try {
-      this.#throwIfAborted();
+      this.throwIfAborted();
       const admission = this.#inSpan(() => this.#shared.admission.admit(this));
-      // An aborted call does not wait for its admission, which still has to be given back.
+      // An aborted call does not wait for its admission. What that takes up when it succeeds later is given back.
       admission.then(
         (admitted) => {
           if (this.#ended) admitted.release();
@@ -225,7 +225,7 @@ export class ServerCall implements Call, AdmissionRequest {
     answer: (requests: AsyncIterable<Message>) => AsyncIterable<Message>,
   ): AsyncGenerator<Message, void> {
     return this.#stream(() => {
-      this.#throwIfAborted();
+      this.throwIfAborted();
       return answer(this.#counted(requests));
     });
   }
@@ -263,8 +263,8 @@ export class ServerCall implements Call, AdmissionRequest {
   }
 
   /**
-   * Ends the call early. Nothing happens when it has ended already: transports say at the end of every call that the client is
-   * gone, which is why they pass a function, an error with its stack being costly.
+   * Ends the call early. Nothing happens when it has ended already. Takes a function because most aborts come after the end, and an
+   * error with its stack is costly.
    */
   abort(why: () => ConnectError): void {
     if (this.#ended || this.#abortedBy !== undefined) return;
@@ -272,7 +272,7 @@ export class ServerCall implements Call, AdmissionRequest {
     this.#abortedBy = reason;
     this.#controller?.abort(reason);
     if (this.#interrupt !== undefined) this.#interrupt(reason);
-    else if (this.#admitted !== undefined) this.#onAborted?.(this.fail(reason)); // it waits for its request, and nobody for it
+    else if (this.#admitted !== undefined) this.#onAborted?.(this.fail(reason)); // its request has not come: nobody else waits for the call
   }
 
   /**
@@ -292,7 +292,7 @@ export class ServerCall implements Call, AdmissionRequest {
   }
 
   #receive(): void {
-    this.#throwIfAborted();
+    this.throwIfAborted();
     this.#admitted?.requestReceived();
     this.#method.metrics.received();
   }
@@ -304,7 +304,7 @@ export class ServerCall implements Call, AdmissionRequest {
     }
   }
 
-  #throwIfAborted(): void {
+  throwIfAborted(): void {
     if (this.#abortedBy !== undefined) throw this.#abortedBy;
   }
 

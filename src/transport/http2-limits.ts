@@ -17,7 +17,7 @@ export interface SessionLimits {
   readonly age: number;
   /** Calls that run longer than that are cut so much later. */
   readonly ageGrace: number;
-  /** A call is cut when for so long its request did not get whole, or its answer was not taken. */
+  /** A call is cut when nothing moved for so long although its answer has not begun, or waits to be taken. */
   readonly stalled: number;
 }
 
@@ -32,8 +32,8 @@ const streamCreated = 'http2.server.stream.created';
  * grpc-js, which shows its streams to nobody, and for the web port.
  *
  * - A stream whose client stalls is cut.
- * - A stream whose answer is whole before its request is closed with RST_STREAM(NO_ERROR) (RFC 9113, 8.1): a client that still sends
- *   would wait, and what it sends would be kept.
+ * - A stream that was answered before its request was read is closed with RST_STREAM(NO_ERROR) (RFC 9113, 8.1): a client that still
+ *   sends would wait, and what it sends would be kept.
  * - A timeout that is too long for a timer is taken away, since libraries take it for a passed one.
  *
  * @param prepare what else is to be done with a stream and its headers.
@@ -46,10 +46,11 @@ export function prepareHttp2Streams(
 ): ReadonlySet<ServerHttp2Stream> {
   const open = new Set<ServerHttp2Stream>();
   const onPort = new WeakMap<Http2Session, boolean>();
+  let portNumber: number | undefined; // also when the port has been closed, and its last connections go on
   const isOnPort = (session: Http2Session): boolean => {
     let known = onPort.get(session);
     if (known === undefined) {
-      known = session.socket.localPort === (port.address() as AddressInfo | null)?.port;
+      known = session.socket.localPort === portNumber;
       onPort.set(session, known);
     }
     return known;
@@ -65,12 +66,15 @@ export function prepareHttp2Streams(
     closeWhenAnswered(stream);
     prepare(stream, headers);
   };
-  port.on('listening', () => subscribe(streamCreated, onStream));
+  port.on('listening', () => {
+    portNumber = (port.address() as AddressInfo).port;
+    subscribe(streamCreated, onStream);
+  });
   port.on('close', () => unsubscribe(streamCreated, onStream));
   return open;
 }
 
-/** Cuts a call whose client does not go on. A stream that has nothing to say at the moment is not touched. */
+/** Cuts a call whose client does not go on. A stream that has begun its answer and has nothing left to send is not touched. */
 function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
   stream.setTimeout(milliseconds, () => {
     if (stream.writableLength > 0 || !stream.headersSent) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
@@ -78,9 +82,9 @@ function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
   });
 }
 
-/** How long after an answer it is looked for the first time whether its last frame has been sent, in milliseconds, and the last time. */
-const firstCheckMs = 1;
-const lastCheckMs = 1000;
+/** After the first check whether the last frame of an answer has been sent, the second comes so much later, in milliseconds; the time doubles. */
+const secondCheckMs = 1;
+const mostBetweenChecksMs = 1000;
 
 function closeWhenAnswered(stream: ServerHttp2Stream): void {
   stream.once('finish', () => {
@@ -89,14 +93,14 @@ function closeWhenAnswered(stream: ServerHttp2Stream): void {
     const check = (afterMs: number): void => {
       if (stream.destroyed || stream.closed) return;
       if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
-      else setTimeout(check, afterMs, Math.min(2 * afterMs, lastCheckMs)).unref();
+      else setTimeout(check, afterMs, Math.min(2 * afterMs, mostBetweenChecksMs)).unref();
     };
-    setImmediate(check, firstCheckMs);
+    setImmediate(check, secondCheckMs);
   });
 }
 
 /**
- * After so many calls that its client has reset, a connection is asked to leave, in peace: nghttp2 cuts one, with all its calls, after
+ * After so many streams that ended with an error code, most of them reset by the client, a connection is asked to leave in peace: nghttp2 cuts one, with all its calls, after
  * a burst of a thousand and 33 a second, which a proxy with the calls of many users reaches when the database is slow.
  */
 const maxResets = 250;

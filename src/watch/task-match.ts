@@ -7,7 +7,7 @@ import type { TaskFilter } from '../tasks/store/task-filter.ts';
 export type TaskMatch = (row: WatchedRow) => boolean;
 
 /**
- * Compiles a filter to a function that matches tasks in memory, by the same rules as `applyFilter` and the branches of a list in
+ * Compiles a filter to a function that matches tasks in memory, by the same rules as `whereFilter` and the branches of a list in
  * SQL. Each row of a batch is read once and matched for each watcher.
  *
  * @param filter without `agentStatuses`, which depend on the clock and are not allowed in a watch.

@@ -97,7 +97,7 @@ describeOnEngines('JWT callers', (engine) => {
     const keys = createApiKeyRepository(testDatabase.database);
     const find = vi.spyOn(keys, 'find');
     const authenticate = createAuthenticate(keys, rememberSeconds, { verifyJwt });
-    const bearer = (token: string): Promise<Caller> => authenticate(headers({ authorization: `Bearer ${token}` }));
+    const bearer = async (token: string): Promise<Caller> => authenticate(headers({ authorization: `Bearer ${token}` }));
     return { authenticate, bearer, find };
   };
 

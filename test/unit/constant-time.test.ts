@@ -39,7 +39,7 @@ test.each([
   } as unknown as ApiKeyRepository;
   const authenticate = createAuthenticate(keys, 0);
   const isTaken = (by = authenticate) =>
-    by((name) => (name === 'coder-session-token' ? `abcdefghij-${secret}` : undefined)).then(
+    Promise.resolve(by((name) => (name === 'coder-session-token' ? `abcdefghij-${secret}` : undefined))).then(
       () => true,
       () => false,
     );

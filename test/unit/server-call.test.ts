@@ -7,8 +7,9 @@ import type { Authenticate } from '../../src/call/admission.ts';
 import { createCallMetrics } from '../../src/call/call-metrics.ts';
 import { createCalls } from '../../src/call/calls.ts';
 import { canceled, deadlineExceeded } from '../../src/call/errors.ts';
-import { maxReceivingCalls, openCallLimits, stalledAfterMs } from '../../src/call/limits.ts';
+import { authenticatingLimits, maxReceivingCalls, openCallLimits, stalledAfterMs } from '../../src/call/limits.ts';
 import { type ServerStreamingMethod, serverStreaming, type UnaryMethod, unary } from '../../src/call/method.ts';
+import { networkOf } from '../../src/call/network.ts';
 import type { CallInfo, ServerCall } from '../../src/call/server-call.ts';
 import { Health, HealthCheckResponseSchema } from '../../src/gen/grpc/health/v1/health_pb.ts';
 import {
@@ -23,7 +24,7 @@ const info: CallInfo = { protocol: 'grpc', peer: 'peer', address: 'peer', connec
 const request = create(ListTasksRequestSchema);
 const response = create(ListTasksResponseSchema);
 
-function makeCalls(authenticate: Authenticate = () => Promise.resolve(testCaller)) {
+function makeCalls(authenticate: Authenticate = () => testCaller) {
   const lines: Record<string, unknown>[] = [];
   const registry = new Registry();
   const calls = createCalls({
@@ -201,4 +202,55 @@ test('a connection has a few streams of services without a token, and gets other
   first?.abort(canceled);
   expect(await codeOf(open('a'))).toBe('OK');
   expect(await codeOf(open('a'))).toBe('ResourceExhausted');
+});
+
+test('calls whose caller is not known yet are limited by network, and take nothing from callers who are remembered', async () => {
+  const asked = Promise.withResolvers<typeof testCaller>();
+  const authenticate: Authenticate = (header) => (header('token') === 'remembered' ? testCaller : asked.promise);
+  const { begin, list, calls } = makeCalls(authenticate);
+  const send = (address: string, token?: string): Promise<unknown> =>
+    answer(begin({ ...info, address, header: (name) => (name === 'token' ? token : undefined) }), list);
+  // Addresses of one network.
+  const waiting = Array.from({ length: authenticatingLimits.perNetwork }, (_, i) => send(`2001:db8::${i.toString(16)}`));
+  expect(await codeOf(send('2001:db8:0:0:ffff::1'))).toBe('Unavailable');
+  const rest = authenticatingLimits.total - authenticatingLimits.perNetwork;
+  waiting.push(...Array.from({ length: rest }, () => send('10.0.0.1')));
+  expect(await codeOf(send('10.0.1.1'))).toBe('Unavailable');
+  expect(await codeOf(send('10.0.1.1', 'remembered'))).toBe('OK');
+  asked.resolve(testCaller);
+  await Promise.all(waiting);
+  expect(await codeOf(send('10.0.1.1'))).toBe('OK');
+  expect(calls.running).toBe(0);
+});
+
+test('a call that was given up while its caller was looked for uses up no allowance', async () => {
+  const known = Promise.withResolvers<typeof testCaller>();
+  const taken: string[] = [];
+  const calls = createCalls({
+    authenticate: () => known.promise,
+    rateLimitOf: () => ({ take: (_user, method) => void taken.push(method) }),
+    log: pino({ level: 'silent' }),
+    metrics: createCallMetrics(new Registry()),
+  });
+  const list = unary(TasksService.method.listTasks, () => Promise.resolve(response)) as UnaryMethod;
+  const begin = calls.register(list);
+  const [givenUp, kept] = [begin(info), begin(info)];
+  const answers = Promise.all([codeOf(answer(givenUp, list)), codeOf(answer(kept, list))]);
+  givenUp.abort(canceled);
+  known.resolve(testCaller);
+  expect(await answers).toEqual(['Canceled', 'OK']);
+  expect(taken.length).toBe(1);
+});
+
+test.each([
+  ['192.0.2.7', '192.0.2.7'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'],
+  ['2001:db8:1:2::6', '2001:db8:1:2'],
+  ['2001:db8::1', '2001:db8:0:0'],
+  ['::1', '0:0:0:0'],
+  ['fe80::1%eth0', 'fe80:0:0:0'],
+  ['2001:0DB8:0001:0002::', '2001:db8:1:2'],
+  ['unknown', 'unknown'],
+])('%s is counted with the network %s', (address, network) => {
+  expect(networkOf(address)).toBe(network);
 });

@@ -34,14 +34,16 @@ export type ConnectHandler = (
 /** Options of Connect for methods that need more of it than ours do, such as types in JSON or headers of their own. */
 export type ConnectOptions = Pick<ConnectRouterOptions, 'interceptors' | 'jsonOptions'>;
 
-/** What the library carries from a request to the gate and the handler of its method. */
-class Carried {
+/** A request on its way through the library, which carries it to the gate and the handler of its method. */
+class RequestInFlight {
   readonly request: HttpRequest;
   /** Aborted when the client is gone. */
   readonly gone: AbortSignal;
   /** The call, since its headers were read. */
   call?: ServerCall;
-  #abort: ((failure: ConnectError) => void) | undefined;
+  #abortedBy: ConnectError | undefined;
+  /** Ends the wait for the next bytes of the body. */
+  #interrupt: ((failure: ConnectError) => void) | undefined;
 
   constructor(request: HttpRequest, gone: AbortSignal) {
     this.request = request;
@@ -50,15 +52,11 @@ class Carried {
 
   /** The body of the request, which ends with an error when the call ends before: the library then answers with it. */
   async *body(): AsyncGenerator<Uint8Array> {
-    const aborted = new Promise<never>((_, reject) => {
-      this.#abort = reject;
-    });
-    aborted.catch(() => {}); // it may come between two reads
     // A request that is left in the middle must not be destroyed: over HTTP/1.1 its connection would be, and the answer with it.
     const chunks = this.request.iterator({ destroyOnReturn: false });
     try {
       for (;;) {
-        const next = await Promise.race([chunks.next(), aborted]);
+        const next = await this.#untilAborted(chunks.next());
         if (next.done === true) return;
         yield next.value as Uint8Array;
       }
@@ -67,13 +65,23 @@ class Carried {
     }
   }
 
-  /** Ends the wait for the body. */
+  /** Ends the body with an error. */
   abort(failure: ConnectError): void {
-    this.#abort?.(failure);
+    this.#abortedBy = failure;
+    this.#interrupt?.(failure);
+  }
+
+  /** A promise for each wait: one that all waits share would keep what each of them has given until the call ends. */
+  #untilAborted<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#interrupt = reject;
+      work.then(resolve, reject);
+      if (this.#abortedBy !== undefined) reject(this.#abortedBy);
+    });
   }
 }
 
-const carriedKey = createContextKey<Carried | undefined>(undefined, { description: 'the call' });
+const inFlightKey = createContextKey<RequestInFlight | undefined>(undefined, { description: 'the call' });
 
 /**
  * Makes the handler of some methods, by Connect's router. Its gate begins each call and admits it on its headers, before the library
@@ -89,8 +97,8 @@ export function createConnectHandler(
   const begin = new Map(methods.map((method) => [method.desc as DescMethod, calls.register(method)]));
 
   const gate = async (context: HandlerContext): Promise<void> => {
-    const carried = carriedOf(context);
-    const { remoteAddress, remotePort } = carried.request.socket;
+    const inFlight = inFlightOf(context);
+    const { remoteAddress, remotePort } = inFlight.request.socket;
     const connection = `${remoteAddress}:${remotePort}`;
     const header = (name: string): string | undefined => context.requestHeader.get(name) ?? undefined;
     const call = begin.get(context.method)?.({
@@ -100,15 +108,15 @@ export function createConnectHandler(
       ...clientAddress(connection, header),
     });
     if (call === undefined) throw new Error(`${context.method.name} is not registered`);
-    carried.call = call;
+    inFlight.call = call;
     context.responseHeader.set('x-request-id', call.requestId);
     if (context.protocolName !== 'connect') context.responseHeader.set('grpc-accept-encoding', compressionGzip.name);
     // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
-    const abort = (): void => call.abort(() => (carried.gone.aborted ? canceled() : reasonOf(context.signal.reason)));
+    const abort = (): void => call.abort(() => (inFlight.gone.aborted ? canceled() : failureOf(context.signal.reason)));
     if (context.signal.aborted) abort();
     else context.signal.addEventListener('abort', abort);
-    await call.admit((failure) => carried.abort(failure));
-    // The library would take it for a fault of ours.
+    await call.admit((failure) => inFlight.abort(failure));
+    // The library would answer INTERNAL for bad base64.
     if (context.requestMethod === 'GET' && !isBase64(context.url)) throw call.fail(unreadableRequest('invalid base64 string'));
   };
 
@@ -133,7 +141,7 @@ export function createConnectHandler(
       case 'bidi_streaming':
         router.rpc(method.desc, (requests, context) => {
           const call = admittedCall(context);
-          return call.bidiStream(readable(requests), (counted) => method.handle(counted, call));
+          return call.bidiStream(withClientFaults(requests), (counted) => method.handle(counted, call));
         });
         break;
     }
@@ -159,9 +167,9 @@ async function answer(
 ): Promise<void> {
   const contextValues = createContextValues();
   const universal = universalRequestFromNodeRequest(request, response, undefined, contextValues);
-  const carried = new Carried(request, universal.signal);
-  contextValues.set(carriedKey, carried);
-  const toSend = forGrpcClients(await handler({ ...universal, body: carried.body() }));
+  const inFlight = new RequestInFlight(request, universal.signal);
+  contextValues.set(inFlightKey, inFlight);
+  const toSend = forGrpcClients(await handler({ ...universal, body: inFlight.body() }));
   beforeAnswer();
   protect(response);
   if (request.method === 'GET' && toSend.status === 200) await sendWithEntityTag(toSend, request, response);
@@ -181,11 +189,11 @@ function isBase64(url: string): boolean {
 }
 
 /** The requests of a stream, whose handler learns of one that is no message: that is its client's fault. */
-async function* readable(requests: AsyncIterable<Message>): AsyncGenerator<Message> {
+async function* withClientFaults(requests: AsyncIterable<Message>): AsyncGenerator<Message> {
   try {
     yield* requests;
   } catch (error) {
-    throw reasonOf(error);
+    throw failureOf(error);
   }
 }
 
@@ -195,14 +203,14 @@ function hasAddress(request: HttpRequest): boolean {
   return host !== undefined && URL.canParse(request.url ?? '', `http://${host}`);
 }
 
-function carriedOf(context: HandlerContext): Carried {
-  const carried = context.values.get(carriedKey);
-  if (carried === undefined) throw new Error('a call has not come from its HTTP request');
-  return carried;
+function inFlightOf(context: HandlerContext): RequestInFlight {
+  const inFlight = context.values.get(inFlightKey);
+  if (inFlight === undefined) throw new Error('a call has not come from its HTTP request');
+  return inFlight;
 }
 
 function admittedCall(context: HandlerContext): ServerCall {
-  const { call } = carriedOf(context);
+  const { call } = inFlightOf(context);
   if (call === undefined) throw new Error('a call has come past its admission');
   return call;
 }
@@ -232,8 +240,8 @@ function carrying(bytes: Uint8Array<ArrayBuffer>, schema: DescMessage): Message 
   return message;
 }
 
-/** Why the library has ended a call before its handler did: for the log, and for what the call still waits for. */
-function reasonOf(reason: unknown): ConnectError {
+/** Why the library has ended a call before its handler did: for the log, and for whatever the call awaits. */
+function failureOf(reason: unknown): ConnectError {
   if (!(reason instanceof ConnectError)) return canceled();
   switch (reason.code) {
     case Code.DeadlineExceeded:

@@ -29,15 +29,15 @@ export function createGrpcServer(
   if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
   const begin = new Map(methods.map((method) => [grpcPath(method), calls.register(method)]));
 
-  const admit: grpc.ServerInterceptor = ({ path }, next) =>
+  const admission: grpc.ServerInterceptor = ({ path }, next) =>
     new grpc.ServerInterceptingCall(next, {
       start(proceed) {
         let call: ServerCall | undefined;
         let ended = false;
         proceed({
           onReceiveMetadata(metadata, deliver) {
-            // A call may be opened and canceled by one packet, a thousand times in a row: it is begun when the packet has been read, if
-            // it is still there then.
+            // A client may open and cancel a thousand calls in one packet: a call is begun only if it is still open when the packet has
+            // been read.
             setImmediate(() => {
               if (ended) return;
               const begun = begin.get(path)?.({ protocol: 'grpc', ...readHeaders(metadata, next, clientAddress) });
@@ -67,7 +67,7 @@ export function createGrpcServer(
     });
 
   const server = new grpc.Server({
-    interceptors: [...interceptors, admit],
+    interceptors: [...interceptors, admission],
     'grpc.max_receive_message_length': maxRequestBytes,
     // Pages end before 3 MiB by themselves; a larger single task shall reach clients that allow it.
     'grpc.max_send_message_length': -1,
@@ -106,8 +106,8 @@ const refusedEncoding = 'x-refused-encoding';
  * that are not gRPC's. An encoding that it does not know, of which it would take no notice as long as a message is not compressed,
  * is shown to the interceptor.
  *
- * A stream that its client has reset in the packet that opened it is shown to grpc-js as a call of a registered method, for which it
- * looks whether the stream is still there: for what it refuses it does not, and its answer would be an error that ends the process.
+ * grpc-js checks that a stream is open only for registered methods; answering a closed one otherwise ends the process. So a stream that
+ * was reset in the packet that opened it gets the path of a registered method.
  */
 export function refuseOtherRequests(
   methods: readonly Method[],
@@ -129,7 +129,7 @@ export function refuseOtherRequests(
 /** gRPC with Protobuf messages, with or without parameters. */
 const isGrpc = /^application\/grpc(?:\+proto)?\s*(?:;|$)/i;
 
-/** The calls that have been admitted, by their metadata: the one thing that an interceptor and a handler both see. */
+/** The calls that have begun, by their metadata: the one thing that an interceptor and a handler both see. */
 const callOf = new WeakMap<grpc.Metadata, ServerCall>();
 
 function admittedCall({ metadata }: { readonly metadata: grpc.Metadata }): ServerCall {
