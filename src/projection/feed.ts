@@ -16,9 +16,7 @@ interface TaskEvent {
   /** Its owner and organization before the change. Absent when it is new. */
   readonly oldOwnerId: Buffer | undefined;
   readonly oldOrganizationId: Buffer | undefined;
-  /** Whether the workspace's ACL changed. */
-  readonly aclChanged: boolean;
-  /** If it changed, the subjects who could read the task before: 17 bytes each, kind and id. */
+  /** If the workspace's ACL changed, the subjects who could read the task before: 17 bytes each, kind and id. */
   readonly oldReaders: Buffer | undefined;
 }
 
@@ -179,7 +177,7 @@ async function lockState(transaction: Database): Promise<ProjectorState> {
   return state;
 }
 
-function eventOf({ id, old, now, aclChanged, oldReaders }: ModelChange, seq: number): TaskEvent {
+function eventOf({ id, old, now, oldReaders }: ModelChange, seq: number): TaskEvent {
   return {
     seq,
     kind: now === undefined ? eventKinds.removed : eventKinds.upserted,
@@ -188,7 +186,6 @@ function eventOf({ id, old, now, aclChanged, oldReaders }: ModelChange, seq: num
     organizationId: now?.organization_id,
     oldOwnerId: old?.owner_id,
     oldOrganizationId: old?.organization_id,
-    aclChanged,
     oldReaders,
   };
 }
@@ -203,12 +200,11 @@ async function appendEvents(transaction: Database, events: readonly TaskEvent[])
     event.organizationId ?? null,
     event.oldOwnerId ?? null,
     event.oldOrganizationId ?? null,
-    event.aclChanged,
     event.oldReaders ?? null,
   ]);
   await transaction.raw(
     'insert into `task_events` (`seq`, `task_id`, `kind`, `owner_id`, `organization_id`, `old_owner_id`, `old_organization_id`, ' +
-      '`acl_changed`, `old_readers`) values ?',
+      '`old_readers`) values ?',
     [rows as never],
   );
 }

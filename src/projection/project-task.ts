@@ -14,7 +14,6 @@ export interface ProjectedRow {
   readonly build_template_version_id: Buffer;
   readonly build_id: Buffer;
   readonly build_number: number;
-  readonly job_id: Buffer;
   readonly agent_id: Buffer | null;
   readonly agent_lifecycle: number;
   readonly app_id: Buffer | null;
@@ -76,10 +75,10 @@ const maxKeyNameBytes = 100 - 2 - 1 - 16;
  * that implements it, except where docs/coder-differences.md says otherwise.
  */
 export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
-  const { build_id, build_number, build_job_id, build_template_version_id } = facts;
+  const { build_id, build_number, build_template_version_id } = facts;
   if (!isTask(facts)) return undefined;
   // A task has a build: the check is for the compiler.
-  if (build_id === null || build_number === null || build_job_id === null || build_template_version_id === null) return undefined;
+  if (build_id === null || build_number === null || build_template_version_id === null) return undefined;
 
   const deleted = facts.deleted !== 0;
   const { agent, app } = choose(facts);
@@ -102,7 +101,6 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
     build_template_version_id,
     build_id,
     build_number,
-    job_id: build_job_id,
     agent_id: agent?.id ?? null,
     agent_lifecycle:
       agent === undefined ? AgentLifecycle.UNSPECIFIED : (lifecycles.get(agent.lifecycle) ?? AgentLifecycle.UNSPECIFIED),

@@ -5,7 +5,10 @@ import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
 import { promptFactBytes, readTaskFacts } from './task-facts.ts';
 
-/** All columns of `workspace_tasks`: one that is missing here would never be compared. */
+/**
+ * All columns of `workspace_tasks` but the generated ones and `job_id`, which is unused: one that is missing here would never be
+ * compared.
+ */
 export const taskColumns = [
   'id',
   'owner_id',
@@ -15,7 +18,6 @@ export const taskColumns = [
   'build_template_version_id',
   'build_id',
   'build_number',
-  'job_id',
   'agent_id',
   'agent_lifecycle',
   'app_id',
@@ -74,7 +76,6 @@ export interface ModelChange {
   readonly id: Buffer;
   readonly old: TaskOwner | undefined;
   readonly now: TaskOwner | undefined;
-  readonly aclChanged: boolean;
   /** If the ACL changed, the subjects who could read the task before: 17 bytes each, kind and id. */
   readonly oldReaders: Buffer | undefined;
 }
@@ -176,7 +177,6 @@ export async function applyDifferences(database: Database, differences: readonly
       id,
       old: ownerOf(stored.row),
       now: ownerOf(expected.row),
-      aclChanged: aclDiffers,
       oldReaders: aclDiffers
         ? Buffer.concat(
             stored.acl.flatMap(({ kind, subject_id }) => (kind < namedOnlyOffset ? [Buffer.of(kind), subject_id] : [])),

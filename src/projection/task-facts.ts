@@ -27,7 +27,6 @@ export interface TaskFacts {
   readonly build_has_ai_task: number | null;
   readonly build_template_version_id: Buffer | null;
   readonly build_created_at: string | null;
-  readonly build_job_id: Buffer | null;
   readonly job_status: string | null;
   readonly job_completed: number;
   readonly job_canceled: number;
@@ -84,7 +83,7 @@ select
   \`w\`.\`dormant_at\`, \`w\`.\`created_at\`, \`w\`.\`updated_at\`,
   \`b\`.\`id\` as \`build_id\`, \`b\`.\`build_number\`, \`b\`.\`transition\` as \`build_transition\`,
   \`b\`.\`has_ai_task\` as \`build_has_ai_task\`, \`b\`.\`template_version_id\` as \`build_template_version_id\`,
-  \`b\`.\`created_at\` as \`build_created_at\`, \`b\`.\`job_id\` as \`build_job_id\`,
+  \`b\`.\`created_at\` as \`build_created_at\`,
   \`j\`.\`job_status\`, \`j\`.\`completed_at\` is not null as \`job_completed\`,
   \`j\`.\`canceled_at\` is not null as \`job_canceled\`, \`j\`.\`error\` is not null as \`job_error\`,
   \`s\`.\`id\` as \`start_id\`, \`s\`.\`has_ai_task\` as \`start_has_ai_task\`, length(\`sp\`.\`value\`) as \`start_prompt_length\`,

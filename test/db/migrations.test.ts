@@ -14,6 +14,7 @@ import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { startEngineServer } from '../support/engines.ts';
 import { insertWorkspace } from '../support/source-writer.ts';
+import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
 const migrations = readdirSync(path.resolve(import.meta.dirname, '../../migrations'))
   .map((file) => path.parse(file).name)
@@ -83,6 +84,28 @@ describeOnEngines('migrations', (engine) => {
     await migrateUp(database, { triggers: true });
     await migrateDown(database);
     await insertWorkspace(database);
+  });
+
+  test('unread columns have defaults, which a step down takes away and leaves the rows', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    const event = (seq: number) => database('task_events').insert({ seq, task_id: newId(), kind: 2 });
+    const task = () => insertTasks(database, [aTask({ ownerId: newId(), organizationId: newId() })]);
+    const unread = async () => [
+      await database('workspace_tasks').select('job_id'),
+      await database('task_events').select('acl_changed'),
+    ];
+    await task();
+    await event(1);
+    const rows = [[{ job_id: Buffer.alloc(16) }], [{ acl_changed: 0 }]];
+    expect(await unread()).toEqual(rows);
+    for (let gone = ''; gone !== '20261130000001_give_unread_columns_defaults'; ) [gone = ''] = await migrateDown(database);
+    expect(await unread()).toEqual(rows);
+    await expect(task()).rejects.toMatchObject({ code: 'ER_NO_DEFAULT_FOR_FIELD' });
+    await expect(event(2)).rejects.toMatchObject({ code: 'ER_NO_DEFAULT_FOR_FIELD' });
+    await migrateUp(database, { triggers: true });
+    expect(await schemaOf(database)).toEqual(reference);
+    expect(await unread()).toEqual(rows);
   });
 
   test('status says what is applied and when, and changes nothing', async () => {

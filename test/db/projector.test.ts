@@ -134,14 +134,14 @@ describeOnEngines('the projector', (engine) => {
       await settled();
       expect(await taskOf(ids.workspace)).toMatchObject({ state: TaskState.IDLE, list_status: 19, state_message: 'What now?' });
 
-      const stop = newId();
+      const [stop, build] = [newId(), newId()];
       await database.transaction(async (transaction) => {
-        const builds = { workspace_id: ids.workspace, build_number: 2, transition: 'stop', job_id: stop };
+        const builds = { id: build, workspace_id: ids.workspace, build_number: 2, transition: 'stop', job_id: stop };
         await insertSource(transaction, 'workspace_builds', builds);
         await insertSource(transaction, 'provisioner_jobs', { id: stop });
       });
       await settled();
-      expect(await taskOf(ids.workspace)).toMatchObject({ status: WorkspaceStatus.PENDING, build_number: 2, job_id: stop });
+      expect(await taskOf(ids.workspace)).toMatchObject({ status: WorkspaceStatus.PENDING, build_number: 2, build_id: build });
       await database('provisioner_jobs').where('id', stop).update({ started_at: now(), completed_at: now() });
       await settled();
       expect(await taskOf(ids.workspace)).toMatchObject({ status: WorkspaceStatus.STOPPED, phase: TaskPhase.PAUSED });
@@ -181,7 +181,7 @@ describeOnEngines('the projector', (engine) => {
         organization_id: organization,
         old_owner_id: before?.['owner_id'],
         old_organization_id: before?.['organization_id'],
-        acl_changed: 0,
+        old_readers: null,
       });
       expect(await differences()).toEqual([]);
     });
@@ -224,10 +224,10 @@ describeOnEngines('the projector', (engine) => {
       await database('workspaces').where('id', ids.workspace).update({ user_acl: '{}' });
       await settled();
       expect(await shared()).toEqual([[2, group]]);
-      expect((await events()).map(({ acl_changed, old_readers }) => [acl_changed, old_readers])).toEqual([
-        [1, Buffer.alloc(0)],
-        [1, Buffer.concat([Buffer.of(1), user])],
-        [1, Buffer.concat([Buffer.of(2), group])],
+      expect((await events()).map(({ old_readers }) => old_readers)).toEqual([
+        Buffer.alloc(0),
+        Buffer.concat([Buffer.of(1), user]),
+        Buffer.concat([Buffer.of(2), group]),
       ]);
       await database('workspaces').where('id', ids.workspace).update({ created_at: '2026-01-01 00:00:00.000001' });
       await settled();
@@ -485,6 +485,32 @@ describeOnEngines('the projector', (engine) => {
       expect(last.status().changes).toBe(0);
     });
 
+    test('what only the version before writes is left as it is, and is no difference', async () => {
+      const [one, two] = [await insertRunningTask(database), await insertRunningTask(database)];
+      await projectAll(database);
+      // As the version before leaves a task and its event.
+      await database('workspace_tasks').where('id', one.workspace).update({ job_id: one.job });
+      await database('task_events').where('task_id', one.workspace).update({ acl_changed: 1 });
+      const projector = start({ sweepPassMs: 0 });
+      await until('all is compared', () => projector.status().swept >= 2);
+      await settled();
+      for (const { workspace } of [one, two]) await database('workspaces').where('id', workspace).update({ name: 'next' });
+      await settled();
+      expect(await taskOf(one.workspace)).toMatchObject({ name: 'next', job_id: one.job });
+      expect(await taskOf(two.workspace)).toMatchObject({ name: 'next', job_id: Buffer.alloc(16) });
+      const told = (await events()).map(({ task_id, acl_changed }) => [one.workspace.equals(task_id as Buffer), acl_changed]);
+      expect(told.filter(([ofOne]) => ofOne)).toEqual([
+        [true, 1],
+        [true, 0],
+      ]);
+      expect(told.filter(([ofOne]) => !ofOne)).toEqual([
+        [false, 0],
+        [false, 0],
+      ]);
+      expect(projector.status().repairs).toBe(0);
+      expect(await differences()).toEqual([]);
+    });
+
     test('a migration fences off the projector that runs, so that it cannot take the notes unseen', async () => {
       const ids = await insertRunningTask(database);
       const { epoch } = await takeOver(database, 'another version');
@@ -601,7 +627,7 @@ describeOnEngines('the projector', (engine) => {
       const { generation } = await state();
       expect(batches.map((batch) => batch.generation)).toEqual([generation, generation]);
       expect(batches.flatMap((batch) => batch.events)).toEqual([
-        expect.objectContaining({ seq: 1, kind: 1, taskId: one.workspace, oldOwnerId: undefined, aclChanged: false }),
+        expect.objectContaining({ seq: 1, kind: 1, taskId: one.workspace, oldOwnerId: undefined, oldReaders: undefined }),
         expect.objectContaining({ seq: 2, kind: 2, taskId: one.workspace, ownerId: undefined, oldOwnerId: expect.any(Buffer) }),
       ]);
     });
@@ -616,7 +642,7 @@ describeOnEngines('the projector', (engine) => {
     });
 
     test('is pruned by the thousand, and remembers up to where', async () => {
-      const rows = Array.from({ length: 3500 }, (_, i) => ({ seq: i + 1, task_id: newId(), kind: 2, acl_changed: 0 }));
+      const rows = Array.from({ length: 3500 }, (_, i) => ({ seq: i + 1, task_id: newId(), kind: 2 }));
       await database.batchInsert('task_events', rows, 500);
       await database('projector_state').update({ seq: 3500 });
       const { epoch } = await takeOver(database, 'test');

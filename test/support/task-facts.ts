@@ -25,7 +25,6 @@ export function someFacts(changes: Partial<TaskFacts> = {}): TaskFacts {
     build_has_ai_task: 1,
     build_template_version_id: version,
     build_created_at: '2026-11-01 10:00:00.000003',
-    build_job_id: id(),
     job_status: 'succeeded',
     job_completed: 1,
     job_canceled: 0,

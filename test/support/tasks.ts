@@ -46,7 +46,6 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
     build_template_version_id: newId(),
     build_id: newId(),
     build_number: 1,
-    job_id: newId(),
     agent_id: null,
     agent_lifecycle: 0,
     app_id: null,

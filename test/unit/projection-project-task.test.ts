@@ -467,7 +467,6 @@ describe('the rest', () => {
       build_template_version_id: facts.build_template_version_id,
       build_id: facts.build_id,
       build_number: 12,
-      job_id: facts.build_job_id,
       dormant_at: '2026-11-02 00:00:00.000000',
       created_at: facts.created_at,
       updated_at: facts.updated_at,
