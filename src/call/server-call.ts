@@ -182,6 +182,7 @@ export class ServerCall implements Call, AdmissionRequest {
         () => {},
       );
       const { caller } = await this.#untilAborted(admission);
+      this.throwIfAborted(); // between the admission and here
       if (caller !== undefined) this.caller = caller;
     } catch (error) {
       throw this.fail(error);

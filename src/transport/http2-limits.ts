@@ -51,6 +51,7 @@ export function prepareHttp2Streams(
     let known = onPort.get(session);
     if (known === undefined) {
       known = session.socket.localPort === portNumber;
+      if (known) endAfterGoaway(session);
       onPort.set(session, known);
     }
     return known;
@@ -72,6 +73,20 @@ export function prepareHttp2Streams(
   });
   port.on('close', () => unsubscribe(streamCreated, onStream));
   return open;
+}
+
+/** How long the calls of a connection may run on after its client has said that it leaves, in milliseconds. */
+const goawayGraceMs = 10_000;
+
+/**
+ * Ends a connection some time after its client has said that it leaves. A frame that breaks the protocol after that is an error of
+ * which Node says nothing: it reads the connection no more, and would keep it, with its calls, for ever.
+ */
+function endAfterGoaway(session: Http2Session): void {
+  session.once('goaway', () => {
+    const end = setTimeout(() => session.destroy(), goawayGraceMs).unref();
+    session.once('close', () => clearTimeout(end));
+  });
 }
 
 /** Cuts a call whose client does not go on. A stream that has begun its answer and has nothing left to send is not touched. */

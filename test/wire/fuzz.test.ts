@@ -66,3 +66,34 @@ test.each(['grpc', 'web'] as const)(
     await server.stop();
   },
 );
+
+// Node says nothing of the second frame, and would keep the connection and its call for ever.
+test.each(['grpc', 'web'] as const)(
+  'a client that says it leaves, and breaks the protocol then, is cut off on the %s port',
+  async (port) => {
+    const server = await startTestServer();
+    const { hostname, port: number } = new URL(`http://${server[port]}`);
+    const headers = {
+      ':method': 'POST',
+      ':scheme': 'http',
+      ':path': '/tasks.v1.TasksService/GetTask',
+      ':authority': 'x',
+      'content-type': 'application/grpc',
+      ...signedIn,
+    };
+    const socket = connect(Number(number), hostname);
+    socket.on('error', () => {});
+    socket.resume();
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    const goaway = frame(7, 0, 0, Buffer.alloc(8));
+    const continuation = frame(9, 0, 7, Buffer.from('of nothing'));
+    socket.write(Buffer.concat([preface, frame(4, 0, 0, Buffer.alloc(0)), frame(1, 4, 1, hpack(headers)), goaway, continuation]));
+    await closed;
+    await until('end of its call', async () => {
+      const metrics = await (await fetch(`http://${server.ops}/metrics`)).text();
+      return /^tasks_calls_in_flight 0$/m.test(metrics);
+    });
+    expect(server.log.map(({ code }) => code)).toEqual(['CANCELLED']);
+    await server.stop();
+  },
+);
