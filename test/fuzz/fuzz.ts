@@ -62,7 +62,11 @@ const refusedByLibrary: Readonly<Record<'grpc' | 'web', Readonly<Partial<Record<
     ],
   },
   web: {
-    [Code.Internal]: ['parse binary: ', 'received compressed envelope, but do not know how to decompress'],
+    [Code.Internal]: [
+      'parse binary: ',
+      'decompression failed',
+      'received compressed envelope, but do not know how to decompress',
+    ],
     [Code.InvalidArgument]: [
       'cannot decode message tasks.v1.',
       'cannot decode field tasks.v1.',
@@ -148,7 +152,8 @@ async function sendRaw(service: RunningService, { port, writes }: RawCase): Prom
   if (status === '500') {
     // Bytes that are no message. The answer may not be whole yet.
     for (let waited = 0; waited < answerMs && !answer.includes('}'); waited += listenMs) await sleep(listenMs);
-    const isLibrary = port === 'web' && answer.includes('\r\n\r\n{"code":"internal","message":"parse binary: ');
+    const isLibrary =
+      port === 'web' && /\r\n\r\n\{"code":"internal","message":"(?:parse binary: |decompression failed)/.test(answer);
     if (!isLibrary) throw new Error(`HTTP/1.1 was answered with ${answer}`);
   }
   socket.destroy();
