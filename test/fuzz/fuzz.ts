@@ -1,6 +1,7 @@
 import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
 import { Code } from '@connectrpc/connect';
 import { StatusSchema } from '../../src/gen/google/rpc/status_pb.ts';
@@ -212,15 +213,17 @@ function judge(
     }
     return `gRPC ${code === 0 ? 'OK' : Code[code]}`;
   }
+  // An error that repeats a long input is compressed for a client that takes that.
+  const text = (headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body).toString();
   const isJson = String(headers['content-type']).includes('json');
-  const error = isJson && status >= 400 && status !== 431 ? (JSON.parse(body.toString()) as JsonError) : undefined;
+  const error = isJson && status >= 400 && status !== 431 ? (JSON.parse(text) as JsonError) : undefined;
   const isLibrary = error !== undefined && isRefusedByLibrary(port, codeOf(error), error.message ?? '');
-  if (status === 500 && !isLibrary) throw new Error(`HTTP was answered with 500: ${body.toString().slice(0, 300)}`);
+  if (status === 500 && !isLibrary) throw new Error(`HTTP was answered with 500: ${text.slice(0, 300)}`);
   if (ours && error !== undefined && !isLibrary) {
     const { code, details } = error;
     if (code === 'internal' || code === 'unknown') throw new Error(`Connect was answered with ${code}`);
     if (details?.some(({ type }) => type === 'google.rpc.ErrorInfo') !== true)
-      throw new Error(`${code ?? status} came without its ErrorInfo: ${body.toString()}`);
+      throw new Error(`${code ?? status} came without its ErrorInfo: ${text}`);
   }
   return `HTTP/2 ${status}`;
 }
