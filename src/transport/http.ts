@@ -43,6 +43,16 @@ export function sendJson(request: HttpRequest, response: HttpResponse, status: n
   else response.end(text);
 }
 
+/** Answers a call over gRPC or gRPC-Web with a status in the headers, and no messages. */
+export function sendGrpcStatus(request: HttpRequest, response: HttpResponse, code: number, message: string): void {
+  protect(response);
+  response.setHeader('content-type', request.headers['content-type'] ?? 'application/grpc');
+  response.setHeader('grpc-status', String(code));
+  response.setHeader('grpc-message', encodeURI(message.toWellFormed()));
+  response.statusCode = 200;
+  response.end();
+}
+
 /** The path of a request, without what follows `?`. */
 export function pathOf(request: HttpRequest): string {
   const url = request.url ?? '';

@@ -1,10 +1,11 @@
+import { Code } from '@connectrpc/connect';
 import type { Logger } from '../platform/log.ts';
 import type { Certificates } from './certificates.ts';
 import { type CoderJson, sendAnswer } from './coder/coder-json.ts';
 import type { ConnectHandler } from './connect/connect-handler.ts';
 import { createCors } from './cors.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
-import { type HttpRequest, type HttpResponse, maxHeaders, protect, sendJson } from './http.ts';
+import { type HttpRequest, type HttpResponse, maxHeaders, sendGrpcStatus, sendJson } from './http.ts';
 import { dropLongTimeout } from './http2-limits.ts';
 import type { Page } from './page/page.ts';
 
@@ -67,7 +68,7 @@ export function createWebRequests({
     if (call !== undefined) return call;
     leaveWhenDraining();
     if (page(request, response)) return;
-    if (isGrpc(request)) sendUnimplemented(request, response);
+    if (isGrpc(request)) sendGrpcStatus(request, response, Code.Unimplemented, 'there is no such method');
     else sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
   };
 
@@ -88,16 +89,6 @@ export function createWebRequests({
 /** Whether a request is of gRPC or of gRPC-Web. */
 function isGrpc(request: HttpRequest): boolean {
   return request.method === 'POST' && /^application\/grpc(?:-web)?(?:[+;\s]|$)/i.test(request.headers['content-type'] ?? '');
-}
-
-/** Answers a call of no method of ours, as gRPC and gRPC-Web expect it: with a status in the headers, and no messages. */
-function sendUnimplemented(request: HttpRequest, response: HttpResponse): void {
-  protect(response);
-  response.setHeader('content-type', request.headers['content-type'] ?? 'application/grpc');
-  response.setHeader('grpc-status', '12');
-  response.setHeader('grpc-message', encodeURI('there is no such method'));
-  response.statusCode = 200;
-  response.end();
 }
 
 /**

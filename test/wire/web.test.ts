@@ -557,6 +557,25 @@ describe('bytes that a method makes in place of a message', () => {
   });
 });
 
+test('half a surrogate pair is refused over gRPC, which cannot repeat it', async () => {
+  const message = Buffer.from('"\\ud92f"');
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(message.length, 1);
+  const session = connectHttp2(`http://${server.web}`);
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': listPath,
+    'content-type': 'application/grpc+json',
+    te: 'trailers',
+    ...signedIn,
+  });
+  stream.end(Buffer.concat([head, message]));
+  const [headers] = (await once(stream, 'response')) as [Record<string, string>];
+  expect([headers[':status'], headers['grpc-status']]).toEqual([200, '3']);
+  session.destroy();
+  expect(server.log.filter(({ level }) => level === 'error')).toEqual([]);
+});
+
 describe('other paths', () => {
   test.each(['/', '/tasks', '/tasks.v1.TasksService', '/tasks.v1.TasksService/', '//', '/%', '/../etc/passwd', `${listPath}/`])(
     '%s is 404 in JSON',

@@ -18,7 +18,7 @@ import type { Method, UnaryMethod } from '../../call/method.ts';
 import type { ServerCall } from '../../call/server-call.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { sendWithEntityTag } from '../entity-tag.ts';
-import { type HttpRequest, type HttpResponse, pathOf, protect, sendJson } from '../http.ts';
+import { type HttpRequest, type HttpResponse, pathOf, protect, sendGrpcStatus, sendJson } from '../http.ts';
 
 /**
  * Answers the request of a method over Connect, gRPC-Web or gRPC, or gives undefined when its path is of no method.
@@ -169,7 +169,17 @@ async function answer(
   const universal = universalRequestFromNodeRequest(request, response, undefined, contextValues);
   const inFlight = new RequestInFlight(request, universal.signal);
   contextValues.set(inFlightKey, inFlight);
-  const toSend = forGrpcClients(await handler({ ...universal, body: inFlight.body() }));
+  let answered: UniversalServerResponse;
+  try {
+    answered = await handler({ ...universal, body: inFlight.body() });
+  } catch (error) {
+    // The library cannot write an error over gRPC that repeats half a surrogate pair, which JSON can have.
+    if (!(error instanceof URIError) || inFlight.call === undefined) throw error;
+    const { code, rawMessage } = inFlight.call.fail(unreadableRequest('it has half a surrogate pair'));
+    sendGrpcStatus(request, response, code, rawMessage);
+    return;
+  }
+  const toSend = forGrpcClients(answered);
   beforeAnswer();
   protect(response);
   if (request.method === 'GET' && toSend.status === 200) await sendWithEntityTag(toSend, request, response);
