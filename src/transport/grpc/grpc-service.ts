@@ -59,8 +59,9 @@ export function createGrpcServer(
           },
           onCancel() {
             ended = true;
-            const deadline = next.getDeadline();
-            call?.abort(Date.now() >= Number(deadline) ? deadlineExceeded : canceled);
+            // A timer may be a millisecond early by the clock.
+            const isLate = Date.now() + 1 >= Number(next.getDeadline());
+            call?.abort(isLate ? deadlineExceeded : canceled);
           },
         });
       },
