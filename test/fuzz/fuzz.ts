@@ -68,9 +68,23 @@ const refusedByLibrary: Readonly<Record<'grpc' | 'web', Readonly<Partial<Record<
       'decompression failed',
       'received compressed envelope, but do not know how to decompress',
     ],
-    [Code.InvalidArgument]: ['cannot decode ', 'decompression failed', 'protocol error: '],
+    [Code.InvalidArgument]: [
+      'cannot decode message tasks.v1.',
+      'cannot decode field tasks.v1.',
+      'cannot decode oneof tasks.v1.',
+      'cannot decode enum tasks.v1.',
+      'decompression failed',
+      'protocol error: incomplete envelope',
+      'protocol error: invalid connect timeout value: ',
+      'protocol error: invalid grpc timeout value: ',
+      'protocol error: promised ',
+    ],
     [Code.ResourceExhausted]: ['message size ', 'message is larger than configured readMaxBytes 65536 after decompression'],
-    [Code.Unimplemented]: ['protocol error: ', 'unknown compression "'],
+    [Code.Unimplemented]: [
+      'protocol error: missing input message for ',
+      'protocol error: received extra input message for ',
+      'unknown compression "',
+    ],
   },
 };
 
