@@ -2,7 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { on } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { PassThrough } from 'node:stream';
 import { stripVTControlCharacters } from 'node:util';
@@ -25,8 +25,14 @@ interface Counts {
 interface VitestReport {
   readonly success: boolean;
   readonly testResults: readonly {
+    readonly name: string;
     readonly status: string;
-    readonly assertionResults: readonly { readonly status: string }[];
+    readonly message: string;
+    readonly assertionResults: readonly {
+      readonly status: string;
+      readonly fullName: string;
+      readonly failureMessages: readonly string[];
+    }[];
   }[];
 }
 
@@ -53,6 +59,7 @@ const env: NodeJS.ProcessEnv = {
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
+const failedTests: string[] = [];
 const notRun = new Set<string>();
 
 const children = new Set<ChildProcess>();
@@ -223,6 +230,11 @@ function countTests(): Counts {
   const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
   const report = readReport(resultsFile) as VitestReport | undefined;
   for (const file of report?.testResults ?? []) {
+    const path = relative('.', file.name);
+    if (file.status === 'failed' && file.message !== '') failedTests.push(`${path}\n${firstLines(file.message)}`);
+    for (const { status, fullName, failureMessages } of file.assertionResults) {
+      if (status === 'failed') failedTests.push(`${path} > ${fullName}\n${firstLines(failureMessages.join('\n'))}`);
+    }
     const statuses = file.assertionResults.map(({ status }) => status);
     const failed = statuses.filter((status) => status === 'failed').length;
     const passed = statuses.filter((status) => status === 'passed').length;
@@ -231,6 +243,12 @@ function countTests(): Counts {
     counts.skipped += statuses.length - failed - passed;
   }
   return counts;
+}
+
+/** The beginning of a message, as long as one reads at the end of a run. */
+function firstLines(message: string): string {
+  const lines = stripVTControlCharacters(message).split('\n').slice(0, 12);
+  return lines.map((line) => `  ${line.slice(0, 300)}`).join('\n');
 }
 
 /** The JSON file that a part of the run has written, or undefined. */
@@ -252,6 +270,7 @@ function closeRun(): void {
   if (tests !== undefined && tests.left.length > 0) console.log(`Left to the whole run: ${tests.left.join(', ')}`);
   if (stopped) fail('stopped by a signal');
   for (const failure of failures) console.log(`FAILED: ${failure}`);
+  for (const test of failedTests) console.log(`FAILED: ${test}`);
   total.skipped += notRun.size;
   const incomplete = inCi && notRun.size > 0;
   if (incomplete && total.failed === 0) console.log('FAILED: with CI set, everything has to run');

@@ -9,7 +9,7 @@ export type LiveEvent = { readonly upserted: Task } | { readonly removed: string
 export type Pages = readonly (readonly Task[])[];
 
 /** Changes that would move rows of the list, held back while somebody may be about to click one. */
-export interface HeldBack {
+export interface PendingChanges {
   /** New tasks of the list, by id. */
   readonly arrived: ReadonlyMap<string, Task>;
   /** Ids of removed tasks. */
@@ -19,7 +19,7 @@ export interface HeldBack {
 /** Compares two tasks in the order of the service: negative when the first comes before the second. */
 type TaskOrder = (one: Task, other: Task) => number;
 
-export const nothingHeldBack: HeldBack = { arrived: new Map(), left: new Set() };
+export const noPendingChanges: PendingChanges = { arrived: new Map(), left: new Set() };
 
 /**
  * Updates the loaded tasks in their places. Changes that would move rows are held back; {@link settle} applies them.
@@ -28,16 +28,16 @@ export const nothingHeldBack: HeldBack = { arrived: new Map(), left: new Set() }
  */
 export function applyEvents(
   pages: Pages,
-  heldBack: HeldBack,
+  pending: PendingChanges,
   events: readonly LiveEvent[],
   order: TaskOrder,
   isWhole: boolean,
-): { pages: Pages; heldBack: HeldBack } {
+): { pages: Pages; pending: PendingChanges } {
   const loaded = new Set(pages.flatMap((page) => page.map((task) => task.id)));
   const last = pages.at(-1)?.at(-1);
   const changed = new Map<string, Task>();
-  const arrived = new Map(heldBack.arrived);
-  const left = new Set(heldBack.left);
+  const arrived = new Map(pending.arrived);
+  const left = new Set(pending.left);
   for (const event of events) {
     if ('removed' in event) {
       arrived.delete(event.removed);
@@ -52,11 +52,11 @@ export function applyEvents(
   const next = pages.map((page) =>
     page.some((task) => changed.has(task.id)) ? page.map((task) => changed.get(task.id) ?? task) : page,
   );
-  return { pages: changed.size === 0 ? pages : next, heldBack: { arrived, left } };
+  return { pages: changed.size === 0 ? pages : next, pending: { arrived, left } };
 }
 
 /** Applies the changes that were held back: deletes removed tasks, and inserts new ones in order. */
-export function settle(pages: Pages, { arrived, left }: HeldBack, order: TaskOrder): Pages {
+export function settle(pages: Pages, { arrived, left }: PendingChanges, order: TaskOrder): Pages {
   const next = pages.map((page) => page.filter((task) => !left.has(task.id) && !arrived.has(task.id)));
   for (const task of arrived.values()) {
     const page = next.find((tasks) => tasks.some((other) => order(task, other) < 0)) ?? next.at(-1);

@@ -73,7 +73,7 @@ function ListBody(props: {
           The service cannot be reached just now. This is what was loaded before; the page goes on trying.
         </p>
       )}
-      {tasks.length === 0 && list.heldBack.arrived.size === 0 ? (
+      {tasks.length === 0 && list.pending.arrived.size === 0 ? (
         <NoTasks query={query} orderBy={orderBy} />
       ) : (
         <TaskRows list={list} tasks={tasks} box={box} />

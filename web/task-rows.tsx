@@ -72,14 +72,14 @@ export function TaskRows(props: {
   );
 
   const whole = useRef<HTMLDivElement>(null);
-  const { heldBack, letIn } = list;
-  const waits = heldBack.arrived.size + heldBack.left.size;
-  const letInIfQuiet = (): void => {
+  const { pending, applyPending } = list;
+  const waits = pending.arrived.size + pending.left.size;
+  const applyPendingIfQuiet = (): void => {
     // With touch there is no hover that shows where the next tap will be.
     const isAttended = touch.matches || whole.current?.matches(':hover') === true;
-    if (waits > 0 && !isAttended && scrollY < readingFrom) letIn();
+    if (waits > 0 && !isAttended && scrollY < readingFrom) applyPending();
   };
-  useEffect(letInIfQuiet);
+  useEffect(applyPendingIfQuiet);
   const fresh = useFresh(tasks);
 
   return (
@@ -88,19 +88,19 @@ export function TaskRows(props: {
       className={list.isOutdated ? 'list outdated' : 'list'}
       aria-busy={list.isOutdated}
       // The browser updates the hovered element only after the layout.
-      onPointerLeave={() => requestAnimationFrame(letInIfQuiet)}
+      onPointerLeave={() => requestAnimationFrame(applyPendingIfQuiet)}
     >
       <div className="arrivals" role="status">
-        {heldBack.arrived.size > 0 && (
+        {pending.arrived.size > 0 && (
           <button
             type="button"
             className="button primary"
             onClick={() => {
-              letIn();
+              applyPending();
               scrollTo({ top: 0 });
             }}
           >
-            {heldBack.arrived.size === 1 ? '1 new task' : `${heldBack.arrived.size} new tasks`}
+            {pending.arrived.size === 1 ? '1 new task' : `${pending.arrived.size} new tasks`}
           </button>
         )}
       </div>
@@ -124,7 +124,7 @@ export function TaskRows(props: {
                 task={task}
                 index={item.index}
                 style={{ height, transform: `translateY(${item.start - offset}px)` }}
-                hasLeft={heldBack.left.has(task.id)}
+                hasLeft={pending.left.has(task.id)}
                 isFresh={fresh.has(task.id)}
                 onFocus={() => setCurrentId(task.id)}
               />

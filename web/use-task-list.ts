@@ -4,7 +4,7 @@ import { type InfiniteData, keepPreviousData, useQueryClient } from '@tanstack/r
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { type ListTasksResponse, ListTasksResponseSchema, type Task, TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { pollMs } from './live-indicator.tsx';
-import { applyEvents, type HeldBack, type LiveEvent, nothingHeldBack, orderOf, type Pages, settle } from './live-list.ts';
+import { applyEvents, type LiveEvent, noPendingChanges, orderOf, type Pages, type PendingChanges, settle } from './live-list.ts';
 import { withTerm } from './query-text.ts';
 import { isPassing } from './service.ts';
 import { useService } from './service-context.ts';
@@ -30,7 +30,7 @@ const countAnywayMs = 30_000;
 export interface TaskListState {
   /** The loaded tasks, in order; undefined before the first answer. */
   readonly tasks: readonly Task[] | undefined;
-  readonly heldBack: HeldBack;
+  readonly pending: PendingChanges;
   readonly status: LiveStatus;
   readonly error: Error | null;
   /** Whether the tasks are those of the previous query, while the present one is being loaded. */
@@ -40,7 +40,7 @@ export interface TaskListState {
   loadMore(): void;
   reload(): void;
   /** Applies changes that move rows. */
-  letIn(): void;
+  applyPending(): void;
 }
 
 /** Loads a list page by page and keeps it up to date by a stream. */
@@ -54,7 +54,7 @@ export function useTaskList(query: string, orderBy: string): TaskListState {
     [input, transport],
   );
   const [isPolling, setPolling] = useState(false);
-  const [heldBack, latestHeldBack, setHeldBack] = useHeldBack(key);
+  const [pending, latestPending, setPending] = usePendingChanges(key);
 
   const list = useInfiniteQuery(listTasks, input, {
     pageParamKey: 'pageToken',
@@ -74,11 +74,11 @@ export function useTaskList(query: string, orderBy: string): TaskListState {
       if (answers.isFetching({ queryKey: key, exact: true }) > 0) meanwhile.current.push(...events);
       if (present === undefined) return;
       const pages = pagesOf(present);
-      const after = applyEvents(pages, latestHeldBack.current, events, order, isWhole(present));
+      const after = applyEvents(pages, latestPending.current, events, order, isWhole(present));
       if (after.pages !== pages) answers.setQueryData(key, withPages(present, after.pages));
-      setHeldBack(after.heldBack);
+      setPending(after.pending);
     },
-    [answers, key, order, latestHeldBack, setHeldBack],
+    [answers, key, order, latestPending, setPending],
   );
   useEffect(() => {
     if (list.isFetching || meanwhile.current.length === 0) return;
@@ -87,24 +87,24 @@ export function useTaskList(query: string, orderBy: string): TaskListState {
 
   const reload = useCallback((): void => {
     void answers.invalidateQueries({ queryKey: key, exact: true });
-    setHeldBack(nothingHeldBack);
-  }, [answers, key, setHeldBack]);
+    setPending(noPendingChanges);
+  }, [answers, key, setPending]);
   // A query that the service cannot list is not watched either.
   const isListed = list.data !== undefined && !list.isPlaceholderData;
   const status = useWatch(isListed ? query : undefined, { onEvents: apply, onGap: reload });
   useEffect(() => setPolling(status === 'polling'), [status]);
 
-  const letIn = useCallback((): void => {
+  const applyPending = useCallback((): void => {
     const present = answers.getQueryData(key);
     if (present !== undefined)
-      answers.setQueryData(key, withPages(present, settle(pagesOf(present), latestHeldBack.current, order)));
-    setHeldBack(nothingHeldBack);
-  }, [answers, key, latestHeldBack, setHeldBack, order]);
+      answers.setQueryData(key, withPages(present, settle(pagesOf(present), latestPending.current, order)));
+    setPending(noPendingChanges);
+  }, [answers, key, latestPending, setPending, order]);
 
   const tasks = useMemo(() => list.data && withoutRepeats(list.data.pages.flatMap((page) => page.tasks)), [list.data]);
   return {
     tasks,
-    heldBack,
+    pending,
     status,
     error: list.error,
     isOutdated: list.isPlaceholderData,
@@ -112,20 +112,22 @@ export function useTaskList(query: string, orderBy: string): TaskListState {
     isLoadingMore: list.isFetchingNextPage,
     loadMore: () => void list.fetchNextPage(),
     reload,
-    letIn,
+    applyPending,
   };
 }
 
 /** The changes that are held back, as a ref for events between two renderings and as state. A new list starts without any. */
-function useHeldBack(list: unknown): [HeldBack, { readonly current: HeldBack }, (next: HeldBack) => void] {
-  const [heldBack, setHeldBack] = useState(nothingHeldBack);
-  const latest = useRef(nothingHeldBack);
-  const set = useCallback((next: HeldBack): void => {
+function usePendingChanges(
+  list: unknown,
+): [PendingChanges, { readonly current: PendingChanges }, (next: PendingChanges) => void] {
+  const [pending, setPending] = useState(noPendingChanges);
+  const latest = useRef(noPendingChanges);
+  const set = useCallback((next: PendingChanges): void => {
     latest.current = next;
-    setHeldBack(next);
+    setPending(next);
   }, []);
-  useEffect(() => set(nothingHeldBack), [list, set]);
-  return [heldBack, latest, set];
+  useEffect(() => set(noPendingChanges), [list, set]);
+  return [pending, latest, set];
 }
 
 /** The number of tasks of a query that wait for input, up to the limit of the service. */

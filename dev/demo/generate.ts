@@ -1,7 +1,7 @@
 import type { Database } from '../../src/db/connection.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { deleteFromOutbox, enqueueWorkspaces, outboxBatchSize, outboxLagMs } from '../../src/schema/outbox.ts';
-import { notesItself } from '../../src/schema/triggers.ts';
+import { outboxBypass } from '../../src/schema/triggers.ts';
 import { writeGeneratedPeople } from './generated-people.ts';
 import { addGeneratedTask, taskIds } from './generated-task.ts';
 import { insertRows, noRows, presentIds, sourceTables } from './source-rows.ts';
@@ -115,7 +115,7 @@ async function writeTasks(database: Database, seed: number, from: number, to: nu
   }
   if (rows.workspaces.length === 0) return [];
   return await database.transaction(async (transaction) => {
-    await transaction.raw(`set @${notesItself} = 1`);
+    await transaction.raw(`set @${outboxBypass} = 1`);
     try {
       await insertRows(transaction, rows);
       return await noteOnce(
@@ -123,7 +123,7 @@ async function writeTasks(database: Database, seed: number, from: number, to: nu
         rows.workspaces.map(({ id }) => id as Buffer),
       );
     } finally {
-      await transaction.raw(`set @${notesItself} = null`);
+      await transaction.raw(`set @${outboxBypass} = null`);
     }
   });
 }

@@ -75,11 +75,25 @@ export const overloadRefusal: ConnectError = overloaded();
  */
 export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () => false }: AdmissionParts): Admission {
   let unaryCalls = 0;
-  const authenticating = createAuthenticating();
+  const authenticating = createCount({ perKey: authenticatingLimits.perNetwork, total: authenticatingLimits.total });
   const receiving = createReceiving(maxReceivingCalls);
   const openReceiving = createReceiving(openCallLimits.receiving);
-  const openStreams = createStreamCount(openCallLimits.streamsPerConnection, openCallLimits.streams);
-  const openBidiStreams = createStreamCount(openCallLimits.streamsPerConnection, openCallLimits.bidiStreams);
+  const perKey = openCallLimits.streamsPerConnection;
+  const openStreams = createCount({ perKey, total: openCallLimits.streams }, () => tooManyOpenStreams(perKey));
+  const openBidiStreams = createCount({ perKey, total: openCallLimits.bidiStreams }, () => tooManyOpenStreams(perKey));
+
+  // Until the answer each call may hold 64 KiB that its client sends, and no token keeps anyone from making such calls. Remembered
+  // callers wait for nobody, and are not counted.
+  const authenticated = async (answer: Promise<Caller>, address: string): Promise<Caller> => {
+    let release = (): void => {};
+    try {
+      release = authenticating.add(networkOf(address));
+      return await answer;
+    } finally {
+      release();
+      answer.catch(() => {}); // nobody waits for it if there were too many
+    }
+  };
 
   const admitOpen = (call: AdmissionRequest): Admitted => {
     // The requests of a bidirectional stream come as long as it lasts.
@@ -108,7 +122,7 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
       if (call.open) return admitOpen(call);
       if (unaryCalls >= maxUnaryCalls || isOverloaded()) throw overloadRefusal;
       const answer = authenticate(call.header, call.address);
-      const caller = answer instanceof Promise ? await authenticating.wait(call.address, answer) : answer;
+      const caller = answer instanceof Promise ? await authenticated(answer, call.address) : answer;
       call.throwIfAborted();
       // The requests of a bidirectional stream come as long as it lasts.
       const received = call.kind === 'bidi_streaming' ? () => {} : receiving.add(call);
@@ -133,36 +147,6 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
           if (isAtWork) unaryCalls -= 1;
         },
       };
-    },
-  };
-}
-
-/**
- * Counts the calls whose caller somebody has to be asked about, in all and by network. Until the answer each may hold 64 KiB that its
- * client sends, and no token keeps anyone from making such calls. Remembered callers wait for nobody, and are not counted.
- */
-function createAuthenticating(): { wait<T>(address: string, answer: Promise<T>): Promise<T> } {
-  const { total, perNetwork } = authenticatingLimits;
-  const counts = new Map<string, number>();
-  let all = 0;
-  return {
-    async wait(address, answer) {
-      const network = networkOf(address);
-      const count = counts.get(network) ?? 0;
-      if (all >= total || count >= perNetwork) {
-        answer.catch(() => {}); // nobody waits for it
-        throw overloadRefusal;
-      }
-      counts.set(network, count + 1);
-      all += 1;
-      try {
-        return await answer;
-      } finally {
-        all -= 1;
-        const left = (counts.get(network) ?? 1) - 1;
-        if (left === 0) counts.delete(network);
-        else counts.set(network, left);
-      }
     },
   };
 }
@@ -195,21 +179,28 @@ function createReceiving(most: number): { add(call: AdmissionRequest): () => voi
   };
 }
 
-/** Counts open streams, by connection and in all. */
-function createStreamCount(perConnection: number, total: number): { add(connection: string): () => void } {
+/**
+ * Counts what is under way by key, such as a connection, and in all. Both numbers are limits; `add` returns what ends the count of one.
+ *
+ * @param tooManyOfKey the refusal when a key has as many as it may have.
+ */
+function createCount(
+  { perKey, total }: { readonly perKey: number; readonly total: number },
+  tooManyOfKey: () => ConnectError = () => overloadRefusal,
+): { add(key: string): () => void } {
   const counts = new Map<string, number>();
   let all = 0;
   return {
-    add(connection) {
-      const count = counts.get(connection) ?? 0;
-      if (count >= perConnection) throw tooManyOpenStreams(perConnection);
+    add(key) {
+      const count = counts.get(key) ?? 0;
+      if (count >= perKey) throw tooManyOfKey();
       if (all >= total) throw overloadRefusal;
-      counts.set(connection, count + 1);
+      counts.set(key, count + 1);
       all += 1;
       return () => {
-        const left = (counts.get(connection) ?? 1) - 1;
-        if (left === 0) counts.delete(connection);
-        else counts.set(connection, left);
+        const left = (counts.get(key) ?? 1) - 1;
+        if (left === 0) counts.delete(key);
+        else counts.set(key, left);
         all -= 1;
       };
     },

@@ -1,6 +1,6 @@
 import type { Database } from '../db/connection.ts';
-import { changeKinds } from '../schema/noted-tables.ts';
 import type { OutboxChange } from '../schema/outbox.ts';
+import { changeKinds } from '../schema/projected-tables.ts';
 
 /**
  * Processes all items at once. When that fails because of the data of an item, splits the items in halves until the bad ones are

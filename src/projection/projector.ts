@@ -5,7 +5,6 @@ import { closeDatabase, type Database, openDatabase } from '../db/connection.ts'
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
 import { newestMigration } from '../schema/migrations.ts';
-import { changeKinds } from '../schema/noted-tables.ts';
 import {
   type Backlog,
   deleteFromOutbox,
@@ -19,6 +18,7 @@ import {
   workspaceIdsAfter,
   workspacesOf,
 } from '../schema/outbox.ts';
+import { changeKinds } from '../schema/projected-tables.ts';
 import { addDeadLetter, countDeadLetters, errorForLog, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
 import {
   type EventBatch,

@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { promptParameter } from '../schema/noted-tables.ts';
+import { promptParameter } from '../schema/projected-tables.ts';
 import { trigramsOf } from '../tasks/store/name-trigrams.ts';
 import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';

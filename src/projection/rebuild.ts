@@ -1,6 +1,6 @@
 import type { Database } from '../db/connection.ts';
-import { changeKinds } from '../schema/noted-tables.ts';
 import { workspaceIdsAfter } from '../schema/outbox.ts';
+import { changeKinds } from '../schema/projected-tables.ts';
 import { addDeadLetter, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
 import { startGeneration, writeReadModel } from './feed.ts';
 import { projectWorkspaces } from './read-model.ts';

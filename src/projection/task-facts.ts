@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { promptParameter } from '../schema/noted-tables.ts';
+import { promptParameter } from '../schema/projected-tables.ts';
 
 /**
  * The columns of the source tables that describe one workspace, unchanged: ids are 16 bytes, times are text in UTC with
@@ -73,7 +73,7 @@ export const promptFactBytes = 1_048_577;
  * Reads the facts of many workspaces in one statement, and so in one snapshot of all tables. A workspace that does not exist has
  * no row.
  *
- * It reads only columns of `notedTables`, of rows from which `workspacesOf` finds the workspace; a test checks that. Every table
+ * It reads only columns of `projectedTables`, of rows from which `workspacesOf` finds the workspace; a test checks that. Every table
  * is read by an index, for each workspace separately.
  */
 export const taskFactsSql = `

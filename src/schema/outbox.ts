@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { type ChangeKind, changeKinds } from './noted-tables.ts';
+import { type ChangeKind, changeKinds } from './projected-tables.ts';
 
 /** A row of the outbox `workspace_changes`: a source row that a task may depend on has changed. */
 export interface OutboxChange {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
 import { MigrationError } from './migration-error.ts';
-import { type Comparison, type NotedTable, notedTables } from './noted-tables.ts';
+import { type Comparison, type ProjectedTable, projectedTables } from './projected-tables.ts';
 
 /** A trigger that writes the changes of a source table to the outbox. */
 interface Trigger {
@@ -20,11 +20,11 @@ const prefix = 'tasks_note_';
  * workspace to the outbox ten times. Such a session calls `enqueueWorkspaces` itself, in the transaction that inserts the rows,
  * and sets the variable to NULL before the connection goes back to its pool.
  */
-export const notesItself = 'tasks_session_notes';
+export const outboxBypass = 'tasks_session_notes';
 
 /** The triggers that this version of the program needs: for each source table one on insert, one on update and one on delete. */
-export const triggers: readonly Trigger[] = Object.entries(notedTables).flatMap(([name, table]) => [
-  trigger(name, 'insert', `if @${notesItself} is null then ${guard(table, 'new', note(table, 'new'))}; end if`),
+export const triggers: readonly Trigger[] = Object.entries(projectedTables).flatMap(([name, table]) => [
+  trigger(name, 'insert', `if @${outboxBypass} is null then ${guard(table, 'new', note(table, 'new'))}; end if`),
   trigger(name, 'update', noteUpdate(table)),
   trigger(name, 'delete', guard(table, 'old', note(table, 'old'))),
 ]);
@@ -109,12 +109,12 @@ function trigger(table: string, event: 'insert' | 'update' | 'delete', body: str
   return { name, table, statement: `create trigger \`${name}\` ${head} ${body}` };
 }
 
-/** `insert into workspace_changes (kind, ref) values (1, new.id)`: without a look-up, see {@link notedTables}. */
-function note({ kind, key }: NotedTable, row: 'new' | 'old'): string {
+/** `insert into workspace_changes (kind, ref) values (1, new.id)`: without a look-up, see {@link projectedTables}. */
+function note({ kind, key }: ProjectedTable, row: 'new' | 'old'): string {
   return `insert into \`workspace_changes\` (\`kind\`, \`ref\`) values (${kind}, ${row}.\`${key}\`)`;
 }
 
-function guard({ only }: NotedTable, row: 'new' | 'old', statement: string): string {
+function guard({ only }: ProjectedTable, row: 'new' | 'old', statement: string): string {
   return only === undefined ? statement : `if ${row}.\`${only[0]}\` = '${only[1]}' then ${statement}; end if`;
 }
 
@@ -122,7 +122,7 @@ function guard({ only }: NotedTable, row: 'new' | 'old', statement: string): str
  * `if (not (old.id <=> new.id) or …) then insert … new …; if not (old.id <=> new.id) then insert … old …; end if; end if`: an
  * update or upsert that leaves the row as it was writes nothing.
  */
-function noteUpdate(table: NotedTable): string {
+function noteUpdate(table: ProjectedTable): string {
   const moved = differs(table.key, 'exact');
   const changed = [moved, ...Object.entries(table.columns).map(([column, comparison]) => differs(column, comparison))];
   const conditions = [`(${changed.join(' or ')})`];

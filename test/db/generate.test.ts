@@ -3,7 +3,7 @@ import { loadDemo } from '../../dev/demo/demo.ts';
 import { type GenerateOptions, generateTasks } from '../../dev/demo/generate.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { verify } from '../../src/projection/verify.ts';
-import { notesItself } from '../../src/schema/triggers.ts';
+import { outboxBypass } from '../../src/schema/triggers.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 
@@ -46,7 +46,7 @@ describeOnEngines('generated tasks', (engine) => {
   it('leave nothing for the projector to do, and nothing behind in the sessions', async () => {
     expect(await count(database, 'workspace_changes')).toBe(0);
     const sessions = Array.from({ length: 5 }, async () => {
-      const [rows] = (await database.raw(`select sleep(0.05), @${notesItself} as value`)) as [{ value: unknown }[]];
+      const [rows] = (await database.raw(`select sleep(0.05), @${outboxBypass} as value`)) as [{ value: unknown }[]];
       return rows[0]?.value;
     });
     expect(await Promise.all(sessions)).toEqual([null, null, null, null, null]);

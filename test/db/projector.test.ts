@@ -11,8 +11,8 @@ import { projectWorkspaces } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { migrateUp, newestMigration } from '../../src/schema/migrations.ts';
-import { changeKinds, notedTables } from '../../src/schema/noted-tables.ts';
 import { deleteFromOutbox, enqueueWorkspaces, outboxLagMs, readOutbox } from '../../src/schema/outbox.ts';
+import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask, insertSource, insertWorkspace, newId, now } from '../support/source-writer.ts';
@@ -35,7 +35,7 @@ describeOnEngines('the projector', (engine) => {
     await database.raw('drop trigger if exists poison');
     const model = ['workspace_tasks', 'workspace_task_acl', 'task_events', 'workspace_changes_failed'];
     // The outbox last: emptying the sources fills it.
-    for (const table of [...Object.keys(notedTables), ...model, 'workspace_changes']) await database(table).delete();
+    for (const table of [...Object.keys(projectedTables), ...model, 'workspace_changes']) await database(table).delete();
     await database('projector_state').update({ epoch: 0, version_epoch: 0, seq: 0, floor_seq: 0 });
   });
 

@@ -6,7 +6,7 @@ import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
-import { changeKinds, notedTables } from '../../src/schema/noted-tables.ts';
+import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask, insertSource, newId, now, type SourceTaskIds, type SourceValues } from '../support/source-writer.ts';
 
@@ -100,7 +100,7 @@ describeOnEngines('triggers', (engine) => {
   }
 
   describe('each column of the list alone', () => {
-    const columns = Object.entries(notedTables).flatMap(([table, { columns: listed }]) =>
+    const columns = Object.entries(projectedTables).flatMap(([table, { columns: listed }]) =>
       Object.keys(listed).map((column): [string, string] => [table, column]),
     );
     test.each(columns)('%s.%s is noted', async (table, column) => {
@@ -144,10 +144,10 @@ describeOnEngines('triggers', (engine) => {
       const [all] = (await database.raw(
         'select `c`.`table_name` as `t`, `c`.`column_name` as `c` from `information_schema`.`columns` as `c` ' +
           'where `c`.`table_schema` = database() and `c`.`table_name` in (?)',
-        [Object.keys(notedTables)],
+        [Object.keys(projectedTables)],
       )) as [{ t: string; c: string }[]];
       const known = new Set([
-        ...Object.entries(notedTables).flatMap(([table, { key, columns }]) =>
+        ...Object.entries(projectedTables).flatMap(([table, { key, columns }]) =>
           [key, ...Object.keys(columns)].map((column) => `${table}.${column}`),
         ),
         ...others.map((pair) => pair.join('.')),
@@ -245,8 +245,8 @@ describeOnEngines('triggers', (engine) => {
   });
 
   describe('insert and delete note the parent', () => {
-    test.each(Object.keys(notedTables))('%s', async (table) => {
-      const key = notedTables[table]?.key ?? '';
+    test.each(Object.keys(projectedTables))('%s', async (table) => {
+      const key = projectedTables[table]?.key ?? '';
       const other = newId();
       await insertSource(database, table, { [key]: other });
       const kind = (parent[table] ?? '').split(' ')[0];
@@ -329,7 +329,7 @@ describeOnEngines('triggers', (engine) => {
     test('leaves no difference', async () => {
       await projectAll(database); // the notes of the tests above are gone
       const flipped = new Map<string, string>();
-      const columns = Object.entries(notedTables).flatMap(([table, { key, columns: listed }]) =>
+      const columns = Object.entries(projectedTables).flatMap(([table, { key, columns: listed }]) =>
         [key, ...Object.keys(listed)].map((column): [string, string] => [table, column]),
       );
       for (const pair of columns) {

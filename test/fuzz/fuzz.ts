@@ -45,7 +45,7 @@ const cleanCodes: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * What the libraries refuse by themselves, without our details (test/wire/library-refusals.test.ts): the codes, and how their messages
+ * What the libraries refuse by themselves, without our details (test/wire/grpc-refusals.test.ts, web-refusals.test.ts): the codes, and how their messages
  * begin. Anything else that has no details, and any other INTERNAL, is a fault.
  */
 const refusedByLibrary: Readonly<Record<'grpc' | 'web', Readonly<Partial<Record<Code, readonly string[]>>>>> = {

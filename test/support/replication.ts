@@ -19,8 +19,8 @@ export interface ReplicatedPair {
   readonly primary: PairedServer;
   readonly replica: PairedServer;
   /** Stops applying on the replica what it still receives, as one does that falls behind. */
-  holdBack(): Promise<void>;
-  goOn(): Promise<void>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
   /** Makes the replica a primary of its own. */
   promote(): Promise<void>;
   stop(): Promise<void>;
@@ -33,8 +33,8 @@ const words = {
     follow: (port: number) =>
       `change master to master_host = '127.0.0.1', master_port = ${port}, master_user = 'follower', master_password = 'follows', master_connect_retry = 1, master_use_gtid = slave_pos`,
     start: 'start slave',
-    hold: 'stop slave sql_thread',
-    goOn: 'start slave sql_thread',
+    pause: 'stop slave sql_thread',
+    resume: 'start slave sql_thread',
     promote: ['stop slave', 'reset slave all', 'set global read_only = 0'],
   },
   mysql: {
@@ -42,15 +42,15 @@ const words = {
     follow: (port: number) =>
       `change replication source to source_host = '127.0.0.1', source_port = ${port}, source_user = 'follower', source_password = 'follows', source_connect_retry = 1, source_auto_position = 1, get_source_public_key = 1`,
     start: 'start replica',
-    hold: 'stop replica sql_thread',
-    goOn: 'start replica sql_thread',
+    pause: 'stop replica sql_thread',
+    resume: 'start replica sql_thread',
     promote: ['stop replica', 'reset replica all', 'set global read_only = 0'],
   },
 } as const;
 
 /** Starts a pair with its data in `folder`. */
 export async function startPair(engine: Engine, folder: string): Promise<ReplicatedPair> {
-  const { options, follow, start, hold, goOn, promote } = words[engine === 'mysql' ? 'mysql' : 'mariadb'];
+  const { options, follow, start, pause, resume, promote } = words[engine === 'mysql' ? 'mysql' : 'mariadb'];
   const startOne = async (
     name: string,
     id: number,
@@ -85,8 +85,8 @@ export async function startPair(engine: Engine, folder: string): Promise<Replica
   return {
     primary,
     replica,
-    holdBack: async () => void (await replica.operator.raw(hold)),
-    goOn: async () => void (await replica.operator.raw(goOn)),
+    pause: async () => void (await replica.operator.raw(pause)),
+    resume: async () => void (await replica.operator.raw(resume)),
     async promote() {
       for (const statement of promote) await replica.operator.raw(statement);
     },

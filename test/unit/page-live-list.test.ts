@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type Task, TaskSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { applyEvents, type LiveEvent, nothingHeldBack, orderOf, settle } from '../../web/live-list.ts';
+import { applyEvents, type LiveEvent, noPendingChanges, orderOf, settle } from '../../web/live-list.ts';
 
 const { RUNNING, STOPPED } = WorkspaceStatus;
 
@@ -26,44 +26,44 @@ const pages = [
 
 describe('a change', () => {
   test('is shown where the row stands, whatever its order would be now', () => {
-    const after = applyEvents(pages, nothingHeldBack, [{ upserted: task(5, { name: 'other' }) }], newest, false);
+    const after = applyEvents(pages, noPendingChanges, [{ upserted: task(5, { name: 'other' }) }], newest, false);
     expect(ids(after.pages)).toEqual([
       [9, 7],
       [5, 3],
     ]);
     expect(after.pages[1]?.[0]?.name).toBe('other');
     expect(after.pages[0]).toBe(pages[0]);
-    expect(after.heldBack).toEqual(nothingHeldBack);
+    expect(after.pending).toEqual(noPendingChanges);
   });
 
   test('that brings a task, or takes one, is held back', () => {
     const events: LiveEvent[] = [{ upserted: task(8) }, { removed: 'task-7' }, { removed: 'task-8' }, { upserted: task(6) }];
-    const after = applyEvents(pages, nothingHeldBack, events, newest, false);
+    const after = applyEvents(pages, noPendingChanges, events, newest, false);
     expect(after.pages).toBe(pages);
-    expect([...after.heldBack.arrived.keys()]).toEqual(['task-6']);
-    expect([...after.heldBack.left]).toEqual(['task-7']);
-    expect(ids(settle(after.pages, after.heldBack, newest))).toEqual([[9], [6, 5, 3]]);
+    expect([...after.pending.arrived.keys()]).toEqual(['task-6']);
+    expect([...after.pending.left]).toEqual(['task-7']);
+    expect(ids(settle(after.pages, after.pending, newest))).toEqual([[9], [6, 5, 3]]);
   });
 
   test('of a task that left and came back undoes its leaving', () => {
-    const gone = applyEvents(pages, nothingHeldBack, [{ removed: 'task-7' }], newest, false);
-    const back = applyEvents(gone.pages, gone.heldBack, [{ upserted: task(7) }], newest, false);
-    expect(back.heldBack.left.size).toBe(0);
+    const gone = applyEvents(pages, noPendingChanges, [{ removed: 'task-7' }], newest, false);
+    const back = applyEvents(gone.pages, gone.pending, [{ upserted: task(7) }], newest, false);
+    expect(back.pending.left.size).toBe(0);
   });
 
   test('behind the last loaded task waits for its page, unless there is none', () => {
     const event: LiveEvent[] = [{ upserted: task(1) }];
-    expect(applyEvents(pages, nothingHeldBack, event, newest, false).heldBack.arrived.size).toBe(0);
-    const { heldBack } = applyEvents(pages, nothingHeldBack, event, newest, true);
-    expect(ids(settle(pages, heldBack, newest))).toEqual([
+    expect(applyEvents(pages, noPendingChanges, event, newest, false).pending.arrived.size).toBe(0);
+    const { pending } = applyEvents(pages, noPendingChanges, event, newest, true);
+    expect(ids(settle(pages, pending, newest))).toEqual([
       [9, 7],
       [5, 3, 1],
     ]);
   });
 
   test('fills an empty list', () => {
-    const { heldBack } = applyEvents([[]], nothingHeldBack, [{ upserted: task(1) }, { upserted: task(2) }], newest, true);
-    expect(ids(settle([[]], heldBack, newest))).toEqual([[2, 1]]);
+    const { pending } = applyEvents([[]], noPendingChanges, [{ upserted: task(1) }, { upserted: task(2) }], newest, true);
+    expect(ids(settle([[]], pending, newest))).toEqual([[2, 1]]);
   });
 });
 
@@ -77,16 +77,16 @@ test('after any changes a whole list holds what the service would list', () => {
         const expected = new Set(start);
         const sorted = start.map((second) => task(second)).sort(newest);
         let list: readonly (readonly Task[])[] = [sorted.slice(0, 3), sorted.slice(3)];
-        let heldBack = nothingHeldBack;
+        let pending = noPendingChanges;
         for (const batch of batches) {
           const events = batch.map(([second, kind]): LiveEvent => {
             if (kind === 'upsert') expected.add(second);
             else expected.delete(second);
             return kind === 'upsert' ? { upserted: task(second) } : { removed: `task-${second}` };
           });
-          ({ pages: list, heldBack } = applyEvents(list, heldBack, events, newest, true));
+          ({ pages: list, pending } = applyEvents(list, pending, events, newest, true));
         }
-        expect(ids([settle(list, heldBack, newest).flat()])).toEqual([[...expected].sort((one, other) => other - one)]);
+        expect(ids([settle(list, pending, newest).flat()])).toEqual([[...expected].sort((one, other) => other - one)]);
       },
     ),
   );

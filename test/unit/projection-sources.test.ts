@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { projectTask } from '../../src/projection/project-task.ts';
 import { taskColumns } from '../../src/projection/read-model.ts';
 import { taskFactsSql } from '../../src/projection/task-facts.ts';
-import { notedTables } from '../../src/schema/noted-tables.ts';
+import { projectedTables } from '../../src/schema/projected-tables.ts';
 import { triggerNames, triggers } from '../../src/schema/triggers.ts';
 import { someFacts } from '../support/task-facts.ts';
 
@@ -21,12 +21,12 @@ function columnsRead(sql: string): Map<string, Set<string>> {
 describe('the list of columns', () => {
   const read = columnsRead(taskFactsSql);
 
-  test.each(Object.entries(notedTables))('%s: has what the projection reads, and no more', (table, { key, columns }) => {
+  test.each(Object.entries(projectedTables))('%s: has what the projection reads, and no more', (table, { key, columns }) => {
     expect([key, ...Object.keys(columns)].toSorted()).toEqual([...new Set([...(read.get(table) ?? []), key])].toSorted());
   });
 
   test('has every table that the projection reads', () => {
-    expect([...read.keys()].toSorted()).toEqual(Object.keys(notedTables).toSorted());
+    expect([...read.keys()].toSorted()).toEqual(Object.keys(projectedTables).toSorted());
   });
 
   test('what is left out on purpose is not read', () => {
@@ -36,7 +36,7 @@ describe('the list of columns', () => {
 
 describe('triggers', () => {
   test('are three a table, with names that the engines take', () => {
-    expect(triggers).toHaveLength(3 * Object.keys(notedTables).length);
+    expect(triggers).toHaveLength(3 * Object.keys(projectedTables).length);
     for (const name of triggerNames) {
       expect(name.length).toBeLessThanOrEqual(64);
       expect(name).toMatch(/^tasks_note_\w+_(insert|update|delete)_[0-9a-f]{8}$/);

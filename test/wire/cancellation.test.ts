@@ -176,9 +176,9 @@ describeOnEngines('a call that is given up', (engine) => {
 
   test('harms no other, however many are given up in the middle of whatever they do', async () => {
     const counts = { givenUp: 0, answered: 0 };
-    const goOn = (): boolean => counts.givenUp < 2000;
+    const isUnfinished = (): boolean => counts.givenUp < 2000;
     const impatient = async (): Promise<void> => {
-      while (goOn()) {
+      while (isUnfinished()) {
         const leaving = new AbortController();
         setTimeout(() => leaving.abort(), Math.random() * 10);
         const answer = await list(slowQuery, { signal: leaving.signal }).catch((error: unknown) => ConnectError.from(error));
@@ -191,7 +191,7 @@ describeOnEngines('a call that is given up', (engine) => {
       }
     };
     const patient = async (): Promise<void> => {
-      while (goOn()) {
+      while (isUnfinished()) {
         const { name = '' } = owner.tasks[Math.floor(Math.random() * owner.tasks.length)] ?? {};
         try {
           expect((await list(`name:${name}`, {})).message.tasks.map((task) => task.name)).toEqual([name]);

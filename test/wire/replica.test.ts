@@ -94,7 +94,7 @@ describeOnEngines('a primary with a replica', (engine) => {
 
     test('what it shows is never older than the limit: then the primary is read, until it has caught up', async () => {
       await untilUsed(1);
-      await pair.holdBack();
+      await pair.pause();
       const id = await addTask('second');
       const written = performance.now();
       // A task that the replica does not have is looked for on the primary.
@@ -115,7 +115,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       const { status, parts } = await state();
       expect([status, parts['replica']]).toEqual(['ready', expect.stringMatching(/^not used: it (is|may be) \d+\.\d s behind$/)]);
       expect(await metric('tasks_replica_staleness_seconds')).toBeGreaterThan(maxStalenessSeconds);
-      await pair.goOn();
+      await pair.resume();
       await untilUsed(1);
       expect((await names()).toSorted()).toEqual(['first', 'second']);
     });

@@ -11,7 +11,7 @@ export type ChangeKind = (typeof changeKinds)[keyof typeof changeKinds];
 export type Comparison = 'exact' | 'bytes' | 'presence';
 
 /** A source table whose changes are written to the outbox. */
-export interface NotedTable {
+export interface ProjectedTable {
   /** The kind of id that is written to the outbox. */
   readonly kind: ChangeKind;
   /** The column with that id. When an update changes it, both ids are written. */
@@ -36,7 +36,7 @@ export const promptParameter = 'AI Prompt';
  * Left out on purpose: `workspaces.last_used_at`, the heartbeat of a job, and when an agent was connected. They change all the
  * time, and are joined when a page is read.
  */
-export const notedTables: Readonly<Record<string, NotedTable>> = {
+export const projectedTables: Readonly<Record<string, ProjectedTable>> = {
   workspaces: {
     kind: changeKinds.workspace,
     key: 'id',
