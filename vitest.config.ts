@@ -2,18 +2,20 @@ import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
+/** Tests of how long something takes: they run when all others are done, one file after another. */
+const alone = ['test/db/projection-lag.test.ts', 'test/wire/overload.test.ts'];
+
 /**
- * Tests of how long something takes, or of what a busy machine changes: they run when all others are done, one file after another.
+ * Tests that a busy machine would change: they run when the others are done, two files at a time. Most of the time they wait for
+ * what they have broken.
  */
 const timed = [
-  'test/db/projection-lag.test.ts',
   'test/wire/cancellation.test.ts',
   'test/wire/clock.test.ts',
   'test/wire/drain.test.ts',
   'test/wire/faults.test.ts',
   'test/wire/hostile-connections.test.ts',
   'test/wire/http2-sessions.test.ts',
-  'test/wire/overload.test.ts',
   'test/wire/rolling-restart.test.ts',
   'test/wire/unauthenticated-memory.test.ts',
   'test/wire/watch-slow.test.ts',
@@ -29,6 +31,10 @@ const long = [
   'test/wire/replica.test.ts',
   'test/wire/fuzz.test.ts',
   'test/db/projector-chaos.test.ts',
+  'test/db/migrations.test.ts',
+  'test/db/engine.test.ts',
+  'test/db/task-repository.test.ts',
+  'test/wire/faults.test.ts',
 ];
 
 class LongestFirst extends BaseSequencer {
@@ -52,8 +58,8 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000, ...patience, maxWorkers } },
-      { test: { name: 'db', include: ['test/db/**/*.test.ts'], exclude: timed, ...withDatabase, maxWorkers } },
-      { test: { name: 'wire', include: ['test/wire/**/*.test.ts'], exclude: timed, ...withDatabase, maxWorkers } },
+      { test: { name: 'db', include: ['test/db/**/*.test.ts'], exclude: [...timed, ...alone], ...withDatabase, maxWorkers } },
+      { test: { name: 'wire', include: ['test/wire/**/*.test.ts'], exclude: [...timed, ...alone], ...withDatabase, maxWorkers } },
       { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 120_000, maxWorkers } },
       {
         test: {
@@ -64,7 +70,8 @@ export default defineConfig({
           maxWorkers,
         },
       },
-      { test: { name: 'timed', include: timed, ...withDatabase, maxWorkers: 1, sequence: { groupOrder: 1 } } },
+      { test: { name: 'timed', include: timed, ...withDatabase, maxWorkers: 2, sequence: { groupOrder: 1 } } },
+      { test: { name: 'alone', include: alone, ...withDatabase, maxWorkers: 1, sequence: { groupOrder: 2 } } },
     ],
   },
 });

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
 import type { Connection, PoolConnection, RowDataPacket } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
+import { withTimeLimit } from '../platform/time-limit.ts';
 import { ConnectionPool, ConnectionWaitError } from './connection-pool.ts';
 
 /** A pool of connections to one database. */
@@ -96,9 +97,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
 export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
   const open = opened.get(database);
   if (open !== undefined) open.isClosed = true;
-  const enough = new AbortController();
-  await Promise.race([open?.connections.destroy(), sleep(milliseconds, undefined, { signal: enough.signal })]).catch(() => {});
-  enough.abort();
+  await withTimeLimit(milliseconds, Promise.resolve(open?.connections.destroy())).catch(() => {});
   open?.connections.cut();
   if (open?.killer !== undefined) await closeDatabase(open.killer, milliseconds);
 }

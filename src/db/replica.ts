@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { DatabaseAddress } from '../config.ts';
 import type { Logger } from '../platform/log.ts';
+import { withTimeLimit } from '../platform/time-limit.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions } from './connection.ts';
 
 /** What a replica is opened with. */
@@ -104,8 +105,8 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
   async function look(): Promise<void> {
     const at = performance.now();
     lookingSince = at;
-    const beat = inTime(writeBeat(primary)).catch(() => undefined);
-    const [here, there] = await Promise.all([beat, inTime(readLook(looks))]);
+    const beat = withTimeLimit(lookLimitMs, writeBeat(primary)).catch(() => undefined);
+    const [here, there] = await Promise.all([beat, withTimeLimit(lookLimitMs, readLook(looks))]);
     lookingSince = undefined;
     if (here !== undefined) {
       if (here.generation === null || there.generation !== here.generation) {
@@ -243,19 +244,6 @@ async function readLook(database: Database): Promise<Look> {
 async function writeBeat(database: Database): Promise<Look> {
   await database.raw('update `replication_heartbeat` set `beat_at` = utc_timestamp(6) where `id` = 1');
   return readLook(database);
-}
-
-/** Waits for a server, but not long. */
-async function inTime<T>(work: Promise<T>): Promise<T> {
-  work.catch(() => {}); // it may fail after that
-  const timer = new AbortController();
-  const late = sleep(lookLimitMs, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`no answer within ${lookLimitMs} ms`);
-  });
-  return Promise.race([work, late]).finally(() => {
-    late.catch(() => {});
-    timer.abort();
-  });
 }
 
 /** A DATETIME(6) in whole milliseconds since 1970. */

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { withTimeLimit } from './time-limit.ts';
 
 /**
  * Whether a part of the service can do its work: resolves when it can, with a remark when it cannot but the service can do without
@@ -76,13 +77,10 @@ interface PartState {
 }
 
 async function stateOf(check: ReadinessCheck): Promise<PartState> {
-  const timeout = AbortSignal.timeout(checkTimeoutMs);
-  const late = new Promise<never>((_, reject) => {
-    timeout.addEventListener('abort', () => reject(new Error(`no answer within ${checkTimeoutMs} ms`)), { once: true });
-  });
-  const inTime = async (): Promise<string | void> => check(timeout); // one that throws at once counts as one that rejects
+  // One that throws at once counts as one that rejects.
+  const checked = async (): Promise<string | void> => check(AbortSignal.timeout(checkTimeoutMs));
   try {
-    const remark = await Promise.race([inTime(), late]);
+    const remark = await withTimeLimit(checkTimeoutMs, checked());
     return { ready: true, text: remark ?? 'ok' };
   } catch (error) {
     return { ready: false, text: error instanceof Error ? error.message : String(error) };

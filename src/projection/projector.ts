@@ -42,7 +42,10 @@ export interface ProjectorOptions {
   readonly onBatch?: (batch: ProjectedBatch) => void;
   /** How much of the feed is kept, an hour and a million events by default. */
   readonly retention?: FeedRetention;
-  /** The shortest time of a sweep through all workspaces, in milliseconds: by default a minute; Infinity disables it. */
+  /**
+   * The shortest time of a sweep through all workspaces, in milliseconds: by default a minute; Infinity disables it. With 0 it does
+   * not even pause between two slices.
+   */
   readonly sweepPassMs?: number;
 }
 
@@ -301,7 +304,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       } else if (now >= sweepAt) {
         after = await sweepSlice(database, epoch, after);
         const took = performance.now() - now;
-        sweepAt = now + Math.max(sweepPauseMs, sweepRest * took);
+        sweepAt = sweepPassMs === 0 ? now : now + Math.max(sweepPauseMs, sweepRest * took);
         if (after === undefined) {
           sweepAt = Math.max(sweepAt, passAt + sweepPassMs);
           passAt = sweepAt;

@@ -13,6 +13,7 @@ import { Health as HealthService } from '../gen/grpc/health/v1/health_pb.ts';
 import { TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import { addProcessMetrics } from '../platform/process-metrics.ts';
 import { createReadiness, type ReadinessCheck } from '../platform/readiness.ts';
+import { withTimeLimit } from '../platform/time-limit.ts';
 import type { TraceCall } from '../platform/tracing.ts';
 import type { TaskMessages } from '../tasks/task-messages.ts';
 import type { Certificates } from './certificates.ts';
@@ -133,11 +134,11 @@ export function createServer(parts: ServerParts): Server {
     await turn(); // those who watch are told before their streams end
     const idle = calls.drain();
     const closed = Promise.all([grpc.drain(), web.drain()]);
-    await within(parts.drainMs ?? defaultDrainMs, idle);
+    await withTimeLimit(parts.drainMs ?? defaultDrainMs, idle).catch(() => {}); // what still runs is aborted
     calls.abort();
     const until = performance.now() + lastAnswersMs;
     while (grpc.open + web.open > 0 && performance.now() < until) await delay(lookEveryMs);
-    await within(hangUpMs, closed);
+    await withTimeLimit(hangUpMs, closed).catch(() => {});
     grpc.destroy();
     web.destroy();
     await closed;
@@ -173,13 +174,6 @@ export function createServer(parts: ServerParts): Server {
       return stopping;
     },
   };
-}
-
-/** Waits for the work, but no longer than so many milliseconds. */
-async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
-  const timer = new AbortController();
-  await Promise.race([work, delay(milliseconds, undefined, { signal: timer.signal }).catch(() => {})]);
-  timer.abort();
 }
 
 function portOf(listener: Listener): number {

@@ -4,10 +4,10 @@ import { type GenerateOptions, generateTasks } from '../../dev/demo/generate.ts'
 import type { Database } from '../../src/db/connection.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { outboxBypass } from '../../src/schema/triggers.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 
-describeOnEngines('generated tasks', (engine) => {
+describeOnServerKinds('generated tasks', (engine) => {
   const many = 3000;
   let test: TestDatabase;
   let database: Database;

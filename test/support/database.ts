@@ -23,6 +23,11 @@ export function describeOnEngines(name: string, define: (engine: Engine) => void
   }
 }
 
+/** Defines tests of what differs between MariaDB and MySQL, and not between two versions of one: on MariaDB 10.11 and MySQL. */
+export function describeOnServerKinds(name: string, define: (engine: Engine) => void): void {
+  describeOnEngines(name, define, ['mariadb', 'mysql']);
+}
+
 /** Defines tests of what only passes rows on, which no engine decides: they run on MariaDB 10.11 alone. */
 export function describeOnOneEngine(name: string, define: (engine: Engine) => void): void {
   describeOnEngines(name, define, ['mariadb']);

@@ -12,7 +12,7 @@ import { GetTaskResponseSchema, ListTasksResponseSchema, WorkspaceStatus } from 
 import { projectAll } from '../../src/projection/rebuild.ts';
 import type { CoderErrorBody } from '../../src/transport/coder/coder-error.ts';
 import type { CoderTask } from '../../src/transport/coder/coder-task.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
@@ -318,7 +318,7 @@ async function tokenFor(database: Database, username: string): Promise<Record<st
   return { 'coder-session-token': token ?? '' };
 }
 
-describeOnEngines("the example of Coder's first version", (engine) => {
+describeOnServerKinds("the example of Coder's first version", (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let developer: Record<string, string>;
@@ -379,7 +379,7 @@ describeOnEngines("the example of Coder's first version", (engine) => {
   });
 });
 
-describeOnEngines('Coder-shaped JSON over the read model', (engine) => {
+describeOnServerKinds('Coder-shaped JSON over the read model', (engine) => {
   let testDatabase: TestDatabase;
   let service: RunningService;
   let home: Buffer;

@@ -5,14 +5,14 @@ import { hpack } from '../fuzz/cases.ts';
 import { fuzz } from '../fuzz/fuzz.ts';
 import { startTarget } from '../fuzz/target.ts';
 import { makeGrpcClient } from '../support/clients.ts';
-import { createTestDatabase, describeOnEngines } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds } from '../support/database.ts';
 import { frame, preface } from '../support/http2-frames.ts';
 import { signedIn, startTestServer, until } from '../support/test-server.ts';
 
 /** How long it may take on an engine in a whole run, in milliseconds. `npm run fuzz` takes hours. */
 const milliseconds = 10_000;
 
-describeOnEngines('a service that is sent anything', (engine) => {
+describeOnServerKinds('a service that is sent anything', (engine) => {
   test('bytes, frames, headers, messages and tokens of any kind get clean answers, and leave nothing behind', async () => {
     const seed = Math.floor(Math.random() * 2 ** 40);
     console.log(`fuzzing from seed ${seed}; again: npm run fuzz -- --seed ${seed}`);

@@ -11,7 +11,7 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { commandLineOf } from '../support/command-line.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { databaseUrl, type RunningService, startService } from '../support/service.ts';
 
@@ -132,7 +132,7 @@ async function askInEveryWay(): Promise<void> {
   await ask('web', { ...json, ...signedIn }, `nonsense ${secret('question')}`);
 }
 
-describeOnEngines('secrets', (engine) => {
+describeOnServerKinds('secrets', (engine) => {
   beforeAll(async () => {
     answers.length = 0;
     folder = mkdtempSync(join(tmpdir(), 'tasks-secrets-'));

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DemoFile } from '../../dev/demo/demo-file.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { type Task, TaskPhase, TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createTestDatabase, describeOnEngines } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds } from '../support/database.ts';
 import { databaseUrl, startService } from '../support/service.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -298,7 +298,7 @@ describe('settings', () => {
   });
 });
 
-describeOnEngines('serve with a database', (engine) => {
+describeOnServerKinds('serve with a database', (engine) => {
   test('refuses one that is not migrated, and one that is newer, and migrates it when told to', async () => {
     const { address, drop } = await createTestDatabase(engine, { migrate: false });
     try {

@@ -5,7 +5,7 @@ import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { type Task, TaskSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { makeGrpcClient } from '../support/clients.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { startRandomWriters } from '../support/random-writer.ts';
 import { type RunningService, startService } from '../support/service.ts';
@@ -25,7 +25,7 @@ const queries = [
   '',
 ];
 
-describeOnEngines('watching under random writes', (engine) => {
+describeOnServerKinds('watching under random writes', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
   const services: RunningService[] = [];

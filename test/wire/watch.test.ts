@@ -8,7 +8,7 @@ import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, insertSource, newId, now, type SourceValues } from '../support/source-writer.ts';
@@ -18,7 +18,7 @@ import { type OpenWatch, Watching, watchOver, watchOverGrpcJs } from '../support
 const readers = (permission: string, ...ids: readonly Buffer[]): string =>
   JSON.stringify(Object.fromEntries(ids.map((id) => [formatUuid(id), { permissions: [permission] }])));
 
-describeOnEngines('watching', (engine) => {
+describeOnServerKinds('watching', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
   let service: RunningService;
