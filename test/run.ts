@@ -6,6 +6,7 @@ import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { PassThrough } from 'node:stream';
 import { stripVTControlCharacters } from 'node:util';
+import { takesEscapes } from '../src/commands/takes-escapes.ts';
 import { acceptedImage, isAccepted } from '../tools/proto-image.ts';
 import { changedFiles, chooseTests } from './support/changed-tests.ts';
 import { cacheDir } from './support/engines.ts';
@@ -54,7 +55,7 @@ const enginesFile = join(cacheDir, 'test-report.json');
 const env: NodeJS.ProcessEnv = {
   ...(kind === 'changed' ? { TEST_ENGINES: 'mariadb' } : {}),
   ...process.env,
-  ...(process.stdout.isTTY ? { FORCE_COLOR: '1' } : {}),
+  ...(takesEscapes(process.stdout) ? { FORCE_COLOR: '1' } : {}),
 };
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };

@@ -1,4 +1,5 @@
 import type { WriteStream } from 'node:tty';
+import { takesEscapes } from './takes-escapes.ts';
 
 /** The progress of a long operation. */
 interface ProgressBar {
@@ -8,16 +9,17 @@ interface ProgressBar {
 
 const width = 40;
 
-/** Draws a bar in one line of a terminal; prints nothing to other outputs. */
-export function progressBar(output: Pick<WriteStream, 'isTTY' | 'write'>): ProgressBar {
+/** Draws a bar in one line of a terminal, again and again; prints nothing to one that takes no escapes, and to other outputs. */
+export function progressBar(output: Pick<WriteStream, 'isTTY' | 'write'>, env: NodeJS.ProcessEnv = process.env): ProgressBar {
+  const isShown = takesEscapes(output, env);
   return {
     show(done, total) {
-      if (!output.isTTY) return;
+      if (!isShown) return;
       const filled = Math.round((width * done) / Math.max(1, total));
       output.write(`\r[${'='.repeat(filled)}${' '.repeat(width - filled)}] ${done}/${total}`);
     },
     end() {
-      if (output.isTTY) output.write('\n');
+      if (isShown) output.write('\n');
     },
   };
 }

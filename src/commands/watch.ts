@@ -7,6 +7,7 @@ import { type Task, TaskSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts
 import { stopSignal } from '../platform/stop-signal.ts';
 import { CommandError } from './command-error.ts';
 import { type Followed, followTasks } from './follow-tasks.ts';
+import { takesEscapes } from './takes-escapes.ts';
 import { printable, taskCells, taskTable } from './task-table.ts';
 import { readUntil } from './until-query.ts';
 
@@ -27,7 +28,7 @@ export interface WatchOptions {
 const drawMs = 100;
 
 /**
- * Shows the tasks of a query and how they change: a table at a terminal, else a line for each change.
+ * Shows the tasks of a query and how they change: a table at a terminal that takes escape sequences, else a line for each change.
  *
  * With `until`, it ends as soon as there are tasks and each of them meets a condition. An address and a token that neither the
  * options nor the environment give are taken from `local`.
@@ -44,7 +45,7 @@ export async function watchTasks(
   const sessionManager = new Http2SessionManager(address);
   const client = createClient(TasksService, createGrpcTransport({ baseUrl: address, sessionManager }));
   const tasks = new Map<string, Task>();
-  const show = options.json === true ? printJson : process.stdout.isTTY ? drawTable(tasks, address) : printLine;
+  const show = options.json === true ? printJson : takesEscapes(process.stdout, env) ? drawTable(tasks, address) : printLine;
   process.stdout.once('error', () => process.exit(1)); // the reader has closed the pipe, as `head` does
   const interrupted = stopSignal();
   const timeout = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);

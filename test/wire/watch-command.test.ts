@@ -96,6 +96,28 @@ describe('watch', () => {
     expect(watching.out.replaceAll(/[\t\n]/g, '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
   });
 
+  test.each<[name: string, env: Record<string, string>, escapes: boolean]>([
+    ['at-a-terminal', { TERM: 'xterm' }, true],
+    ['at-a-dumb-one', { TERM: 'dumb' }, false],
+    ['without-colors', { TERM: 'xterm', NO_COLOR: '1' }, false],
+  ])('%s, with %j, escapes: %s', async (name, terminal, escapes) => {
+    await task(name);
+    const watch = `"${process.execPath}" src/main.ts watch --query name:${name} --until status:running`;
+    // It gives the command a terminal of its own.
+    const shell = spawn('script', ['--quiet', '--return', '--command', watch, '/dev/null'], {
+      cwd: root,
+      env: { PATH: process.env['PATH'] ?? '', ...env, ...terminal },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let out = '';
+    shell.stdout.on('data', (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    expect(await new Promise((resolve) => shell.once('close', resolve))).toBe(0);
+    expect(out).toContain(name);
+    expect(out.includes('\u001b')).toBe(escapes);
+  });
+
   test('--until ends with 1 when no task is left', async () => {
     const ids = await task('to-be-deleted');
     const waiting = run(['--query', 'name:to-be-deleted', '--until', 'state:idle', '--json'], env);
