@@ -86,9 +86,11 @@ export function createWebRequests({
   };
 }
 
-/** Whether a request is of gRPC or of gRPC-Web. */
+/** Whether a request is of gRPC or of gRPC-Web, in any of its forms. */
 function isGrpc(request: HttpRequest): boolean {
-  return request.method === 'POST' && /^application\/grpc(?:-web)?(?:[+;\s]|$)/i.test(request.headers['content-type'] ?? '');
+  return (
+    request.method === 'POST' && /^application\/grpc(?:-web(?:-text)?)?(?:[+;\s]|$)/i.test(request.headers['content-type'] ?? '')
+  );
 }
 
 /**

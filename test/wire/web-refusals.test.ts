@@ -246,7 +246,6 @@ describe('what connect-es refuses on the web port', () => {
     'application/xml',
     'application/x-www-form-urlencoded',
     'multipart/form-data',
-    'application/grpc-web-text',
     'application/grpc+foo',
     'application/grpcs',
   ])('the content type %s: 415, and nothing is logged', async (type) => {
@@ -259,9 +258,30 @@ describe('what connect-es refuses on the web port', () => {
   });
 });
 
-// These two are answered by us, before a library is asked.
+// These are answered by us, before a library is asked.
+describe('gRPC-Web in base64 on the web port', () => {
+  test.each(['application/grpc-web-text', 'application/grpc-web-text+proto'])(
+    'is refused in the way of gRPC-Web, and the next request is read: %s',
+    async (type) => {
+      for (const version of [1, 2] as const) {
+        for (const method of ['ListTasks', 'WatchTasks']) {
+          const body = Buffer.from(emptyRequest.toString('base64'));
+          const request = { path: `${tasksPath}/${method}`, headers: { 'content-type': type }, body };
+          const { answer, lines } = await server.sendBeforeAnother('web', version, request);
+          expect([answer.status, answer.headers['content-type'], answer.body.length]).toEqual([200, type, 0]);
+          expect(answer.headers).toMatchObject({
+            'grpc-status': '12',
+            'grpc-message': encodeURI('application/grpc-web-text is not served: use application/grpc-web'),
+          });
+          expect(lines()).toEqual([]);
+        }
+      }
+    },
+  );
+});
+
 describe('an unknown method on the web port', () => {
-  test.each(['application/grpc', 'application/grpc-web+proto', 'application/grpc+json'])(
+  test.each(['application/grpc', 'application/grpc-web+proto', 'application/grpc-web-text', 'application/grpc+json'])(
     'is a gRPC answer for %s',
     async (type) => {
       for (const version of [1, 2] as const) {
@@ -277,7 +297,7 @@ describe('an unknown method on the web port', () => {
     },
   );
 
-  test.each(['application/json', 'application/proto', 'application/connect+proto', 'application/grpc-web-text', 'text/plain'])(
+  test.each(['application/json', 'application/proto', 'application/connect+proto', 'text/plain'])(
     'is 404 in JSON for %s',
     async (type) => {
       for (const version of [1, 2] as const) {

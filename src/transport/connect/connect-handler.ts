@@ -18,7 +18,7 @@ import type { Method, UnaryMethod } from '../../call/method.ts';
 import type { ServerCall } from '../../call/server-call.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { sendWithEntityTag } from '../entity-tag.ts';
-import { type HttpRequest, type HttpResponse, pathOf, protect, sendGrpcStatus, sendJson } from '../http.ts';
+import { type HttpRequest, type HttpResponse, pathOf, protect, sendGrpcStatus, sendJson, sendThrough } from '../http.ts';
 
 /**
  * Answers the request of a method over Connect, gRPC-Web or gRPC, or gives undefined when its path is of no method.
@@ -155,6 +155,11 @@ export function createConnectHandler(
       sendJson(request, response, 400, { code: 'invalid_argument', message: 'the request has no valid host or path' });
       return Promise.resolve();
     }
+    if (isGrpcWebText(request)) {
+      beforeAnswer();
+      sendGrpcStatus(request, response, Code.Unimplemented, 'application/grpc-web-text is not served: use application/grpc-web');
+      return Promise.resolve();
+    }
     return answer(handler, request, response, beforeAnswer);
   };
 }
@@ -182,8 +187,14 @@ async function answer(
   const toSend = forGrpcClients(answered);
   beforeAnswer();
   protect(response);
+  if (handler.method.methodKind !== 'unary') sendThrough(response);
   if (request.method === 'GET' && toSend.status === 200) await sendWithEntityTag(toSend, request, response);
   else await universalResponseToNodeResponse(toSend, response);
+}
+
+/** Whether a request is of the form of gRPC-Web that has everything in base64, for browsers that could not read bytes. */
+function isGrpcWebText(request: HttpRequest): boolean {
+  return request.method === 'POST' && /^application\/grpc-web-text(?:[+;\s]|$)/i.test(request.headers['content-type'] ?? '');
 }
 
 /** Whether the message in the address of a GET can be decoded, if it is in base64. */
