@@ -41,6 +41,10 @@ const origins = list.refine((texts) => texts.every(isOrigin), 'must be origins, 
 const networks = list
   .refine((texts) => texts.every(isNetwork), 'must be addresses or networks, such as 10.0.0.0/8, 2001:db8::/32')
   .transform(toBlockList);
+const basePath = z
+  .string()
+  .regex(/^(?:\/(?!\.{1,2}(?:\/|$))[\w.~-]+)*\/?$/, 'must be a path such as /tasks/, of letters, digits and ".", "_", "~", "-"')
+  .transform((path) => (path.endsWith('/') ? path : `${path}/`));
 const key = z
   .string()
   .regex(/^[0-9a-fA-F]{64,}$/, 'must be at least 32 bytes in hexadecimal')
@@ -70,6 +74,7 @@ const environment = z.object({
   TLS_KEY_FILE: z.string().optional(),
   TLS_CLIENT_CA_FILE: z.string().optional(),
   TRUSTED_PROXIES: networks.optional(),
+  BASE_PATH: basePath.default('/'),
   WEB_ORIGINS: origins.default([]),
   IMAGE_ORIGINS: origins.default([]),
   REFLECTION: flag.optional(),

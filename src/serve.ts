@@ -139,6 +139,7 @@ export async function serve(config: Config, development: Development | undefined
     trustedProxies: config.TRUSTED_PROXIES,
     webOrigins: config.WEB_ORIGINS,
     page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: demo?.tokens },
+    basePath: config.BASE_PATH,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
     rateLimitOf: rateLimits(config, demo !== undefined),

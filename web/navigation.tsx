@@ -1,5 +1,6 @@
 import { type AnchorHTMLAttributes, type JSX, type MouseEvent, useSyncExternalStore } from 'react';
 import { type Address, parseAddress } from './address.ts';
+import { basePath, inBase } from './base-path.ts';
 
 /** The state of a history entry, so that going back restores the list. */
 interface HistoryEntry {
@@ -20,14 +21,14 @@ const tellAll = (): void => {
 export function useAddress(): Address {
   const text = useSyncExternalStore(subscribe, () => location.pathname + location.search);
   const [path = '', search = ''] = text.split(/\?(.*)/s);
-  return parseAddress(path, search);
+  return path.startsWith(basePath) ? parseAddress(`/${path.slice(basePath.length)}`, search) : { view: 'nowhere' };
 }
 
-/** Navigates to a path, as a new history entry. */
+/** Navigates to a path of the page, as a new history entry. */
 export function goTo(path: string, note: HistoryEntry = {}): void {
-  if (path === location.pathname + location.search) return;
+  if (inBase(path) === location.pathname + location.search) return;
   history.replaceState({ ...historyEntry(), ...note, scroll: scrollY }, '');
-  history.pushState({ inPage: true } satisfies HistoryEntry, '', path);
+  history.pushState({ inPage: true } satisfies HistoryEntry, '', inBase(path));
   tellAll();
   if (!path.startsWith('/?') && path !== '/') scrollTo(0, 0);
 }
@@ -60,5 +61,5 @@ export function Link(props: AnchorHTMLAttributes<HTMLAnchorElement> & { href: st
     event.preventDefault();
     goTo(props.href, note);
   };
-  return <a {...attributes} onClick={onClick} />;
+  return <a {...attributes} href={inBase(props.href)} onClick={onClick} />;
 }

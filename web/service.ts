@@ -2,6 +2,7 @@ import { type Client, Code, ConnectError, createClient, type Interceptor, type T
 import { createConnectTransport } from '@connectrpc/connect-web';
 import { QueryCache, QueryClient } from '@tanstack/react-query';
 import { TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { basePath } from './base-path.ts';
 import { createSeenValues, type SeenValues } from './seen-values.ts';
 import { expire } from './session.ts';
 
@@ -22,7 +23,7 @@ export function connectService(token: string): Service {
     return next(request);
   };
   const transport = createConnectTransport({
-    baseUrl: location.origin,
+    baseUrl: location.origin + basePath,
     useBinaryFormat: true,
     interceptors: [withToken],
     // The token alone identifies the caller, never the cookie of another session.

@@ -1,4 +1,5 @@
 import { useSyncExternalStore } from 'react';
+import { basePath } from './base-path.ts';
 
 /** Whether a user is signed in, and with which session token. */
 type Session =
@@ -12,12 +13,13 @@ type TabMessage =
   | { readonly kind: 'answer'; readonly token: string }
   | { readonly kind: 'signed-out'; readonly token: string };
 
-const storageKey = 'tasks-service.token';
+// Another service may be on the same host, under another path.
+const storageKey = `tasks-service.token${basePath}`;
 
 /** How long a new tab waits for an answer of another tab, in milliseconds. */
 const answerMs = 150;
 
-const channel = new BroadcastChannel('tasks-service.session');
+const channel = new BroadcastChannel(`tasks-service.session${basePath}`);
 const listeners = new Set<() => void>();
 let session: Session = start();
 

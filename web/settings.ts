@@ -1,5 +1,7 @@
 /** Settings that the service writes into the HTML of the page. */
 interface Settings {
+  /** The way from the address of the page to its root, as a relative address. */
+  readonly root: string;
   /** Origins that pictures may come from. */
   readonly imageOrigins: readonly string[];
   /** The gRPC port of the service, and whether it uses TLS. */
@@ -14,6 +16,6 @@ export const settings: Settings = readSettings();
 function readSettings(): Settings {
   const text = document.querySelector<HTMLMetaElement>('meta[name="tasks-service"]')?.content ?? '';
   // Vite's own server does not write them.
-  if (!text.startsWith('{')) return { imageOrigins: [], grpc: { port: 50051, secure: false }, demo: false };
+  if (!text.startsWith('{')) return { root: '/', imageOrigins: [], grpc: { port: 50051, secure: false }, demo: false };
   return JSON.parse(text) as Settings;
 }

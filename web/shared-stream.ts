@@ -1,5 +1,6 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { type WatchTasksResponse, WatchTasksResponseSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { basePath } from './base-path.ts';
 import { type LiveStatus, type OpenStream, runTaskStream, type StreamListener } from './task-stream.ts';
 
 /** Messages between tabs: events from the tab with the stream, and the request of a tab that joins. */
@@ -150,6 +151,6 @@ function aborted(signal: AbortSignal): Promise<void> {
 
 /** A name for a watch that does not reveal its token. */
 async function fingerprint({ token, query }: Watch): Promise<string> {
-  const bytes = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(`${token}\n${query}`));
+  const bytes = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(`${basePath}\n${token}\n${query}`));
   return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -1,4 +1,5 @@
 import { type JSX, type SyntheticEvent, useEffect, useState } from 'react';
+import { inBase } from './base-path.ts';
 import { LogoIcon } from './icons.tsx';
 import { isAccepted } from './service.ts';
 import { signIn } from './session.ts';
@@ -107,7 +108,7 @@ function useDemoTokens(): readonly (readonly [username: string, token: string])[
   useEffect(() => {
     if (!settings.demo || !/^(?:localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname)) return;
     const stop = new AbortController();
-    fetch('/demo/tokens', { signal: stop.signal, credentials: 'omit' })
+    fetch(inBase('/demo/tokens'), { signal: stop.signal, credentials: 'omit' })
       .then(async (response) => {
         if (!response.ok) return;
         const body = (await response.json()) as { tokens: Record<string, string> };

@@ -24,6 +24,8 @@ function compressed(): Plugin {
 }
 
 export default defineConfig({
+  // The service makes these addresses relative to where the page is asked for.
+  base: './',
   build: {
     target: 'es2023',
     // The page's Content-Security-Policy forbids `data:` URLs for scripts and styles.

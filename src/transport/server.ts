@@ -44,6 +44,8 @@ export interface ServerParts {
   readonly certificates?: Certificates | undefined;
   /** Origins whose pages may call the web port from a browser. */
   readonly webOrigins: readonly string[];
+  /** The path under which the web port is served as well as at the root, with a slash at both ends; none if not said. */
+  readonly basePath?: string | undefined;
   /** The page for people on the web port; none if not said. */
   readonly page?: PageParts;
   /** Where clients may ask for our proto files. */
@@ -117,6 +119,7 @@ export function createServer(parts: ServerParts): Server {
   const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
   const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, calls, {
     origins: parts.webOrigins,
+    basePath: parts.basePath,
     coderJson,
     page,
     log,

@@ -20,6 +20,8 @@ import { createWebRequests } from './web-requests.ts';
 interface WebParts {
   /** Whose pages may call it from a browser. */
   readonly origins?: readonly string[];
+  /** Under which path it is served as well as at the root. */
+  readonly basePath?: string | undefined;
   /** Answers the paths of the Coder-shaped JSON. */
   readonly coderJson?: CoderJson;
   /** Answers the paths of the page. */

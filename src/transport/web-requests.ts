@@ -5,7 +5,7 @@ import { type CoderJson, sendAnswer } from './coder/coder-json.ts';
 import type { ConnectHandler } from './connect/connect-handler.ts';
 import { createCors } from './cors.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
-import { type HttpRequest, type HttpResponse, maxHeaders, sendGrpcStatus, sendJson } from './http.ts';
+import { type HttpRequest, type HttpResponse, maxHeaders, pathOf, protect, sendGrpcStatus, sendJson } from './http.ts';
 import { dropLongTimeout } from './http2-limits.ts';
 import type { Page } from './page/page.ts';
 
@@ -25,6 +25,8 @@ interface WebRequestParts {
   readonly page?: Page | undefined;
   /** Whose pages may call it from a browser. */
   readonly origins?: readonly string[];
+  /** A path under which everything is served as well as at the root, with a slash at both ends; `/` is the root alone. */
+  readonly basePath?: string | undefined;
   readonly log?: Logger;
   readonly certificates?: Certificates | undefined;
   /** Whether connections of HTTP/1.1 are asked to leave. */
@@ -37,11 +39,27 @@ export function createWebRequests({
   coderJson = () => undefined,
   page = () => false,
   origins = [],
+  basePath = '/',
   log,
   certificates,
   isDraining,
 }: WebRequestParts): (request: HttpRequest, response: HttpResponse) => void {
   const answerCors = createCors(origins);
+
+  /** Answers what has the path of a request; undefined when nothing has. */
+  const answerAt = (request: HttpRequest, response: HttpResponse, beforeAnswer: () => void): Promise<void> | undefined => {
+    const json = coderJson(request, response);
+    if (json !== undefined) {
+      return json.then((toSend) => {
+        beforeAnswer();
+        return sendAnswer(request, response, toSend);
+      });
+    }
+    const call = methods(request, response, beforeAnswer);
+    if (call !== undefined) return call;
+    beforeAnswer();
+    return page(request, response) ? Promise.resolve() : undefined;
+  };
 
   const answer = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
     if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
@@ -58,16 +76,12 @@ export function createWebRequests({
     const leaveWhenDraining = (): void => {
       if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     };
-    const json = coderJson(request, response);
-    if (json !== undefined) {
-      const toSend = await json;
-      leaveWhenDraining();
-      return sendAnswer(request, response, toSend);
+    if (sendToBase(request, response, basePath)) return;
+    for (const address of addressesOf(request, basePath)) {
+      request.url = address;
+      const answered = answerAt(request, response, leaveWhenDraining);
+      if (answered !== undefined) return answered;
     }
-    const call = methods(request, response, leaveWhenDraining);
-    if (call !== undefined) return call;
-    leaveWhenDraining();
-    if (page(request, response)) return;
     if (isGrpc(request)) sendGrpcStatus(request, response, Code.Unimplemented, 'there is no such method');
     else sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
   };
@@ -84,6 +98,26 @@ export function createWebRequests({
       response.destroy();
     });
   };
+}
+
+/**
+ * The addresses that a request can mean, the first that there is: the one without the base path, for a proxy that passes on what it
+ * was asked for, and the one as it came, for a proxy that has taken the base path off.
+ */
+function addressesOf({ url = '' }: HttpRequest, basePath: string): readonly string[] {
+  return basePath === '/' || !url.startsWith(basePath) ? [url] : [url.slice(basePath.length - 1), url];
+}
+
+/** Sends whoever leaves out the last slash of the base path to it: links of the page are relative to that. */
+function sendToBase(request: HttpRequest, response: HttpResponse, basePath: string): boolean {
+  const path = pathOf(request);
+  if (basePath === '/' || `${path}/` !== basePath || (request.method !== 'GET' && request.method !== 'HEAD')) return false;
+  protect(response);
+  // It is relative, too: what stands before it is the business of proxies.
+  response.setHeader('location', `${path.slice(path.lastIndexOf('/') + 1)}/${request.url?.slice(path.length) ?? ''}`);
+  response.statusCode = 307;
+  response.end();
+  return true;
 }
 
 /** Whether a request is of gRPC or of gRPC-Web, in any of its forms. */

@@ -14,6 +14,7 @@ test('nothing set gives the defaults', () => {
     AGENT_INACTIVE_SECONDS: 30,
     PROJECTOR: true,
     MIGRATE_ON_START: false,
+    BASE_PATH: '/',
     WEB_ORIGINS: [],
   });
 });
@@ -141,3 +142,20 @@ describe('secrets from files', () => {
     }
   });
 });
+
+test.each([
+  ['/', '/'],
+  ['/tasks/', '/tasks/'],
+  ['/tasks', '/tasks/'],
+  ['/a/b.c~d_e-f', '/a/b.c~d_e-f/'],
+  ['', '/'],
+])('the base path %j is %j', (given, basePath) => {
+  expect(readConfig({ BASE_PATH: given }).BASE_PATH).toBe(basePath);
+});
+
+test.each(['tasks', 'tasks/', '//', '/a//b', '/..', '/a/../b', '/./', '/a b', '/a%20b', '/a?b', '/a:b', 'http://host/a'])(
+  '%j is no base path',
+  (given) => {
+    expect(() => readConfig({ BASE_PATH: given })).toThrow('BASE_PATH: ');
+  },
+);

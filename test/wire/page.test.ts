@@ -9,7 +9,7 @@ import { startTestServer, type TestServer } from '../support/test-server.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'page-'));
 const script = 'console.log("the page");\n'.repeat(50);
-const index = '<!doctype html><meta name="tasks-service" content="%SETTINGS%"><script src="/assets/main-1.js"></script>';
+const index = '<!doctype html><meta name="tasks-service" content="%SETTINGS%"><script src="./assets/main-1.js"></script>';
 const demoTokens = { developer: 'abcdefghij-aaaaaaaaaaaaaaaaaaaaaa' };
 const imageOrigins = ['https://coder.example.com', 'https://avatars.example.com'];
 let server: TestServer;
@@ -59,20 +59,27 @@ function ask(at: TestServer, asked: string, headers: http.OutgoingHttpHeaders = 
 }
 
 describe('the page', () => {
-  test.each(['/', '/?q=owner:*', '/tasks/a7a27450-ca16-4553-a6c5-9d6f04808569', '/tasks/anything%2F'])(
-    'is served at %s',
-    async (asked) => {
-      const { status, headers, body } = await ask(server, asked);
-      expect(status).toBe(200);
-      expect(headers['content-type']).toBe('text/html; charset=utf-8');
-      expect(body.toString()).toContain('/assets/main-1.js');
-    },
-  );
+  test.each([
+    ['/', './'],
+    ['/?q=owner:*', './'],
+    ['/?q=a/b', './'],
+    ['/tasks/a7a27450-ca16-4553-a6c5-9d6f04808569', '../'],
+    ['/tasks/a7a27450-ca16-4553-a6c5-9d6f04808569/', '../../'],
+    ['/tasks/anything%2F', '../'],
+  ])('is served at %s, and finds its files from there', async (asked, root) => {
+    const { status, headers, body } = await ask(server, asked);
+    expect(status).toBe(200);
+    expect(headers['content-type']).toBe('text/html; charset=utf-8');
+    expect(body.toString()).toContain(`src="${root}assets/main-1.js"`);
+    expect(body.toString()).toContain(`&quot;root&quot;:&quot;${root}&quot;`);
+    expect(new URL(`${root}assets/main-1.js`, `http://host${asked}`).pathname).toBe('/assets/main-1.js');
+  });
 
   test('carries its settings, and no demo where there is none', async () => {
     const { body } = await ask(server, '/');
     const [, content = ''] = /content="([^"]*)"/.exec(body.toString()) ?? [];
     expect(JSON.parse(content.replaceAll('&quot;', '"'))).toEqual({
+      root: './',
       imageOrigins,
       grpc: { port: Number(new URL(`http://${server.grpc}`).port), secure: false },
       demo: false,

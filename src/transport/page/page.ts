@@ -42,6 +42,12 @@ interface Asset {
   readonly encoded: ReadonlyMap<string, Buffer>;
 }
 
+/** The HTML for addresses of one depth. */
+interface Index {
+  readonly body: Buffer;
+  readonly etag: string;
+}
+
 /** What the page has to know of the ports. */
 interface PortsForPage {
   /** Whether they speak TLS. */
@@ -55,12 +61,14 @@ export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { se
   const html = existsSync(path.join(folder, 'index.html')) ? readFileSync(path.join(folder, 'index.html'), 'utf8') : undefined;
   const assets = html === undefined ? new Map<string, Asset>() : readAssets(path.join(folder, 'assets'));
   const policy = contentSecurityPolicy(imageOrigins);
-  let index: { readonly body: Buffer; readonly etag: string } | undefined;
+  const indexes = new Map<string, Index>();
 
   /** The HTML with what the service has to tell the page. */
-  const makeIndex = (text: string): { readonly body: Buffer; readonly etag: string } => {
-    const settings = { imageOrigins, grpc: { port: grpcPort(), secure }, demo: demoTokens !== undefined };
-    const body = Buffer.from(text.replace('%SETTINGS%', () => escapeAttribute(JSON.stringify(settings))));
+  const makeIndex = (text: string, root: string): Index => {
+    const settings = { root, imageOrigins, grpc: { port: grpcPort(), secure }, demo: demoTokens !== undefined };
+    const body = Buffer.from(
+      text.replaceAll('="./', `="${root}`).replace('%SETTINGS%', () => escapeAttribute(JSON.stringify(settings))),
+    );
     return { body, etag: entityTag(body) };
   };
 
@@ -69,7 +77,9 @@ export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { se
       sendJson(request, response, 404, { code: 'not_found', message: 'the page is not built: run "npm run build"' });
       return;
     }
-    index ??= makeIndex(html);
+    const root = rootFrom(pathOf(request));
+    const index = indexes.get(root) ?? makeIndex(html, root);
+    indexes.set(root, index);
     response.setHeader('content-security-policy', policy);
     response.setHeader('cross-origin-opener-policy', 'same-origin');
     response.setHeader('cache-control', 'no-cache'); // kept, and asked about each time
@@ -125,6 +135,14 @@ function readAssets(folder: string): Map<string, Asset> {
     assets.set(`/assets/${name}`, { type, plain: read(name), encoded: new Map(encoded) });
   }
   return assets;
+}
+
+/**
+ * The way from an address of the page to the root of the service, in the words of a relative address: so the page finds its files
+ * under whatever path a proxy has put it.
+ */
+function rootFrom(path: string): string {
+  return '../'.repeat(path.split('/').length - 2) || './';
 }
 
 /** What the page may load: its own files, calls of this service, and pictures of the listed origins. */
