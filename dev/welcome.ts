@@ -3,6 +3,8 @@ import type { Addresses } from '../src/transport/server.ts';
 /** The text that `npm start` prints when it is ready: addresses, and commands to paste. */
 export function welcome(facts: {
   readonly addresses: Addresses;
+  /** The address of the page, with what it must know to offer the demo's users. */
+  readonly page: string;
   /** Whether the gRPC and the web port speak TLS. */
   readonly tls: boolean;
   readonly tokens: Readonly<Record<string, string>>;
@@ -11,7 +13,7 @@ export function welcome(facts: {
   /** The path of the file with everybody's tokens. */
   readonly demoFile: string;
 }): string {
-  const { addresses, tls, tokens, engine, milliseconds, demoFile } = facts;
+  const { addresses, page, tls, tokens, engine, milliseconds, demoFile } = facts;
   const header = `-H 'coder-session-token: ${tokens['developer'] ?? ''}'`;
   // The commands do not verify the certificate, which is usually self-signed on a developer's machine.
   const [scheme, grpcurl, bufCurl, curl] = tls
@@ -21,7 +23,7 @@ export function welcome(facts: {
   return `
 Ready in ${milliseconds} ms, on a private database with demo data (${engine}).
 
-  the page          ${scheme}://${addresses.web}
+  the page          ${page}
   gRPC              ${addresses.grpc}
   Connect           ${scheme}://${addresses.web}
   health, metrics   http://${addresses.ops}/readyz  http://${addresses.ops}/metrics

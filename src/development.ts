@@ -35,6 +35,8 @@ interface PrivateDatabase extends OpenedDatabase {
 export interface Demo extends AsyncDisposable {
   /** A session token of each demo user who may sign in, by username. */
   readonly tokens: Readonly<Record<string, string>>;
+  /** What the page must know to be given the tokens, made anew at each start. It is in the page's address that is printed. */
+  readonly secret: string;
   /** Prints the addresses of the service, for people and scripts. */
   announce(addresses: Addresses): void;
 }

@@ -138,7 +138,7 @@ export async function serve(config: Config, development: Development | undefined
     certificates,
     trustedProxies: config.TRUSTED_PROXIES,
     webOrigins: config.WEB_ORIGINS,
-    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demoTokens: demo?.tokens },
+    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demo },
     basePath: config.BASE_PATH,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),

@@ -1,5 +1,6 @@
-import { type JSX, type SyntheticEvent, useEffect, useState } from 'react';
+import { type JSX, type SyntheticEvent, useEffect, useState, useSyncExternalStore } from 'react';
 import { inBase } from './base-path.ts';
+import { demoSecret, onDemoSecret } from './demo-secret.ts';
 import { LogoIcon } from './icons.tsx';
 import { isAccepted } from './service.ts';
 import { signIn } from './session.ts';
@@ -53,7 +54,13 @@ export function SignIn({ message }: { readonly message?: string | undefined }): 
           {message}
         </p>
       )}
-      {demoTokens.length > 0 && (
+      {demoTokens?.length === 0 && (
+        <p className="banner asking" role="status">
+          This is a demo. To look around as one of its users, open the whole address that <code>npm start</code> has printed, with
+          what stands behind the <code>#</code>.
+        </p>
+      )}
+      {demoTokens !== undefined && demoTokens.length > 0 && (
         <section aria-labelledby="demo-title">
           <h2 id="demo-title">Look around as</h2>
           <ul className="demo-users">
@@ -99,24 +106,32 @@ export function SignIn({ message }: { readonly message?: string | undefined }): 
   );
 }
 
-/**
- * The tokens of the demo users by username. The service gives them only with demo data, and only to a browser on the same
- * machine.
- */
-function useDemoTokens(): readonly (readonly [username: string, token: string])[] {
-  const [tokens, setTokens] = useState<readonly (readonly [string, string])[]>([]);
+/** The session tokens of the demo users by username. */
+type DemoTokens = readonly (readonly [username: string, token: string])[];
+
+/** The tokens of the demo users, which the service gives to a tab that was opened with the secret; undefined until it is known. */
+function useDemoTokens(): DemoTokens | undefined {
+  const secret = useSyncExternalStore(onDemoSecret, demoSecret);
+  const [tokens, setTokens] = useState<DemoTokens>();
   useEffect(() => {
-    if (!settings.demo || !/^(?:localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname)) return;
+    if (!settings.demo) return;
     const stop = new AbortController();
-    fetch(inBase('/demo/tokens'), { signal: stop.signal, credentials: 'omit' })
-      .then(async (response) => {
-        if (!response.ok) return;
-        const body = (await response.json()) as { tokens: Record<string, string> };
-        const order = Object.keys(demoUsers);
-        setTokens(Object.entries(body.tokens).sort(([one], [other]) => order.indexOf(one) - order.indexOf(other)));
-      })
-      .catch(() => {}); // without buttons a token can still be pasted
+    void readDemoTokens(secret, stop.signal)
+      .catch(() => []) // without buttons a token can still be pasted
+      .then((read) => {
+        if (!stop.signal.aborted) setTokens(read);
+      });
     return () => stop.abort();
-  }, []);
+  }, [secret]);
   return tokens;
+}
+
+async function readDemoTokens(secret: string | null, signal: AbortSignal): Promise<DemoTokens> {
+  // Only this machine is given them: on the way to another one the secret would be told for nothing.
+  if (secret === null || !/^(?:localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname)) return [];
+  const response = await fetch(inBase('/demo/tokens'), { headers: { 'demo-secret': secret }, signal, credentials: 'omit' });
+  if (!response.ok) return [];
+  const { tokens } = (await response.json()) as { tokens: Record<string, string> };
+  const order = Object.keys(demoUsers);
+  return Object.entries(tokens).sort(([one], [other]) => order.indexOf(one) - order.indexOf(other));
 }

@@ -11,6 +11,8 @@ export interface DemoFile {
   readonly grpc: string;
   /** The address of the web port. */
   readonly web: string;
+  /** The address of the page, with what it must know to offer the demo's users. */
+  readonly page: string;
   /** The address of the operator port. */
   readonly ops: string;
   readonly socket: string;

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Config } from '../../src/config.ts';
 import type { Database } from '../../src/db/connection.ts';
 import type { Demo } from '../../src/development.ts';
@@ -25,13 +26,19 @@ export async function serveDemo({ database, engine, config, log, started }: Demo
   const parts = new AsyncDisposableStack();
   const agents = keepDemoAgentsConnected(database, { log });
   parts.defer(() => agents.stop());
+  const secret = randomBytes(16).toString('base64url');
   return {
     tokens,
+    secret,
     announce(addresses) {
       const tls = config.TLS_CERT_FILE !== undefined;
+      const web = `${tls ? 'https' : 'http'}://${addresses.web}`;
+      // Browsers send no server what stands behind the #.
+      const page = `${web}${config.BASE_PATH}#demo=${secret}`;
       const demoFile = keepDemoFile(engine, log, {
         grpc: addresses.grpc,
-        web: `${tls ? 'https' : 'http'}://${addresses.web}`,
+        web,
+        page,
         ops: `http://${addresses.ops}`,
         socket: engine.address.socketPath ?? '',
         user: engine.address.user,
@@ -42,6 +49,7 @@ export async function serveDemo({ database, engine, config, log, started }: Demo
       console.log(
         welcome({
           addresses,
+          page,
           tls,
           tokens,
           demoFile: demoFile.path,

@@ -37,17 +37,18 @@ try {
     service.once('exit', () => reject(new Error(`the service did not start:\n${output}`)));
   });
   mkdirSync(images, { recursive: true });
-  const { web } = JSON.parse(readFileSync(path.join(dataDir, 'demo.json'), 'utf8')) as DemoFile;
+  const { page: printed } = JSON.parse(readFileSync(path.join(dataDir, 'demo.json'), 'utf8')) as DemoFile;
   const { path: executablePath, env } = await findChromium();
   const browser = await chromium.launch({ executablePath, env: { ...process.env, ...env }, args: ['--no-sandbox'] });
-  await take(browser, `${web}/`, 'list-light', { ...desktop, colorScheme: 'light' }, 'developer');
-  await take(browser, `${web}/?q=owner:*+status:running`, 'list-dark', { ...desktop, colorScheme: 'dark' }, 'admin');
-  await take(browser, `${web}/`, 'phone', { ...phone, colorScheme: 'light' }, 'developer');
+  const at = (query: string): string => printed.replace('#', `${query}#`);
+  await take(browser, at(''), 'list-light', { ...desktop, colorScheme: 'light' }, 'developer');
+  await take(browser, at('?q=owner:*+status:running'), 'list-dark', { ...desktop, colorScheme: 'dark' }, 'admin');
+  await take(browser, at(''), 'phone', { ...phone, colorScheme: 'light' }, 'developer');
   const open = async (page: Page): Promise<void> => {
     await page.locator('.row a.title').first().click();
     await page.getByRole('article').waitFor();
   };
-  await take(browser, `${web}/?q=waiting:true`, 'task', { ...desktop, colorScheme: 'light' }, 'developer', open);
+  await take(browser, at('?q=waiting:true'), 'task', { ...desktop, colorScheme: 'light' }, 'developer', open);
   await browser.close();
 } finally {
   const ended = new Promise((resolve) => service.once('exit', resolve));

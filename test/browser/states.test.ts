@@ -30,6 +30,9 @@ import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser }
 
 // The service with answers of the test's own: what a database can hardly be brought to say.
 
+/** What the page must know to be given the tokens of the demo. */
+const secret = 'q83vEjRWeJCrze8SNFZ4kA';
+
 type TaskFields = Exclude<MessageInitShape<typeof TaskSchema>, Task>;
 
 /** A task with something in every field. */
@@ -94,6 +97,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
   );
   const imageOrigins: string[] = [];
   const base = () => `http://${server.web}`;
+  const demoAddress = (path = '/') => `${base()}${path}#demo=${secret}`;
 
   beforeAll(async () => {
     for (const images_ of images) {
@@ -102,7 +106,11 @@ describeInBrowser('the page, whatever the service answers,', () => {
       imageOrigins.push(`http://127.0.0.1:${(images_.address() as AddressInfo).port}`);
     }
     server = await startTestServer({
-      page: { folder: pageFolder, imageOrigins: imageOrigins.slice(0, 1), demoTokens: { developer: goodToken, admin: 'other' } },
+      page: {
+        folder: pageFolder,
+        imageOrigins: imageOrigins.slice(0, 1),
+        demo: { tokens: { developer: goodToken, admin: 'other' }, secret },
+      },
       handlers: {
         listTasks({ query, pageSize, pageToken, includeTotalSize }) {
           if (failure !== undefined) return Promise.reject(failure);
@@ -148,7 +156,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
   });
 
   async function signIn(address = '/'): Promise<void> {
-    await page.goto(base() + address);
+    await page.goto(demoAddress(address));
     await page.getByRole('button', { name: 'developer' }).click();
     await page.getByRole('banner').waitFor();
   }
@@ -158,6 +166,30 @@ describeInBrowser('the page, whatever the service answers,', () => {
     await signIn();
     await row().waitFor();
     expect(await page.locator('.count').textContent()).toBe('10,000+');
+  });
+
+  test('offers the demo to a tab that was opened with its secret, also after a reload, and leaves the secret in no address', async () => {
+    const developer = page.getByRole('button', { name: 'developer' });
+    const asked: string[] = [];
+    page.on('request', (request) => asked.push(request.url()));
+    await page.goto(`${base()}/?q=a`);
+    await page.getByText('open the whole address').waitFor();
+    expect(await developer.count()).toBe(0);
+    await page.goto(demoAddress('/?q=a')); // into the same tab, which does not load it again
+    await developer.waitFor();
+    expect(page.url()).toBe(`${base()}/?q=a`);
+    await page.reload();
+    await developer.waitFor();
+    await developer.click();
+    await row().waitFor();
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await developer.waitFor();
+    expect(asked.filter((address) => address.includes(secret))).toEqual([]);
+
+    const other = await openPage(context);
+    await other.page.goto(`${base()}/#demo=${'a'.repeat(22)}`);
+    await other.page.getByText('open the whole address').waitFor();
+    expect(other.misdeeds.errors).toEqual([expect.stringContaining('403')]);
   });
 
   test('scrolls through 10,000 tasks with few of them in the document', async () => {
@@ -280,12 +312,12 @@ describeInBrowser('the page, whatever the service answers,', () => {
     const certificates = createCertificates({ cert: certFile, key: keyFile }, pino({ level: 'silent' }));
     const secure = await startTestServer({
       certificates,
-      page: { folder: pageFolder, imageOrigins: [], demoTokens: { developer: goodToken } },
+      page: { folder: pageFolder, imageOrigins: [], demo: { tokens: { developer: goodToken }, secret } },
       handlers: { getTask: () => Promise.resolve(create(GetTaskResponseSchema, { task: task(1) })) },
     });
     const trusting = await openContext(browser, { ignoreHTTPSErrors: true });
     const tab = await openPage(trusting);
-    await tab.page.goto(`https://${secure.web}/tasks/${task(1).id}`);
+    await tab.page.goto(`https://${secure.web}/tasks/${task(1).id}#demo=${secret}`);
     await tab.page.getByRole('button', { name: 'developer' }).click();
     expect(await tab.page.getByLabel('Command', { exact: true }).textContent()).toContain(
       'grpcurl -H "coder-session-token: $TOKEN"',
@@ -314,8 +346,6 @@ describeInBrowser('the page, whatever the service answers,', () => {
 
   describe('says what went wrong and what to do:', () => {
     test('while the service cannot answer, and goes on by itself when it can', async () => {
-      await page.goto(base());
-      await page.getByRole('button', { name: 'developer' }).waitFor();
       await signIn();
       await row().waitFor();
       failure = databaseUnavailable(new Error('gone'));
@@ -344,7 +374,8 @@ describeInBrowser('the page, whatever the service answers,', () => {
     });
 
     test('at the sign-in', async () => {
-      await page.goto(base());
+      await page.goto(demoAddress());
+      await page.getByRole('button', { name: 'developer' }).waitFor();
       failure = databaseUnavailable(new Error('gone'));
       await page.getByRole('button', { name: 'developer' }).click();
       await page.getByRole('alert').getByText('cannot be reached').waitFor();
@@ -357,10 +388,17 @@ describeInBrowser('the page, whatever the service answers,', () => {
       [
         'the sign-in',
         async () => {
-          await page.goto(base());
+          await page.goto(demoAddress());
           await page.getByRole('button', { name: 'developer' }).waitFor();
           await page.getByRole('button', { name: 'Sign in' }).click();
           await page.getByRole('alert').waitFor();
+        },
+      ],
+      [
+        'the sign-in of a demo whose secret is not known',
+        async () => {
+          await page.goto(base());
+          await page.getByText('open the whole address').waitFor();
         },
       ],
       [

@@ -10,7 +10,8 @@ import { startTestServer, type TestServer } from '../support/test-server.ts';
 const folder = mkdtempSync(path.join(tmpdir(), 'page-'));
 const script = 'console.log("the page");\n'.repeat(50);
 const index = '<!doctype html><meta name="tasks-service" content="%SETTINGS%"><script src="./assets/main-1.js"></script>';
-const demoTokens = { developer: 'abcdefghij-aaaaaaaaaaaaaaaaaaaaaa' };
+const secret = 'q83vEjRWeJCrze8SNFZ4kA';
+const tokens = { developer: 'abcdefghij-aaaaaaaaaaaaaaaaaaaaaa' };
 const imageOrigins = ['https://coder.example.com', 'https://avatars.example.com'];
 let server: TestServer;
 let demo: TestServer;
@@ -25,7 +26,10 @@ beforeAll(async () => {
   writeFileSync(path.join(folder, 'assets/icon-1.svg'), '<svg/>');
   writeFileSync(path.join(folder, 'assets/other.exe'), 'MZ');
   server = await startTestServer({ page: { folder, imageOrigins } });
-  demo = await startTestServer({ page: { folder, imageOrigins: [], demoTokens }, webOrigins: ['https://listed.example.com'] });
+  demo = await startTestServer({
+    page: { folder, imageOrigins: [], demo: { tokens, secret } },
+    webOrigins: ['https://listed.example.com'],
+  });
 });
 
 afterAll(async () => {
@@ -177,15 +181,16 @@ describe('the page', () => {
 
 describe('the tokens of the demo', () => {
   const host = () => demo.web.replace('127.0.0.1', 'localhost');
+  const knowing = { 'demo-secret': secret };
 
   test.each<[who: string, headers: () => http.OutgoingHttpHeaders]>([
     ['the page by name', () => ({ host: host(), 'sec-fetch-site': 'same-origin' })],
     ['the page by address', () => ({ host: demo.web, origin: `http://${demo.web}`, 'sec-fetch-site': 'same-origin' })],
     ['a script on this machine', () => ({})],
   ])('are for %s', async (_, headers) => {
-    const { status, body, headers: answered } = await ask(demo, '/demo/tokens', headers());
+    const { status, body, headers: answered } = await ask(demo, '/demo/tokens', { ...knowing, ...headers() });
     expect(status).toBe(200);
-    expect(JSON.parse(body.toString())).toEqual({ tokens: demoTokens });
+    expect(JSON.parse(body.toString())).toEqual({ tokens });
     expect(answered['cache-control']).toBe('no-store');
   });
 
@@ -201,9 +206,37 @@ describe('the tokens of the demo', () => {
     ['another origin', () => ({ host: host(), origin: 'http://localhost:1' })],
     ['a sandboxed frame', () => ({ host: host(), origin: 'null' })],
     ['a listed origin', () => ({ host: host(), origin: 'https://listed.example.com' })],
+    ['who guesses', () => ({ 'demo-secret': `${secret.slice(0, -1)}B` })],
+    ['who knows nothing', () => ({ 'demo-secret': '' })],
+    ...[
+      ['forwarded', 'for=203.0.113.7'],
+      ['via', '1.1 proxy'],
+      ['x-real-ip', '203.0.113.7'],
+      ['x-forwarded-for', '127.0.0.1'],
+      ['X-Forwarded-Proto', 'http'],
+      ['x-forwarded', 'yes'],
+    ].map(([name = '', value = '']): [string, () => http.OutgoingHttpHeaders] => [
+      `who comes by a proxy that says so in ${name}`,
+      () => ({ [name]: value }),
+    ]),
   ])('are not for %s', async (_, headers) => {
-    const { status, body } = await ask(demo, '/demo/tokens', headers());
+    const { status, body } = await ask(demo, '/demo/tokens', { ...knowing, ...headers() });
     expect(status).toBe(403);
-    expect(body.toString()).not.toContain(demoTokens.developer);
+    expect(body.toString()).not.toContain(tokens.developer);
+  });
+
+  // What the page would send, come through a proxy on this machine that calls us by our own name and says nothing of it.
+  test('are not for who does not know the secret', async () => {
+    const { status, body } = await ask(demo, '/demo/tokens', { host: host(), 'sec-fetch-site': 'same-origin' });
+    expect(status).toBe(403);
+    expect(body.toString()).not.toContain(tokens.developer);
+  });
+
+  test('and the secret is in nothing that the service sends', async () => {
+    for (const asked of ['/', '/demo/tokens', '/nowhere']) {
+      const { body, headers } = await ask(demo, asked);
+      expect(body.toString() + JSON.stringify(headers)).not.toContain(secret);
+    }
+    expect(JSON.stringify(demo.log)).not.toContain(secret);
   });
 });

@@ -134,6 +134,15 @@ describe('serve without a database', () => {
     expect((await all('admin', 'owner:* status:deleted')).length).toBeGreaterThan(0);
   });
 
+  test('the address of the page that is printed has what the page must send for the tokens', async () => {
+    const [, address = '', secret = ''] = /^ {2}the page +(\S+#demo=([\w-]{22}))$/m.exec(service.output()) ?? [];
+    expect(demo.page).toBe(address);
+    expect(address).toBe(`${demo.web}/#demo=${secret}`);
+    const ask = (headers: Record<string, string>) => fetch(`${demo.web}/demo/tokens`, { headers });
+    expect(await (await ask({ 'demo-secret': secret })).json()).toEqual({ tokens: demo.tokens });
+    expect((await ask({})).status).toBe(403);
+  });
+
   test('each sees what they may', async () => {
     const developers = await all('developer', '');
     expect(developers.map(({ name }) => name)).toEqual(

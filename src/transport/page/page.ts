@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { entityTag, isAmongTags } from '../entity-tag.ts';
 import { type HttpRequest, type HttpResponse, pathOf, sendJson } from '../http.ts';
+import { type DemoTokens, sendDemoTokens } from './demo-tokens.ts';
 
 /** What the page is made of. */
 export interface PageParts {
@@ -9,8 +10,8 @@ export interface PageParts {
   readonly folder: string;
   /** Origins that pictures may come from. */
   readonly imageOrigins: readonly string[];
-  /** Session tokens by username, offered for a sign-in by a click. For demo data alone. */
-  readonly demoTokens?: Readonly<Record<string, string>> | undefined;
+  /** What is offered for a sign-in by a click. For demo data alone. */
+  readonly demo?: DemoTokens | undefined;
 }
 
 /** Answers a request for the page, or says that it is for something else. */
@@ -57,7 +58,7 @@ interface PortsForPage {
 }
 
 /** Serves the page from memory: its HTML at `/` and `/tasks/{id}`, the rest under `/assets/`, and for the demo its tokens. */
-export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { secure, grpcPort }: PortsForPage): Page {
+export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, grpcPort }: PortsForPage): Page {
   const html = existsSync(path.join(folder, 'index.html')) ? readFileSync(path.join(folder, 'index.html'), 'utf8') : undefined;
   const assets = html === undefined ? new Map<string, Asset>() : readAssets(path.join(folder, 'assets'));
   const policy = contentSecurityPolicy(imageOrigins);
@@ -65,7 +66,7 @@ export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { se
 
   /** The HTML with what the service has to tell the page. */
   const makeIndex = (text: string, root: string): Index => {
-    const settings = { root, imageOrigins, grpc: { port: grpcPort(), secure }, demo: demoTokens !== undefined };
+    const settings = { root, imageOrigins, grpc: { port: grpcPort(), secure }, demo: demo !== undefined };
     const body = Buffer.from(
       text.replaceAll('="./', `="${root}`).replace('%SETTINGS%', () => escapeAttribute(JSON.stringify(settings))),
     );
@@ -100,23 +101,17 @@ export function createPage({ folder, imageOrigins, demoTokens }: PageParts, { se
 
   return (request, response) => {
     const asked = pathOf(request);
-    const isDemo = asked === demoPath && demoTokens !== undefined;
+    const asksDemo = asked === demoPath && demo !== undefined;
     const asset = assets.get(asked);
-    if (!isDemo && asset === undefined && !pagePath.test(asked)) return false;
+    if (!asksDemo && asset === undefined && !pagePath.test(asked)) return false;
     response.setHeader('cross-origin-resource-policy', 'same-origin');
     response.setHeader('referrer-policy', 'no-referrer');
     response.setHeader('x-content-type-options', 'nosniff');
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('allow', 'GET, HEAD');
       sendJson(request, response, 405, { code: 'unimplemented', message: 'the page is only read' });
-    } else if (isDemo) {
-      if (isOnThisMachine(request, secure ? 'https' : 'http')) sendJson(request, response, 200, { tokens: demoTokens });
-      else
-        sendJson(request, response, 403, {
-          code: 'permission_denied',
-          message: 'the page of this machine may ask, and no other',
-        });
-    } else if (asset !== undefined) sendAsset(request, response, asset);
+    } else if (asksDemo) sendDemoTokens(request, response, demo, secure);
+    else if (asset !== undefined) sendAsset(request, response, asset);
     else sendIndex(request, response);
     return true;
   };
@@ -168,20 +163,6 @@ function send(request: HttpRequest, response: HttpResponse, type: string, body: 
   response.setHeader('content-length', body.length);
   if (request.method === 'HEAD') response.end();
   else response.end(body);
-}
-
-/**
- * Whether a request comes from this machine, for a name that means this machine, and from the page itself: another site could
- * let its own name mean 127.0.0.1 (DNS rebinding), or have a browser here ask for it.
- */
-function isOnThisMachine({ headers, socket }: HttpRequest, scheme: string): boolean {
-  const host = headers.host ?? headers[':authority'];
-  if (typeof host !== 'string' || !/^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host)) return false;
-  if (!/^(?:::1|(?:::ffff:)?127\.[\d.]+)$/.test(socket.remoteAddress ?? '')) return false;
-  const { origin } = headers;
-  return (
-    (origin === undefined || origin === `${scheme}://${host}`) && (headers['sec-fetch-site'] ?? 'same-origin') === 'same-origin'
-  );
 }
 
 function accepts(request: HttpRequest, encoding: string): boolean {
