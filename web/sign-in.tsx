@@ -57,7 +57,7 @@ export function SignIn({ message }: { readonly message?: string | undefined }): 
       {demoTokens?.length === 0 && (
         <p className="banner asking" role="status">
           This is a demo. To look around as one of its users, open the whole address that <code>npm start</code> has printed, with
-          what stands behind the <code>#</code>.
+          what stands behind the <code>#</code>, on the machine where it runs.
         </p>
       )}
       {demoTokens !== undefined && demoTokens.length > 0 && (

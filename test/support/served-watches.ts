@@ -1,11 +1,11 @@
-import { create } from '@bufbuild/protobuf';
-import { WatchTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { type Task, WatchTasksResponseSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import type { TestHandlers } from './test-server.ts';
 
 /** A stream of {@link ServedWatches}. */
 export interface ServedWatch {
-  /** Sends a message with this as its token. */
-  send(resumeToken: string): void;
+  /** Sends a message with this as its token, and with a task that has changed if there is one. */
+  send(resumeToken: string, upserted?: Task): void;
   /** Ends the stream in peace. */
   end(): void;
   /** Whether its handler has been left, by an end or because the client is gone. */
@@ -25,13 +25,13 @@ export class ServedWatches {
   readonly handler: TestHandlers['watchTasks'] = (request, { signal }) => this.#answer(request.query, signal);
 
   async *#answer(query: string, signal: AbortSignal) {
-    const toSend = ['first'];
+    const toSend: MessageInitShape<typeof WatchTasksResponseSchema>[] = [{ resumeToken: 'first' }];
     let isEnded = false;
     let wake = (): void => {};
     const watch = {
       isLeft: false,
-      send(resumeToken: string) {
-        toSend.push(resumeToken);
+      send(resumeToken: string, upserted?: Task) {
+        toSend.push({ resumeToken, ...(upserted === undefined ? {} : { event: { case: 'upserted', value: upserted } }) });
         wake();
       },
       end() {
@@ -43,8 +43,8 @@ export class ServedWatches {
     signal.addEventListener('abort', () => wake());
     try {
       while (!signal.aborted) {
-        const resumeToken = toSend.shift();
-        if (resumeToken !== undefined) yield create(WatchTasksResponseSchema, { resumeToken });
+        const message = toSend.shift();
+        if (message !== undefined) yield create(WatchTasksResponseSchema, message);
         else if (isEnded) return;
         else {
           await new Promise<void>((resolve) => {
