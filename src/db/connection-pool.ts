@@ -1,13 +1,18 @@
 import { connect, type Socket } from 'node:net';
 import type { Knex } from 'knex';
-import { createPool, type PoolOptions as DriverOptions, type Pool, type PoolConnection } from 'mysql2';
+import { type Connection, type ConnectionOptions, createConnection } from 'mysql2';
+
+/** What a connection signs in with. */
+export type Credentials = Pick<ConnectionOptions, 'password' | 'ssl'>;
 
 /** How a pool behaves. */
 export interface ConnectionPoolOptions {
   /** Where the server is, and how connections to it are made. */
-  readonly driver: DriverOptions;
+  readonly driver: ConnectionOptions;
+  /** Reads what a new connection signs in with, where that may change while the pool is open. */
+  credentials?(): Promise<Credentials>;
   /** Makes a new connection ready for use. */
-  prepare(connection: PoolConnection): Promise<void>;
+  prepare(connection: Connection): Promise<void>;
   /** Most connections. */
   readonly size: number;
   /** How long somebody waits for a connection, in milliseconds. */
@@ -31,25 +36,28 @@ export class ConnectionWaitError extends Error {
 interface Waiting {
   readonly since: number;
   readonly timer: NodeJS.Timeout;
-  resolve(connection: PoolConnection): void;
+  resolve(connection: Connection): void;
   reject(reason: unknown): void;
 }
 
 /**
- * The driver's pool of connections to one database, which Knex uses, too (its option `connectionPool`). The driver opens
- * connections, drops those that fail, and lends them in the order of coming. This class adds what it does not have: a limit of the
- * wait and its measure, connections that are made ready before they are lent, and the loss of connections that are silent.
+ * A pool of connections to one database, which Knex uses, too (its option `connectionPool`). Each connection is opened with the
+ * credentials of that moment and made ready before it is lent. The one that was used last is lent first, to who has waited longest;
+ * the wait is limited and measured, and connections that fail or are silent are dropped.
  */
 export class ConnectionPool implements Knex.TarnPoolLike {
   readonly #options: ConnectionPoolOptions;
-  readonly #pool: Pool;
+  /** The connections that are ready, each with its socket, and those of them that nobody has. */
+  readonly #open = new Map<Connection, Socket>();
+  readonly #free: Connection[] = [];
+  readonly #lent = new Set<Connection>();
+  readonly #pinged = new WeakSet<Connection>();
   readonly #sockets = new Set<Socket>();
-  readonly #open = new Set<PoolConnection>();
-  readonly #ready = new WeakSet<PoolConnection>();
-  readonly #lent = new Set<PoolConnection>();
-  readonly #pinged = new WeakSet<PoolConnection>();
   readonly #waiting = new Set<Waiting>();
   readonly #pinging: NodeJS.Timeout | undefined;
+  /** How many connections are being opened, and how many there may be at present. */
+  #opening = 0;
+  #limit: number;
   /** How much time lies between two who waited and were lent a connection, on average, and when the last one was. */
   #paceMs = 0;
   #lentAt = 0;
@@ -60,11 +68,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
 
   constructor(options: ConnectionPoolOptions) {
     this.#options = options;
-    this.#pool = createPool({ ...options.driver, connectionLimit: options.size, stream: () => this.#openSocket() });
-    this.#pool.on('connection', (connection) => {
-      this.#open.add(connection);
-      for (const event of ['end', 'error']) connection.on(event, () => this.#open.delete(connection));
-    });
+    this.#limit = options.size;
     // The answers tell idle connections from lost ones before somebody needs them, and no server ends the idle ones.
     if (options.silenceMs > 0) this.#pinging = setInterval(() => this.#ping(), options.silenceMs / 2).unref();
   }
@@ -74,7 +78,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
   }
 
   numFree(): number {
-    return Math.max(0, this.#open.size - this.#lent.size);
+    return this.#free.length;
   }
 
   numUsed(): number {
@@ -97,7 +101,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
   }
 
   /** Lends a connection, as Knex asks for one. */
-  acquire(): { readonly promise: Promise<PoolConnection> } {
+  acquire(): { readonly promise: Promise<Connection> } {
     return { promise: this.take() };
   }
 
@@ -106,8 +110,14 @@ export class ConnectionPool implements Knex.TarnPoolLike {
    *
    * @throws {ConnectionWaitError} when none came free in time; and what opening one failed with.
    */
-  take(): Promise<PoolConnection> {
+  take(): Promise<Connection> {
     if (this.#isClosed) return Promise.reject(closed());
+    const free = this.#free.pop();
+    if (free !== undefined) {
+      this.#lent.add(free);
+      this.onWaited?.(0);
+      return Promise.resolve(free);
+    }
     return new Promise((resolve, reject) => {
       const waiting: Waiting = {
         since: performance.now(),
@@ -119,15 +129,18 @@ export class ConnectionPool implements Knex.TarnPoolLike {
       };
       if (this.#waiting.size === 0) this.#lentAt = waiting.since;
       this.#waiting.add(waiting);
-      this.#ask(waiting);
+      this.#serve();
     });
   }
 
   /** Takes a connection back. @returns whether it was lent. */
-  release(connection: PoolConnection): boolean {
+  release(connection: Connection): boolean {
     if (!this.#lent.delete(connection)) return false;
-    connection.release();
+    const { state } = connection;
+    if (state === 'error' || state === 'disconnected') this.#drop(connection);
+    else if (this.#open.has(connection)) this.#free.push(connection);
     if (this.#lent.size === 0) this.#onReturned?.();
+    this.#serve();
     return true;
   }
 
@@ -141,7 +154,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
         this.#onReturned = resolve;
       });
     }
-    this.#pool.end(() => {});
+    for (const connection of this.#open.keys()) connection.end(() => {});
     await Promise.all(Array.from(this.#sockets, (socket) => new Promise((resolve) => socket.once('close', resolve))));
   }
 
@@ -150,28 +163,26 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #ask(waiting: Waiting): void {
-    this.#pool.getConnection((error, connection) => {
-      if (error) this.#refused(waiting, error);
-      else if (!this.#waiting.has(waiting)) connection.release();
-      else if (this.#ready.has(connection)) this.#lend(connection, waiting);
-      else {
-        this.#options.prepare(connection).then(
-          () => {
-            this.#ready.add(connection);
-            this.#lend(connection, waiting);
-          },
-          (reason: unknown) => {
-            this.#drop(connection);
-            if (this.#settle(waiting)) waiting.reject(reason);
-          },
-        );
-      }
-    });
+  /** Lends what is free to who waits, and opens connections for the others, up to the limit. */
+  #serve(): void {
+    for (const waiting of this.#waiting) {
+      const connection = this.#free.pop();
+      if (connection === undefined) break;
+      this.#lend(connection, waiting);
+    }
+    while (this.#opening < this.#waiting.size && this.#open.size + this.#opening < this.#limit) {
+      this.#opening += 1;
+      this.#openConnection()
+        .catch((error: unknown) => this.#refused(error))
+        .finally(() => {
+          this.#opening -= 1;
+          this.#serve();
+        });
+    }
   }
 
-  #lend(connection: PoolConnection, waiting: Waiting): void {
-    if (!this.#settle(waiting)) return connection.release();
+  #lend(connection: Connection, waiting: Waiting): void {
+    this.#settle(waiting);
     this.#lent.add(connection);
     const now = performance.now();
     this.#paceMs += (now - this.#lentAt - this.#paceMs) / paceOver;
@@ -179,15 +190,41 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     waiting.resolve(connection);
   }
 
+  /** Opens a connection and makes it ready. */
+  async #openConnection(): Promise<void> {
+    const credentials = await this.#options.credentials?.();
+    if (this.#isClosed) return;
+    const socket = this.#openSocket();
+    const connection = createConnection({ ...this.#options.driver, ...credentials, stream: socket });
+    // Whoever waits for a statement is told by its callback; without a listener the event would end the process.
+    connection.on('error', () => {});
+    try {
+      await new Promise<void>((resolve, reject) => connection.connect((error) => (error ? reject(error) : resolve())));
+      await this.#options.prepare(connection);
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+    if (this.#isClosed) connection.end(() => {});
+    else if (!socket.destroyed) {
+      this.#open.set(connection, socket);
+      this.#free.push(connection);
+      socket.once('close', () => this.#drop(connection));
+    }
+  }
+
   /** Where others are open, the server may have no more to give: these are all there are for a while, and one of them comes free. */
-  #refused(waiting: Waiting, error: unknown): void {
+  #refused(error: unknown): void {
     if (this.#open.size > 0 && !this.#isClosed) {
-      this.#pool.config.connectionLimit = this.#open.size;
+      this.#limit = this.#open.size;
       setTimeout(() => {
-        this.#pool.config.connectionLimit = this.size;
+        this.#limit = this.size;
+        this.#serve();
       }, refusedMs).unref();
-      if (this.#waiting.has(waiting)) this.#ask(waiting);
-    } else if (this.#settle(waiting)) waiting.reject(error);
+      return;
+    }
+    const [first] = this.#waiting;
+    if (first !== undefined && this.#settle(first)) first.reject(error);
   }
 
   /** Ends a wait. @returns whether it had not ended before. */
@@ -207,19 +244,21 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     socket.once('close', () => this.#sockets.delete(socket));
     socket.setTimeout(this.#options.silenceMs, () => {
       socket.destroy();
-      for (const connection of this.#open) if (!this.#lent.has(connection)) this.#drop(connection); // they lead to the same host
+      for (const connection of [...this.#free]) this.#drop(connection); // they lead to the same host
     });
     return socket;
   }
 
-  #drop(connection: PoolConnection): void {
-    this.#open.delete(connection);
-    connection.destroy();
+  #drop(connection: Connection): void {
+    const at = this.#free.indexOf(connection);
+    if (at !== -1) this.#free.splice(at, 1);
+    this.#open.get(connection)?.destroy();
+    if (this.#open.delete(connection)) this.#serve();
   }
 
   #ping(): void {
-    for (const connection of this.#open) {
-      if (this.#lent.has(connection) || this.#pinged.has(connection)) continue;
+    for (const connection of this.#free) {
+      if (this.#pinged.has(connection)) continue;
       this.#pinged.add(connection);
       connection.ping(() => this.#pinged.delete(connection));
     }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
-import type { Connection, PoolConnection, RowDataPacket } from 'mysql2';
+import type { Connection, RowDataPacket } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
 import { withTimeLimit } from '../platform/time-limit.ts';
 import { ConnectionPool, ConnectionWaitError } from './connection-pool.ts';
@@ -154,7 +154,7 @@ const killTimeoutMs = 1000;
 export async function withConnection<T>(
   database: Database,
   signal: AbortSignal | undefined,
-  work: (connection: PoolConnection) => Promise<T>,
+  work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
   const { connections } = openedAs(database);

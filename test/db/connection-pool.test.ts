@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { PoolConnection, RowDataPacket } from 'mysql2';
+import type { Connection, RowDataPacket } from 'mysql2';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { ConnectionPool, type ConnectionPoolOptions } from '../../src/db/connection-pool.ts';
@@ -30,7 +30,7 @@ describeOnEngines('a pool', (engine) => {
     pools.push(pool);
     return pool;
   }
-  function run(connection: PoolConnection, sql = 'do 0'): Promise<void> {
+  function run(connection: Connection, sql = 'do 0'): Promise<void> {
     return new Promise((resolve, reject) => {
       connection.query<RowDataPacket[]>(sql, (error) => (error ? reject(error) : resolve()));
     });
@@ -59,6 +59,23 @@ describeOnEngines('a pool', (engine) => {
     await pool.destroy();
   });
 
+  test('foretells a wait by how fast connections came free to those who waited, and by nobody else', async () => {
+    const pool = open({ size: 1 });
+    const wait = async (milliseconds: number): Promise<number> => {
+      const connection = await pool.take();
+      const next = pool.take();
+      const foretold = pool.expectedWaitMs;
+      await sleep(milliseconds);
+      pool.release(connection);
+      pool.release(await next);
+      return foretold;
+    };
+    await wait(100);
+    for (let i = 0; i < 500; i++) pool.release(await pool.take());
+    expect(await wait(0)).toBeGreaterThan(1);
+    await pool.destroy();
+  });
+
   test('lets nobody wait longer than it may, and gives what comes free after that to the next', async () => {
     const pool = open({ size: 1, waitMs: 100 });
     const waits: number[] = [];
@@ -77,12 +94,34 @@ describeOnEngines('a pool', (engine) => {
 
   test('lends no connection that could not be made ready, and says why', async () => {
     let isBroken = true;
-    const prepare = (connection: PoolConnection) => run(connection, isBroken ? 'set session no_such_variable = 1' : 'do 0');
+    const prepare = (connection: Connection) => run(connection, isBroken ? 'set session no_such_variable = 1' : 'do 0');
     const pool = open({ size: 1, prepare });
     await expect(pool.take()).rejects.toMatchObject({ code: 'ER_UNKNOWN_SYSTEM_VARIABLE' });
     isBroken = false;
     pool.release(await pool.take());
     await pool.destroy();
+  });
+
+  test('opens each connection with the credentials of that moment, and says why there are none', async () => {
+    const user = `rotated_${randomBytes(4).toString('hex')}`;
+    await testDatabase.database.raw(`create user '${user}'@'%' identified by 'right'`);
+    const given = [{ password: 'wrong' }, new Error('there is no password'), { password: 'right' }];
+    const credentials = async () => {
+      const next = given.shift();
+      if (next === undefined || next instanceof Error) throw next ?? new Error('nobody shall ask');
+      return next;
+    };
+    // Straight to the server: of one that is reached by a socket, MySQL takes no password that is encrypted for the network.
+    const { password: _, ...address } = testDatabase.address;
+    const pool = open({ driver: { ...address, user, database: '' }, credentials });
+    await expect(pool.take()).rejects.toMatchObject({ code: 'ER_ACCESS_DENIED_ERROR' });
+    await expect(pool.take()).rejects.toThrow('there is no password');
+    const connection = await pool.take();
+    pool.release(connection);
+    expect(await pool.take()).toBe(connection);
+    pool.release(connection);
+    await pool.destroy();
+    await testDatabase.database.raw(`drop user '${user}'@'%'`);
   });
 
   test('drops connections that break or fall silent, also when nobody uses them', async () => {
