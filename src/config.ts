@@ -10,12 +10,23 @@ export interface DatabaseAddress {
   readonly socketPath?: string;
   readonly user: string;
   readonly password?: string;
+  /** What gives the password of each new connection, instead of one that stays. */
+  readonly passwordSource?: PasswordSource;
   readonly database: string;
-  /** TLS to the server: on with the certificate checked, on without a check, or off. */
-  readonly ssl?: 'verify' | 'no-verify';
-  /** The authorities, in PEM, that may have signed the server's certificate, instead of those that Node knows. */
-  readonly ca?: string;
+  /** TLS to the server: the certificate checked for authority and host, for the authority alone, or not at all; or no TLS. */
+  readonly ssl?: 'verify' | 'verify-ca' | 'no-verify';
+  /** A file of the authorities, in PEM, that may have signed the server's certificate, instead of those that Node knows. */
+  readonly caFile?: string;
+  /** Files of the client's own certificate and its key, in PEM. All of these are read for each new connection. */
+  readonly certFile?: string;
+  readonly keyFile?: string;
 }
+
+/** A file with a password, or the words of a command that prints it; and the variable that says so, for messages. */
+export type PasswordSource = { readonly variable: string } & (
+  | { readonly file: string }
+  | { readonly file?: undefined; readonly command: readonly [string, ...string[]] }
+);
 
 /** What is wrong with the environment: one message that lists every problem, a line each. */
 export class ConfigError extends Error {
@@ -50,11 +61,22 @@ const key = z
   .regex(/^[0-9a-fA-F]{64,}$/, 'must be at least 32 bytes in hexadecimal')
   .transform((text) => Buffer.from(text, 'hex'));
 
+const command = z.string().transform((text, context) => {
+  const [program, ...args] = wordsOf(text);
+  if (program !== undefined && program !== '') return [program, ...args] as const;
+  context.addIssue({ code: 'custom', message: 'must be a program and its arguments, with quotes in pairs' });
+  return z.NEVER;
+});
+
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 const environment = z.object({
   DATABASE_URL: z.string().transform(parseDatabaseUrl).optional(),
+  DATABASE_PASSWORD_FILE: z.string().optional(),
+  DATABASE_PASSWORD_COMMAND: command.optional(),
   DATABASE_REPLICA_URL: z.string().transform(parseDatabaseUrl).optional(),
+  DATABASE_REPLICA_PASSWORD_FILE: z.string().optional(),
+  DATABASE_REPLICA_PASSWORD_COMMAND: command.optional(),
   REPLICA_MAX_STALENESS_SECONDS: integer(2, 3600).default(10),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),
@@ -143,12 +165,42 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     const other = ports.slice(0, index).find((before) => portOf(given, before) === port);
     if (port !== 0 && port !== undefined && other !== undefined) problems.push(`${name}: is the same port as ${other}`);
   }
+  const addresses = addressesOf(given, problems);
   if (problems.length > 0 || parsed.data === undefined) {
     throw new ConfigError(
       `the environment has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`,
     );
   }
-  return parsed.data;
+  return { ...parsed.data, ...addresses };
+}
+
+/** The addresses of the databases with what gives their passwords. */
+function addressesOf(
+  given: Readonly<Record<string, string>>,
+  problems: string[],
+): { DATABASE_URL?: DatabaseAddress; DATABASE_REPLICA_URL?: DatabaseAddress } {
+  const addresses: ReturnType<typeof addressesOf> = {};
+  for (const prefix of ['DATABASE', 'DATABASE_REPLICA'] as const) {
+    const [url, file, command] = [`${prefix}_URL`, `${prefix}_PASSWORD_FILE`, `${prefix}_PASSWORD_COMMAND`] as const;
+    const sources = [file, command].filter((name) => given[name] !== undefined);
+    const [variable] = sources;
+    if (variable === undefined) continue;
+    const address = environment.shape[url].safeParse(given[url]).data;
+    const words = environment.shape[command].safeParse(given[command]).data;
+    const path = given[file];
+    const password = path === undefined ? undefined : readText(path);
+    if (given[url] === undefined) problems.push(`${variable}: needs ${url}`);
+    else if (sources.length > 1) problems.push(`${file} and ${command}: only one of them may be set`);
+    else if (address?.password !== undefined) problems.push(`${variable}: ${url} has a password, and only one may be set`);
+    else if (path !== undefined && password === undefined) problems.push(`${variable}: the file cannot be read`);
+    else if (password?.trim() === '') problems.push(`${variable}: the file is empty`);
+    else if (address !== undefined && path !== undefined)
+      addresses[url] = { ...address, passwordSource: { variable, file: path } };
+    else if (address !== undefined && words !== undefined) {
+      addresses[url] = { ...address, passwordSource: { variable, command: words } };
+    }
+  }
+  return addresses;
 }
 
 /** Whether a text is an address, or a network in the notation of CIDR. */
@@ -181,11 +233,21 @@ function portOf(given: Readonly<Record<string, string>>, name: 'GRPC_PORT' | 'WE
   return environment.shape[name].safeParse(given[name]).data;
 }
 
-const parameters: readonly string[] = ['ssl', 'ca', 'socket'];
+const parameters: readonly string[] = ['ssl', 'ca', 'cert', 'key', 'socket'];
+
+/** The values of the parameter `ssl`. */
+const sslModes: Readonly<Record<string, DatabaseAddress['ssl']>> = {
+  true: 'verify',
+  'verify-identity': 'verify',
+  'verify-ca': 'verify-ca',
+  'no-verify': 'no-verify',
+  false: undefined,
+};
 
 /**
- * Parses `mysql://user:password@host:3306/database`, with `?ssl=true` for TLS, `?ssl=no-verify` for TLS that accepts any
- * certificate, `&ca=/path` for authorities of one's own, or `?socket=/path` for a Unix socket.
+ * Parses `mysql://user:password@host:3306/database`, with `?ssl=true` for TLS, `?ssl=verify-ca` for TLS whose certificate may have
+ * any name, `?ssl=no-verify` for TLS that accepts any certificate, `&ca=/path` for authorities of one's own, `&cert=/path&key=/path`
+ * for a certificate of the client, or `?socket=/path` for a Unix socket.
  */
 function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddress {
   const fail = (message: string): never => {
@@ -199,28 +261,47 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
     return fail('has a "%" that is not followed by two hexadecimal digits: write a percent sign as %25');
   }
   if (database === '') return fail('must name a database: mysql://user:password@host:3306/database');
-  const ssl = url.searchParams.get('ssl');
-  if (ssl !== null && !['true', 'false', 'no-verify'].includes(ssl)) return fail('ssl must be true, false or no-verify');
   for (const name of url.searchParams.keys()) {
     if (!parameters.includes(name)) return fail(`has an unknown parameter "${name}"; known are ${parameters.join(', ')}`);
+    if (url.searchParams.getAll(name).length > 1) return fail(`has the parameter "${name}" twice`);
   }
-  const caPath = url.searchParams.get('ca');
-  if (caPath !== null && ssl !== 'true') return fail('ca goes with ssl=true');
-  const ca = caPath === null ? undefined : readText(caPath);
-  if (ca !== undefined && !ca.includes('-----BEGIN CERTIFICATE-----')) return fail('ca must be a file with certificates in PEM');
+  const [mode, caFile, certFile, keyFile, socketPath] = parameters.map((name) => url.searchParams.get(name) ?? undefined);
+  if (mode !== undefined && !Object.hasOwn(sslModes, mode)) return fail(`ssl must be ${Object.keys(sslModes).join(', ')}`);
+  const ssl = sslModes[mode ?? 'false'];
+  if (caFile !== undefined && (ssl === undefined || ssl === 'no-verify')) return fail('ca goes with ssl=true or ssl=verify-ca');
+  if (caFile === undefined && ssl === 'verify-ca')
+    return fail('ssl=verify-ca needs ca: of a known authority anybody has a certificate');
+  if ((certFile === undefined) !== (keyFile === undefined)) return fail('cert and key: one needs the other');
+  if (certFile !== undefined && ssl === undefined) return fail('cert and key go with ssl=true, ssl=verify-ca or ssl=no-verify');
+  for (const [name, file] of Object.entries({ ca: caFile, cert: certFile, key: keyFile })) {
+    const what = name === 'key' ? 'PRIVATE KEY' : 'CERTIFICATE';
+    if (file !== undefined && !new RegExp(`-----BEGIN [A-Z ]*${what}-----`).test(readText(file) ?? '')) {
+      return fail(`${name} must be a file with ${name === 'key' ? 'a private key' : 'certificates'} in PEM`);
+    }
+  }
   const host = url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1';
-  const socketPath = url.searchParams.get('socket');
   // Of an address the driver would check the certificate as if it were called localhost.
-  if (ssl === 'true' && socketPath === null && isIP(host) !== 0) return fail('ssl=true needs the name of a host, no address');
+  if (ssl === 'verify' && socketPath === undefined && isIP(host) !== 0) {
+    return fail('ssl=true needs the name of a host, no address; ssl=verify-ca does not');
+  }
   if (url.port === '0') return fail('has the port 0, on which nothing can be');
   return {
-    ...(socketPath === null ? { host, port: Number(url.port || 3306) } : { socketPath }),
+    ...(socketPath === undefined ? { host, port: Number(url.port || 3306) } : { socketPath }),
     user: user || 'root',
     ...(password === '' ? {} : { password }),
     database,
-    ...(ssl === 'true' ? { ssl: 'verify' as const } : ssl === 'no-verify' ? { ssl: 'no-verify' as const } : {}),
-    ...(ca === undefined ? {} : { ca }),
+    ...(ssl === undefined ? {} : { ssl }),
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(certFile === undefined ? {} : { certFile }),
+    ...(keyFile === undefined ? {} : { keyFile }),
   };
+}
+
+/** The words of a command, with spaces between them; quotes keep spaces. None if a quote is not closed. */
+function wordsOf(text: string): string[] {
+  if (/["']/.test(text.replace(/"[^"]*"|'[^']*'/g, ''))) return [];
+  const words = text.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
+  return words.map((word) => word.replace(/"([^"]*)"|'([^']*)'/g, '$1$2'));
 }
 
 /** Whether a text is an IP address, or could be the name of a host. */
@@ -244,11 +325,11 @@ function isKeySetPlace(text: string): boolean {
 }
 
 /** The text of a file, none if it cannot be read. */
-function readText(path: string): string {
+function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch {
-    return '';
+    return undefined;
   }
 }
 

@@ -23,6 +23,8 @@ interface PackagesToFetch {
   readonly suite?: string;
   /** Prefixes of the file names of dependencies that are not needed and not unpacked. */
   readonly skip?: RegExp;
+  /** The one folder of the packages that is wanted; they come without their dependencies. */
+  readonly folder?: string;
 }
 
 /**
@@ -47,7 +49,7 @@ export async function fetchPackages(wanted: PackagesToFetch): Promise<void> {
       for (const name of ['doc', 'man', 'locale', 'lintian']) {
         await rm(join(root, 'usr/share', name), { recursive: true, force: true });
       }
-      await rename(root, into);
+      await rename(join(root, wanted.folder ?? ''), into);
     } finally {
       await rm(work, { recursive: true, force: true });
     }
@@ -135,12 +137,10 @@ async function download(wanted: PackagesToFetch, work: string): Promise<string[]
   const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
   // An unreachable source fails the update but may not be needed: the install will fail if it is.
   const update = await step('apt-get', ['-qq', 'update'], env).catch((error: unknown) => error);
+  const fetch =
+    wanted.folder === undefined ? ['-y', '--no-install-recommends', '--reinstall', '--download-only', 'install'] : ['download'];
   try {
-    await step(
-      'apt-get',
-      ['-qq', '-y', '--no-install-recommends', '--reinstall', '--download-only', 'install', ...wanted.packages],
-      env,
-    );
+    await step('apt-get', ['-qq', ...fetch, ...wanted.packages], env, archives);
   } catch (error) {
     throw update instanceof Error ? update : error;
   }
@@ -163,9 +163,9 @@ function debianMirror(): string {
 }
 
 /** Runs a program, and returns what it prints. */
-async function step(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<string> {
+async function step(program: string, args: string[], env: NodeJS.ProcessEnv = process.env, cwd?: string): Promise<string> {
   try {
-    const { stdout } = await run(program, args, { env, timeout: stepLimitMs, maxBuffer: 16 * 1024 * 1024 });
+    const { stdout } = await run(program, args, { env, cwd, timeout: stepLimitMs, maxBuffer: 16 * 1024 * 1024 });
     return stdout;
   } catch (error) {
     const { code, stderr } = error as { code?: unknown; stderr?: string };

@@ -3,7 +3,9 @@ import knex, { type Knex } from 'knex';
 import type { Connection, RowDataPacket } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
 import { withTimeLimit } from '../platform/time-limit.ts';
+import { authPluginsFor } from './auth-plugins.ts';
 import { ConnectionPool, ConnectionWaitError } from './connection-pool.ts';
+import { commandLimitMs, createCredentials } from './credentials.ts';
 
 /** A pool of connections to one database. */
 export type Database = Knex;
@@ -57,9 +59,8 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
     driver: {
       ...server,
       user: address.user,
-      password: address.password ?? '',
       database: address.database,
-      ...(address.ssl === undefined ? {} : { ssl: tlsOptions(address.ssl, address.ca) }),
+      authPlugins: authPluginsFor(address),
       charset: 'utf8mb4_bin',
       timezone: 'Z',
       dateStrings: true,
@@ -67,6 +68,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       connectTimeout: 2000,
       maxPreparedStatements,
     },
+    credentials: createCredentials(address),
     size: pool.size,
     waitMs: pool.acquireTimeoutMs ?? 2000,
     silenceMs: pool.statementTimeoutMs === 0 ? 0 : pool.statementTimeoutMs + silenceMs,
@@ -205,8 +207,8 @@ function hasEnded({ state }: Connection): boolean {
   return state === 'error' || state === 'disconnected';
 }
 
-/** How long a program that starts waits for its first connection, in milliseconds, at most. */
-const firstConnectionMs = 5000;
+/** How long a program that starts waits for its first connection, in milliseconds, at most. A command may have to make the password. */
+const firstConnectionMs = commandLimitMs + 2000;
 
 /** The database cannot be used, for a reason that whoever started the program can do something about. */
 class DatabaseError extends Error {
@@ -229,11 +231,6 @@ export async function requireDatabase(database: Database): Promise<void> {
       throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-}
-
-/** mysql2 checks whose certificate it is when it is told to, and else takes any that a known authority signed. */
-function tlsOptions(ssl: 'verify' | 'no-verify', ca: string | undefined): object {
-  return { rejectUnauthorized: ssl === 'verify', verifyIdentity: ssl === 'verify', ...(ca === undefined ? {} : { ca }) };
 }
 
 async function prepare(connection: Connection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {

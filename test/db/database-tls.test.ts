@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -62,7 +62,7 @@ describeOnEngines('TLS to the database', (engine) => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  const verified = () => ({ ssl: 'verify', ca: ours.cert.toString() }) as const;
+  const verified = () => ({ ssl: 'verify', caFile: ours.certFile }) as const;
 
   test('a certificate of our authority for the host is taken', async () => {
     expect(await connect('localhost', verified())).toMatch(/^TLSv1\.[23]$/);
@@ -74,13 +74,18 @@ describeOnEngines('TLS to the database', (engine) => {
 
   test('one of an authority that nobody knows is refused', async () => {
     await expect(connect('localhost', { ssl: 'verify' })).rejects.toThrow(/cannot be reached.*certificate/);
-    const foreign = makeAuthority(folder, 'foreign').cert.toString();
-    await expect(connect('localhost', { ssl: 'verify', ca: foreign })).rejects.toThrow(/cannot be reached.*certificate/);
+    const caFile = makeAuthority(folder, 'foreign').certFile;
+    for (const ssl of ['verify', 'verify-ca'] as const) {
+      await expect(connect('localhost', { ssl, caFile })).rejects.toThrow(/cannot be reached.*certificate/);
+    }
   });
 
-  test('one for another host is refused', async () => {
+  test('one for another host is refused, unless its authority alone is asked for', async () => {
     await show(['DNS:elsewhere.example', 'IP:127.0.0.1']);
     await expect(connect('localhost', verified())).rejects.toThrow(/does not match/);
+    for (const host of ['localhost', '127.0.0.1']) {
+      expect(await connect(host, { ssl: 'verify-ca', caFile: ours.certFile })).toMatch(/^TLS/);
+    }
     await show(['DNS:localhost']);
     expect(await connect('localhost', verified())).toMatch(/^TLS/);
   });
@@ -123,13 +128,14 @@ describeOnEngines('TLS to the database', (engine) => {
   });
 
   if (engine !== 'mysql') return;
-  test('one that MySQL made for itself has no host, and is refused', async () => {
+  test('one that MySQL made for itself has no host, and is taken for its authority alone', async () => {
     const own = join(folder, 'db/data');
     await root.raw(
       `set global ssl_ca = '${own}/ca.pem', global ssl_cert = '${own}/server-cert.pem', global ssl_key = '${own}/server-key.pem'`,
     );
     await root.raw('alter instance reload tls');
-    const ca = readFileSync(`${own}/ca.pem`, 'utf8');
-    await expect(connect('localhost', { ssl: 'verify', ca })).rejects.toThrow(/does not match/);
+    const caFile = `${own}/ca.pem`;
+    await expect(connect('localhost', { ssl: 'verify', caFile })).rejects.toThrow(/does not match/);
+    expect(await connect('localhost', { ssl: 'verify-ca', caFile })).toMatch(/^TLS/);
   });
 });

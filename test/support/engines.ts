@@ -66,7 +66,7 @@ export function startEngineServer(engine: Engine, folder: string, options: reado
 }
 
 /** The series of MariaDB, and which release of Debian has it. */
-const mariadbs = {
+export const mariadbs = {
   mariadb: { series: '10.11', suite: 'bookworm' },
   mariadb11: { series: '11.', suite: 'trixie' },
 } as const;

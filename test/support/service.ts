@@ -19,9 +19,12 @@ export interface RunningService {
 
 /** `DATABASE_URL` for an address. */
 export function databaseUrl(address: DatabaseAddress): string {
-  const { socketPath, host, port, user, password, database } = address;
+  const { socketPath, host, port, user, password, database, ssl, caFile, certFile, keyFile } = address;
   const login = `${encodeURIComponent(user)}${password === undefined ? '' : `:${encodeURIComponent(password)}`}`;
-  return `mysql://${login}@${host ?? 'localhost'}:${port ?? 3306}/${database}${socketPath === undefined ? '' : `?socket=${encodeURIComponent(socketPath)}`}`;
+  const parameters = { socket: socketPath, ssl: ssl === 'verify' ? 'true' : ssl, ca: caFile, cert: certFile, key: keyFile };
+  const given = Object.entries(parameters).filter((each): each is [string, string] => each[1] !== undefined);
+  const query = new URLSearchParams(given).toString();
+  return `mysql://${login}@${host ?? 'localhost'}:${port ?? 3306}/${database}${query === '' ? '' : `?${query}`}`;
 }
 
 /** Runs `serve` on a database that is migrated, and waits until it answers; the program is that of the sources unless said. */

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ConfigError, readConfig } from '../../src/config.ts';
 
 test('nothing set gives the defaults', () => {
@@ -33,6 +33,8 @@ describe('DATABASE_URL', () => {
     ['mysql://u@localhost/tasks?socket=/run/db.sock', { socketPath: '/run/db.sock', user: 'u', database: 'tasks' }],
     ['mysql://u:p@[::1]:3306/tasks', { host: '::1', port: 3306, user: 'u', password: 'p', database: 'tasks' }],
     ['mysql://u@db/tasks?ssl=no-verify', { host: 'db', port: 3306, user: 'u', database: 'tasks', ssl: 'no-verify' }],
+    ['mysql://u@db/tasks?ssl=verify-identity', { host: 'db', port: 3306, user: 'u', database: 'tasks', ssl: 'verify' }],
+    ['mysql://u@db/tasks?ssl=false', { host: 'db', port: 3306, user: 'u', database: 'tasks' }],
   ])('%s', (url, address) => {
     expect(readConfig({ DATABASE_URL: url }).DATABASE_URL).toEqual(address);
   });
@@ -48,11 +50,85 @@ describe('DATABASE_URL', () => {
     'mysql://u:secret@db/tasks?ssl=true&ca=package.json',
     'mysql://u:secret@10.0.0.1/tasks?ssl=true',
     'mysql://u:secret@[::1]/tasks?ssl=true',
+    'mysql://u:secret@db/tasks?ssl=toString',
+    'mysql://u:secret@db/tasks?ssl=true&ssl=false',
+    'mysql://u:secret@db/tasks?ssl=verify-ca',
+    'mysql://u:secret@db/tasks?ssl=true&cert=package.json',
     'mysql://u:secret%@db/tasks',
     'mysql://u:secret@db:0/tasks',
   ])('%s is refused, without its value in the message', (url) => {
     expect(() => readConfig({ DATABASE_URL: url })).toThrow(/DATABASE_URL: /);
     expect(() => readConfig({ DATABASE_URL: url })).not.toThrow(/secret/);
+  });
+});
+
+describe('files of TLS to the database', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'config-'));
+    writeFileSync(path.join(folder, 'CERT'), '-----BEGIN CERTIFICATE-----');
+    writeFileSync(path.join(folder, 'KEY'), '-----BEGIN EC PRIVATE KEY-----');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const read = (parameters: string) => {
+    const url = `mysql://u:secret@10.0.0.1/tasks?${parameters.replaceAll(/CERT|KEY/g, `${folder}/$&`)}`;
+    return readConfig({ DATABASE_URL: url }).DATABASE_URL;
+  };
+
+  test('are named in the address', () => {
+    expect(read('ssl=verify-ca&ca=CERT&cert=CERT&key=KEY')).toMatchObject({
+      ssl: 'verify-ca',
+      caFile: `${folder}/CERT`,
+      certFile: `${folder}/CERT`,
+      keyFile: `${folder}/KEY`,
+    });
+    expect(read('ssl=no-verify&cert=CERT&key=KEY')).toMatchObject({ ssl: 'no-verify', certFile: `${folder}/CERT` });
+  });
+
+  test.each([
+    ['ssl=verify-ca', 'ssl=verify-ca needs ca'],
+    ['ca=CERT', 'ca goes with ssl=true or ssl=verify-ca'],
+    ['ssl=no-verify&ca=CERT', 'ca goes with ssl=true or ssl=verify-ca'],
+    ['ssl=no-verify&cert=CERT', 'cert and key: one needs the other'],
+    ['ssl=no-verify&key=KEY', 'cert and key: one needs the other'],
+    ['cert=CERT&key=KEY', 'cert and key go with ssl=true'],
+    ['ssl=no-verify&cert=KEY&key=KEY', 'cert must be a file with certificates in PEM'],
+    ['ssl=no-verify&cert=CERT&key=CERT', 'key must be a file with a private key in PEM'],
+    ['ssl=true', 'ssl=true needs the name of a host, no address; ssl=verify-ca does not'],
+  ])('%s is refused: %s', (parameters, why) => {
+    expect(() => read(parameters)).toThrow(`DATABASE_URL: ${why}`);
+  });
+});
+
+describe.each(['DATABASE', 'DATABASE_REPLICA'] as const)('%s_PASSWORD_FILE and _COMMAND', (prefix) => {
+  const [url, file, command] = [`${prefix}_URL`, `${prefix}_PASSWORD_FILE`, `${prefix}_PASSWORD_COMMAND`] as const;
+  const address = 'mysql://u@db/tasks';
+
+  test('are part of the address', () => {
+    const fromFile = readConfig({ [url]: address, [file]: 'package.json' });
+    expect(fromFile[url]?.passwordSource).toEqual({ variable: file, file: 'package.json' });
+    const text = `token --for "my db" 'say "it"' x" "y`;
+    const fromCommand = readConfig({ [url]: address, [command]: text });
+    expect(fromCommand[url]?.passwordSource).toEqual({
+      variable: command,
+      command: ['token', '--for', 'my db', 'say "it"', 'x y'],
+    });
+  });
+
+  test.each([
+    [{ [file]: 'package.json' }, `${file}: needs ${url}`],
+    [{ [command]: 'token' }, `${command}: needs ${url}`],
+    [{ [url]: address, [file]: 'package.json', [command]: 'token' }, `${file} and ${command}: only one of them may be set`],
+    [{ [url]: 'mysql://u:secret@db/tasks', [file]: 'package.json' }, `${file}: ${url} has a password, and only one may be set`],
+    [{ [url]: 'mysql://u:secret@db/tasks', [command]: 'token' }, `${command}: ${url} has a password, and only one may be set`],
+    [{ [url]: address, [file]: '/nowhere' }, `${file}: the file cannot be read`],
+    [{ [url]: address, [file]: '/dev/null' }, `${file}: the file is empty`],
+    [{ [url]: address, [command]: 'say "secret' }, `${command}: must be a program and its arguments, with quotes in pairs`],
+    [{ [url]: address, [command]: ' ' }, `${command}: must be a program`],
+    [{ [url]: address, [command]: '"" secret' }, `${command}: must be a program`],
+  ])('%j is refused: %s', (env, why) => {
+    expect(() => readConfig(env)).toThrow(why);
+    expect(() => readConfig(env)).not.toThrow(/secret/);
   });
 });
 
