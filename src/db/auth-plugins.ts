@@ -1,6 +1,5 @@
 import { type AuthPlugin, authPlugins } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
-import { signEd25519 } from './ed25519.ts';
 
 /** Ways to sign in that the driver does not have, by the name that the server calls them by, and what an account can have instead. */
 const unsupported: readonly string[] = [
@@ -32,8 +31,10 @@ export function authPluginsFor({ ssl, socketPath }: DatabaseAddress): Readonly<R
     ),
     client_ed25519:
       ({ connection }) =>
-      (scramble) =>
-        signEd25519(connection.config.password ?? '', scramble.subarray(0, 32)),
+      async (scramble) => {
+        const { signEd25519 } = await import('./ed25519.ts'); // few need it
+        return signEd25519(connection.config.password ?? '', scramble.subarray(0, 32));
+      },
     mysql_clear_password: isGuarded
       ? authPlugins.mysql_clear_password({})
       : refuse(
