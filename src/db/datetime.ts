@@ -13,8 +13,26 @@ export function parseDatetime(text: string): Instant {
   return { seconds: BigInt(secondsOf(text)), nanos: nanosOf(text) };
 }
 
+/** The first second of the year 1, before which Protobuf has no Timestamp. */
+const firstSecond = -62_135_596_800;
+
+/**
+ * The seconds of a DATETIME(6) since 1970 as Protobuf's Timestamp can hold them; undefined for what it cannot, such as
+ * `0000-00-00 00:00:00`, which a server may have let in.
+ */
+export function timestampSeconds(text: string): number | undefined {
+  const seconds = secondsOrNaN(text);
+  return seconds >= firstSecond ? seconds : undefined;
+}
+
 /** The seconds of a DATETIME(6) since 1970. @throws {TypeError} for any other text. */
-export function secondsOf(text: string): number {
+function secondsOf(text: string): number {
+  const seconds = secondsOrNaN(text);
+  if (Number.isNaN(seconds)) throw new TypeError('not a DATETIME(6)');
+  return seconds;
+}
+
+function secondsOrNaN(text: string): number {
   const year = 100 * digits(text, 0) + digits(text, 2);
   const month = digits(text, 5);
   const day = digits(text, 8);
@@ -25,7 +43,7 @@ export function secondsOf(text: string): number {
   const isDate =
     year >= 0 && month >= 1 && month <= 12 && day >= 1 && day <= 31 && separates(text, 4, '-') && separates(text, 7, '-');
   const isTime = hours <= 23 && minutes <= 59 && seconds <= 59 && separates(text, 13, ':') && separates(text, 16, ':');
-  if (!isDate || !isTime || !separates(text, 10, ' ')) throw new TypeError('not a DATETIME(6)');
+  if (!isDate || !isTime || !separates(text, 10, ' ')) return Number.NaN;
   return daysOf(year, month, day) * 86_400 + hours * 3600 + minutes * 60 + seconds;
 }
 

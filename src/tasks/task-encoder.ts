@@ -1,5 +1,5 @@
 import { TimestampSchema } from '@bufbuild/protobuf/wkt';
-import { nanosOf, secondsOf } from '../db/datetime.ts';
+import { nanosOf, timestampSeconds } from '../db/datetime.ts';
 import {
   AgentHealthSchema,
   GetTaskResponseSchema,
@@ -153,9 +153,12 @@ function writeNumber(tag: number, value: number): void {
   if (value !== 0) writer.number(tag, value);
 }
 
+/** A time that is none is left out, as in task-mapper.ts: it must not take the other tasks of a list with it. */
 function writeTime(tag: number, datetime: string): void {
+  const seconds = timestampSeconds(datetime);
+  if (seconds === undefined) return;
   const start = writer.begin(tag, 1);
-  writeNumber(timestamp.seconds, secondsOf(datetime));
+  writeNumber(timestamp.seconds, seconds);
   writeNumber(timestamp.nanos, nanosOf(datetime));
   writer.end(start, 1);
 }

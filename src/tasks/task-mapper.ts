@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { type Timestamp, TimestampSchema } from '@bufbuild/protobuf/wkt';
-import { parseDatetime } from '../db/datetime.ts';
+import { nanosOf, timestampSeconds } from '../db/datetime.ts';
 import { formatUuid } from '../db/uuid.ts';
 import {
   AgentLifecycle,
@@ -50,14 +50,14 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
       ? {}
       : {
           currentState: {
-            timestamp: toTimestamp(row.state_at),
+            ...timeField('timestamp', row.state_at),
             state: row.state as TaskState,
             message: row.state_message,
             uri: row.state_uri,
           },
         }),
-    createdAt: toTimestamp(row.created_at),
-    updatedAt: toTimestamp(row.updated_at),
+    ...timeField('createdAt', row.created_at),
+    ...timeField('updatedAt', row.updated_at),
     ownerName: row.owner_name ?? '',
     ownerAvatarUrl: row.owner_avatar_url ?? '',
     displayName: row.display_name,
@@ -75,8 +75,8 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
     ...(row.app_id === null ? {} : { workspaceAppId: formatUuid(row.app_id) }),
     phase: row.phase as TaskPhase,
     favorite: row.favorite === 1 && row.owner_id.equals(callerId),
-    ...(row.last_used_at === null || isNeverUsed(row.last_used_at) ? {} : { lastUsedAt: toTimestamp(row.last_used_at) }),
-    ...(row.dormant_at === null ? {} : { dormantAt: toTimestamp(row.dormant_at) }),
+    ...(row.last_used_at === null || isNeverUsed(row.last_used_at) ? {} : timeField('lastUsedAt', row.last_used_at)),
+    ...(row.dormant_at === null ? {} : timeField('dormantAt', row.dormant_at)),
   });
 }
 
@@ -115,6 +115,10 @@ function unhealthyReason(status: AgentStatus, lifecycle: number): string | undef
   }
 }
 
-function toTimestamp(datetime: string): Timestamp {
-  return create(TimestampSchema, parseDatetime(datetime));
+/** A time as a field of a message; nothing for one that is none, which must not take the other tasks of a list with it. */
+function timeField<Name extends string>(name: Name, datetime: string): { readonly [K in Name]?: Timestamp } {
+  const seconds = timestampSeconds(datetime);
+  if (seconds === undefined) return {};
+  const time = create(TimestampSchema, { seconds: BigInt(seconds), nanos: nanosOf(datetime) });
+  return { [name]: time } as { readonly [K in Name]: Timestamp };
 }

@@ -96,6 +96,19 @@ test('microseconds survive', () => {
   expect(toTask(row, owner).currentState?.timestamp).toMatchObject({ seconds: 1755857007n, nanos: 837842000 });
 });
 
+test.each(['0000-00-00 00:00:00.000000', '2026-00-10 00:00:00.000000', '0000-05-05 00:00:00.000000'])(
+  'the time %s, which is none, is left out, and all else is there',
+  (time) => {
+    const { createdAt: _, ...others } = toJson(TaskSchema, toTask(row, owner)) as { createdAt: string; id: string };
+    expect(toJson(TaskSchema, toTask({ ...row, created_at: time }, owner))).toEqual(others);
+    const none = toJson(
+      TaskSchema,
+      toTask({ ...row, updated_at: time, state_at: time, dormant_at: time, last_used_at: time }, owner),
+    );
+    expect(none).toMatchObject({ id: others.id, currentState: { message: 'Reading the code' } });
+  },
+);
+
 describe('agent health, the first rule that holds', () => {
   const notRunning = 'agent is not running';
   const shuttingDown = 'agent is shutting down';
