@@ -8,3 +8,13 @@ export function readJsonArray(json: unknown): unknown[] {
 export function readJsonStrings(json: unknown): string[] {
   return readJsonArray(json).filter((element) => typeof element === 'string');
 }
+
+/** The keys of a JSON object in a column that was read as text; none when it is NULL, no object, or cut. */
+export function readJsonKeys(json: string | null): string[] {
+  try {
+    const value: unknown = JSON.parse(json ?? '');
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
+  } catch {
+    return [];
+  }
+}

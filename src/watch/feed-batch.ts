@@ -6,7 +6,7 @@ import { toTask } from '../tasks/task-mapper.ts';
 import type { FeedEvent, FeedRepository, TaskAccess } from './feed-repository.ts';
 
 /** Events that are read in one statement. */
-const eventsAtOnce = 100;
+export const eventsAtOnce = 100;
 
 /** The tasks that some consecutive events are about, each once, as they are now. */
 export interface FeedBatch {
@@ -69,6 +69,7 @@ export function taskKey(id: Buffer): string {
  * before an event that gives a task other readers than an earlier event of the batch.
  *
  * @param parameterNames the parameters that the query of any watcher names.
+ * @param most most events of the batch.
  * @throws {FeedGapError} when events between the two are missing.
  */
 export async function readFeedBatch(
@@ -76,8 +77,9 @@ export async function readFeedBatch(
   after: number,
   upTo: number,
   parameterNames: readonly string[],
+  most: number = eventsAtOnce,
 ): Promise<FeedBatch> {
-  const found = (await feed.events(after, Math.min(eventsAtOnce, upTo - after))).filter(({ seq }) => seq <= upTo);
+  const found = (await feed.events(after, Math.min(most, upTo - after))).filter(({ seq }) => seq <= upTo);
   if (found.length === 0 || found.some(({ seq }, index) => seq !== after + 1 + index)) {
     throw new FeedGapError(`the feed has no event ${after + 1}, or one behind it is missing`);
   }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Code } from '@connectrpc/connect';
+import { toConnectError } from '../call/errors.ts';
 import type { Logger } from '../platform/log.ts';
-import { type FeedBatch, FeedGapError, readFeedBatch } from './feed-batch.ts';
+import { eventsAtOnce, type FeedBatch, FeedGapError, readFeedBatch } from './feed-batch.ts';
 import type { FeedRepository, FeedState } from './feed-repository.ts';
 
 /** How often the feed is polled while there are listeners, in milliseconds. This process's own projector calls `wake`. */
@@ -8,6 +10,9 @@ const pollMs = 50;
 
 /** How long to wait after a failure, from the first to the tenth, in milliseconds. */
 const retryMs = { first: 100, most: 1000 };
+
+/** So often a single event is tried that cannot be read, until it is passed over. */
+const mostTries = 5;
 
 /** A listener of the feed. */
 export interface FeedListener {
@@ -29,6 +34,10 @@ export class TaskFeed {
   /** The position of the reader; undefined while there is none. */
   #at: FeedState | undefined;
   #parameterNames: readonly string[] = [];
+  /** How many events are read at once: after a failure half as many, and twice as many after the next success. */
+  #most = eventsAtOnce;
+  /** How often the next event could not be read by itself. */
+  #tries = 0;
   #woken = new AbortController();
   #reader: Promise<void> | undefined;
   #stopped = false;
@@ -112,13 +121,37 @@ export class TaskFeed {
     let at = from;
     while (at.seq < state.seq) {
       const parameterNames = this.#parameterNames;
-      const changes = await readFeedBatch(this.#repository, at.seq, state.seq, parameterNames);
+      const changes = await readFeedBatch(this.#repository, at.seq, state.seq, parameterNames, this.#most).catch(
+        (error: unknown) => {
+          this.#narrow(error, at.seq + 1);
+          throw error;
+        },
+      );
+      this.#most = Math.min(eventsAtOnce, 2 * this.#most);
+      this.#tries = 0;
       if (this.#at !== at) return;
       if (parameterNames !== this.#parameterNames) continue; // a listener has joined that needs more parameters
       at = { ...state, seq: changes.to };
       this.#at = at;
       for (const listener of this.#listeners) this.#deliver(listener, changes);
     }
+  }
+
+  /**
+   * After an error that an event may cause, reads fewer events at once; passes a single one over that cannot be read again and
+   * again. Watchers begin anew then, since they would miss it.
+   */
+  #narrow(error: unknown, seq: number): void {
+    if (error instanceof FeedGapError) return;
+    const { fatal } = Object(error) as { fatal?: unknown }; // the connection was lost, which was well a moment ago
+    const { code } = toConnectError(error, { requestId: '', signal: new AbortController().signal });
+    if (code === Code.Unavailable && fatal !== true) return;
+    if (this.#most > 1) this.#most = Math.floor(this.#most / 2);
+    else this.#tries += 1;
+    if (this.#tries < mostTries) return;
+    this.#log.error({ err: error, event: seq }, 'an event of the feed cannot be read, and watchers must begin anew');
+    this.#tries = 0;
+    this.#loseAll();
   }
 
   /** A listener that throws is dropped; the others go on. */

@@ -1,10 +1,12 @@
 import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
+import { createLog } from '../../src/platform/log.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
 import type { WatchedRow } from '../../src/tasks/store/tables.ts';
 import { FeedGapError, readFeedBatch, TaskUpdate } from '../../src/watch/feed-batch.ts';
 import type { FeedEvent, FeedRepository } from '../../src/watch/feed-repository.ts';
 import { maxPendingTasks, Subscription } from '../../src/watch/subscription.ts';
+import { TaskFeed } from '../../src/watch/task-feed.ts';
 import { createWatchScope, type WatchScope } from '../../src/watch/watch-scope.ts';
 
 const me = Buffer.alloc(16, 1);
@@ -168,5 +170,51 @@ describe('reading a batch of the feed', () => {
     ['everywhere', []],
   ])('a gap %s is an error', async (_, events) => {
     await expect(readFeedBatch(feedOf(events), 0, 3, [])).rejects.toThrow(FeedGapError);
+  });
+});
+
+describe('the reader of the feed', () => {
+  test('passes an event over that cannot be read: the others are delivered, and watchers begin anew', async () => {
+    const bad = 250;
+    let newest = 300;
+    const repository: FeedRepository = {
+      state: () => Promise.resolve({ generation: 'one', seq: newest, floorSeq: 0 }),
+      events: (after, limit) =>
+        Promise.resolve(
+          Array.from({ length: Math.min(limit, newest - after) }, (_, i) => ({
+            seq: after + 1 + i,
+            taskId: idOf(after + 1 + i),
+            before: undefined,
+          })),
+        ),
+      tasks: (ids) =>
+        ids.some((id) => id.equals(idOf(bad)))
+          ? Promise.reject(new SyntaxError('Unexpected end of JSON input'))
+          : Promise.resolve({ rows: [], covered: ids.length }),
+    };
+    const feed = new TaskFeed(repository, createLog('silent'));
+    const delivered: number[] = [];
+    let lost = 0;
+    const listener = {
+      parameterNames: [],
+      deliver: ({ tasks }: { readonly tasks: readonly TaskUpdate[] }) => void delivered.push(...tasks.map(({ seq }) => seq)),
+      lose: () => {
+        lost += 1;
+      },
+    };
+    const hurry = setInterval(() => feed.wake(), 1);
+    try {
+      expect(feed.join(listener, { generation: 'one', seq: 0, floorSeq: 0 })).toBe(true);
+      await expect.poll(() => lost, { timeout: 15_000 }).toBe(1);
+      expect(delivered).toEqual(Array.from({ length: bad - 1 }, (_, i) => i + 1));
+
+      newest = 310;
+      expect(feed.join(listener, { generation: 'one', seq: 300, floorSeq: 0 })).toBe(true);
+      await expect.poll(() => delivered.at(-1), { timeout: 15_000 }).toBe(310);
+      expect(lost).toBe(1);
+    } finally {
+      clearInterval(hurry);
+      await feed.stop();
+    }
   });
 });
