@@ -90,15 +90,21 @@ function createProgram(development: Development | undefined): Command {
   program
     .command('project')
     .description('maintain the read model from the source tables')
-    .addOption(new Option('--follow', 'project changes until stopped').conflicts(['all', 'verify']))
-    .addOption(new Option('--all', 'rebuild the read model').conflicts('verify'))
+    .addOption(new Option('--follow', 'project changes until stopped').conflicts(['all', 'retry', 'verify']))
+    .addOption(new Option('--all', 'rebuild the read model').conflicts(['retry', 'verify']))
+    .addOption(
+      new Option('--retry', 'project the workspaces in workspace_changes_failed again; exit with 1 if some still fail').conflicts(
+        'verify',
+      ),
+    )
     .option('--verify', 'compare the read model with the source tables; exit with 1 if they differ')
-    .action(async (options: { follow?: true; all?: true; verify?: true }, command: Command) => {
-      const { followChanges, rebuildReadModel, verifyReadModel } = await import('./commands/project.ts');
+    .action(async (options: { follow?: true; all?: true; retry?: true; verify?: true }, command: Command) => {
+      const { followChanges, rebuildReadModel, retryFailedWorkspaces, verifyReadModel } = await import('./commands/project.ts');
       if (options.follow) await onTables(followChanges);
       else if (options.all) await onTables(rebuildReadModel);
+      else if (options.retry) await onTables(retryFailedWorkspaces);
       else if (options.verify) await onTables(verifyReadModel);
-      else command.error('one of --follow, --all and --verify is required');
+      else command.error('one of --follow, --all, --retry and --verify is required');
     });
 
   const keys = program.command('keys').description('create, list and revoke session tokens');

@@ -1,6 +1,7 @@
 import type { Database } from './db/connection.ts';
 import type { Replica } from './db/replica.ts';
 import type { ReadinessCheck } from './platform/readiness.ts';
+import { countDeadLetters } from './projection/dead-letters.ts';
 import { projectionStallMs } from './schema/outbox.ts';
 import { missingTriggers } from './schema/triggers.ts';
 
@@ -12,6 +13,9 @@ const maxStallMs = 30_000;
 
 /** Triggers go missing by a hand, not by themselves: how long it is remembered that all are there, in milliseconds. */
 const triggersRememberedMs = 60_000;
+
+/** The server's error number for a missing right on a table: an account that an older version's grants were made for. */
+const noRight = 1142;
 
 /** What must hold for the service to answer well, by part. */
 export function readinessChecks(
@@ -27,6 +31,12 @@ export function readinessChecks(
     async projection() {
       const stallMs = await projectionStallMs(database);
       if (stallMs > maxStallMs) throw new Error(`changes wait, and none was projected for ${Math.round(stallMs / 1000)} s`);
+      const parked = await countDeadLetters(database).catch((error: unknown) => {
+        if ((Object(error) as { errno?: unknown }).errno === noRight) return 0;
+        throw error;
+      });
+      if (parked === 0) return;
+      return `parked: ${parked} ${parked === 1 ? 'workspace' : 'workspaces'} that cannot be projected, see workspace_changes_failed`;
     },
     ...(withTriggers
       ? {

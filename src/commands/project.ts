@@ -1,11 +1,12 @@
 import type { Config, DatabaseAddress } from '../config.ts';
 import type { Database } from '../db/connection.ts';
+import { formatUuid } from '../db/uuid.ts';
 import { createLog } from '../platform/log.ts';
 import { version } from '../platform/process-metrics.ts';
 import { aborted, stopSignal } from '../platform/stop-signal.ts';
 import { openTracing } from '../platform/tracing.ts';
 import { createProjector } from '../projection/projector.ts';
-import { projectAll } from '../projection/rebuild.ts';
+import { projectAll, retryDeadLetters } from '../projection/rebuild.ts';
 import { describeInconsistency, verify } from '../projection/verify.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
@@ -38,6 +39,18 @@ export async function rebuildReadModel(database: Database): Promise<void> {
   console.log(`${workspaces} workspaces compared; ${changed} tasks inserted, updated or deleted`);
   if (deadLetters > 0)
     throw new CommandError(`${deadLetters} workspaces cannot be projected: see workspace_changes_failed for the errors`);
+}
+
+/**
+ * Tries to project the workspaces in `workspace_changes_failed` again, and prints which of them still cannot be.
+ *
+ * @throws {CommandError} when there are any.
+ */
+export async function retryFailedWorkspaces(database: Database): Promise<void> {
+  const { tried, left } = await retryDeadLetters(database);
+  for (const { ref, error } of left) console.log(`${formatUuid(ref)}: ${error}`);
+  console.log(`${tried} workspaces tried again; ${tried - left.length} projected`);
+  if (left.length > 0) throw new CommandError(`${left.length} workspaces still cannot be projected`);
 }
 
 /**

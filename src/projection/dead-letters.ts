@@ -1,56 +1,77 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/connection.ts';
 import type { OutboxChange } from '../schema/outbox.ts';
 import { changeKinds } from '../schema/projected-tables.ts';
+import { failureKind } from './failure-kind.ts';
+
+/** How {@link processOrDeadLetter} takes errors that an item may cause or not, such as a lost connection. */
+interface Patience {
+  /**
+   * Whether it looks for an item that causes them: it splits the items as for an error about the data, and tries a single one
+   * {@link mostTries} times. By default they are thrown.
+   */
+  readonly patient?: boolean;
+}
+
+/** So often a single item is tried, and the pause before the second try, which grows with each. */
+const mostTries = 4;
+const pauseMs = 100;
 
 /**
  * Processes all items at once. When that fails because of the data of an item, splits the items in halves until the bad ones are
  * found: `deadLetter` is called for each of those, and all others are processed. Any other error, of the server or of the
  * connection, is thrown as it is.
+ *
+ * @param process calls `begin` when it comes to the items: an error before that is none of theirs.
  */
 export async function processOrDeadLetter<T>(
   items: readonly T[],
-  process: (items: readonly T[]) => Promise<void>,
+  process: (items: readonly T[], begin: () => void) => Promise<void>,
   deadLetter: (item: T, error: unknown) => Promise<void>,
+  { patient = false }: Patience = {},
 ): Promise<void> {
-  try {
-    await process(items);
-  } catch (error) {
-    const [first] = items;
-    if (first === undefined || !isDataError(error)) throw error;
-    if (items.length === 1) {
-      await deadLetter(first, error);
-      return;
+  const errors: unknown[] = [];
+  for (;;) {
+    let begun = false;
+    try {
+      return await process(items, () => {
+        begun = true;
+      });
+    } catch (error) {
+      const kind = failureKind(error);
+      const isOfData = kind === 'row' || kind === 'slow';
+      const [first] = items;
+      if (first === undefined || !(isOfData || (patient && begun && kind === 'unclear'))) throw error;
+      if (items.length > 1) break;
+      errors.push(error);
+      if (isOfData || errors.length === mostTries) return await deadLetter(first, errors[0]);
+      await sleep(pauseMs * errors.length);
     }
-    const middle = Math.ceil(items.length / 2);
-    await processOrDeadLetter(items.slice(0, middle), process, deadLetter);
-    await processOrDeadLetter(items.slice(middle), process, deadLetter);
   }
+  const middle = Math.ceil(items.length / 2);
+  await processOrDeadLetter(items.slice(0, middle), process, deadLetter, { patient });
+  await processOrDeadLetter(items.slice(middle), process, deadLetter, { patient });
 }
 
 /**
- * Classes of SQLSTATE that are about the data: too many rows, a value that does not fit, a constraint, an error that SQL raises.
+ * An error as log fields: the code and message of an error of the server or of the connection, without the statement that Knex
+ * puts in front; any other error as it is.
  */
-const dataClasses = new Set(['21', '22', '23', '44', '45']);
-
-/** Errors about the data that have no such SQLSTATE: a wrong character, a failed check, a statement over its time limit. */
-const dataErrors = new Set<unknown>([1366, 3819, 1969, 3024]);
-
-/** Whether an error can be caused by the data of one row, so that the same work without that row would succeed. */
-function isDataError(error: unknown): boolean {
-  const { sqlState, errno, code } = Object(error) as { sqlState?: unknown; errno?: unknown; code?: unknown };
-  if (typeof sqlState === 'string') return dataClasses.has(sqlState.slice(0, 2)) || dataErrors.has(errno);
-  // Not from the server: a bug of this program in handling a row, unless the connection was lost.
-  return error instanceof TypeError || error instanceof RangeError ? code === undefined : false;
-}
-
-/** An error as log fields: the code and message of an error of the server, without the statement; any other error as it is. */
-export function errorForLog(error: unknown): { readonly err: unknown } | { readonly code: unknown; readonly reason: unknown } {
+export function errorForLog(error: unknown): { readonly err: unknown } | { readonly code: unknown; readonly reason: string } {
   const { sqlMessage, code } = Object(error) as { sqlMessage?: unknown; code?: unknown };
-  return sqlMessage === undefined ? { err: error } : { code, reason: sqlMessage };
+  if (typeof sqlMessage === 'string') return { code, reason: sqlMessage };
+  if (typeof code !== 'string' || !(error instanceof Error)) return { err: error };
+  return { code, reason: error.message.slice(error.message.lastIndexOf(' - ') + 1).replace(/^- /, '') };
 }
 
 /** Characters of an error that are kept. */
 const maxErrorCharacters = 1000;
+
+/** A change that could not be projected. */
+export interface DeadLetter extends Pick<OutboxChange, 'kind' | 'ref'> {
+  /** Why not. */
+  readonly error: string;
+}
 
 /** Records a change that cannot be projected. A later change of the same workspace is tried again. */
 export async function addDeadLetter(
@@ -59,12 +80,30 @@ export async function addDeadLetter(
   error: unknown,
 ): Promise<void> {
   const brief = errorForLog(error);
-  const text = String('reason' in brief ? brief.reason : error).slice(0, maxErrorCharacters);
+  const text = ('reason' in brief ? brief.reason : String(error)).slice(0, maxErrorCharacters);
   await database.raw(
     'insert into `workspace_changes_failed` (`kind`, `ref`, `error`) values (?, ?, ?) ' +
       'on duplicate key update `error` = values(`error`), `failed_at` = utc_timestamp(6)',
     [kind, ref, text],
   );
+}
+
+/** Reads all dead letters, the oldest first. */
+export async function readDeadLetters(database: Database): Promise<DeadLetter[]> {
+  return (await database
+    .from({ f: 'workspace_changes_failed' })
+    .orderBy('f.failed_at')
+    .select('f.kind', 'f.ref', 'f.error')) as DeadLetter[];
+}
+
+/** Which of these workspaces are dead letters. */
+export async function findDeadLetters(database: Database, ids: readonly Buffer[]): Promise<Buffer[]> {
+  const rows = (await database
+    .from({ f: 'workspace_changes_failed' })
+    .where('f.kind', changeKinds.workspace)
+    .whereIn('f.ref', ids)
+    .select('f.ref')) as { ref: Buffer }[];
+  return rows.map(({ ref }) => ref);
 }
 
 /** Removes the dead letters of workspaces that have been projected since. */
@@ -73,6 +112,14 @@ export async function removeDeadLetters(database: Database, ids: readonly Buffer
   await database('workspace_changes_failed')
     .where('workspace_changes_failed.kind', changeKinds.workspace)
     .whereIn('workspace_changes_failed.ref', ids)
+    .delete();
+}
+
+/** Removes one dead letter. */
+export async function removeDeadLetter(database: Database, { kind, ref }: Pick<DeadLetter, 'kind' | 'ref'>): Promise<void> {
+  await database('workspace_changes_failed')
+    .where('workspace_changes_failed.kind', kind)
+    .where('workspace_changes_failed.ref', ref)
     .delete();
 }
 

@@ -1,4 +1,6 @@
 import type { Database } from '../db/connection.ts';
+import { appendInPieces, bytesInStatement, partsOf, readPacketLimit, type TextValue } from '../db/packet-limit.ts';
+import { inTransaction } from '../db/transaction.ts';
 import type { ModelChange } from './read-model.ts';
 
 /** The values of `task_events.kind`. */
@@ -67,7 +69,7 @@ export function takeOver(
   database: Database,
   version: string,
 ): Promise<{ readonly epoch: number; readonly sameVersion: boolean }> {
-  return database.transaction(async (transaction) => {
+  return inTransaction(database, async (transaction) => {
     const state = await lockState(transaction);
     const epoch = state.epoch + 1;
     const sameVersion = state.version === version && state.version_epoch === state.epoch;
@@ -105,7 +107,7 @@ export function writeReadModel(
   epoch: number | undefined,
   work: (transaction: Database) => Promise<readonly ModelChange[] | undefined>,
 ): Promise<EventBatch> {
-  return database.transaction(async (transaction) => {
+  return inTransaction(database, async (transaction) => {
     const state = await lockState(transaction);
     if (epoch !== undefined && epoch !== state.epoch) throw new FencedError('another projector has taken over');
     const changes = await work(transaction);
@@ -121,7 +123,7 @@ export function writeReadModel(
 
 /** Starts a new generation of the feed at this point, so that no watcher continues the old one. */
 export function startGeneration(database: Database): Promise<void> {
-  return database.transaction(async (transaction) => {
+  return inTransaction(database, async (transaction) => {
     const { seq } = await lockState(transaction);
     await transaction.raw('update `projector_state` set `generation` = ?, `floor_seq` = ? where `id` = 1', [
       crypto.randomUUID(),
@@ -144,7 +146,7 @@ const prunedAtOnce = 1000;
  * it did; then there may be more.
  */
 export function pruneFeed(database: Database, epoch: number, retention: FeedRetention): Promise<boolean> {
-  return database.transaction(async (transaction) => {
+  return inTransaction(database, async (transaction) => {
     const { epoch: present, seq, floor_seq } = await lockState(transaction);
     if (epoch !== present) throw new FencedError('another projector has taken over');
     // Events of older generations are below the floor.
@@ -192,7 +194,26 @@ function eventOf({ id, old, now, oldReaders }: ModelChange, seq: number): TaskEv
 
 async function appendEvents(transaction: Database, events: readonly TaskEvent[]): Promise<void> {
   if (events.length === 0) return;
-  const rows: readonly unknown[] = events.map((event) => [
+  const limit = await readPacketLimit(transaction);
+  const bytesOf = (event: TaskEvent) => bytesInStatement(valuesOf(event));
+  const large = new Set(events.filter((event) => bytesOf(event) > limit.valueBytes));
+  // The readers of a large one are appended.
+  const inserted = events.map((event) => (large.has(event) ? { ...event, oldReaders: Buffer.alloc(0) } : event));
+  for (const part of partsOf(inserted, bytesOf, limit)) {
+    await transaction.raw(
+      'insert into `task_events` (`seq`, `task_id`, `kind`, `owner_id`, `organization_id`, `old_owner_id`, `old_organization_id`, ' +
+        '`old_readers`) values ?',
+      [part.map(valuesOf) as never],
+    );
+  }
+  for (const { seq, oldReaders } of large) {
+    const update = 'update `task_events` set `old_readers` = concat(`old_readers`, ?) where `seq` = ?';
+    await appendInPieces(transaction, update, oldReaders ?? '', [seq], limit);
+  }
+}
+
+function valuesOf(event: TaskEvent): TextValue[] {
+  return [
     event.seq,
     event.taskId,
     event.kind,
@@ -201,10 +222,5 @@ async function appendEvents(transaction: Database, events: readonly TaskEvent[])
     event.oldOwnerId ?? null,
     event.oldOrganizationId ?? null,
     event.oldReaders ?? null,
-  ]);
-  await transaction.raw(
-    'insert into `task_events` (`seq`, `task_id`, `kind`, `owner_id`, `organization_id`, `old_owner_id`, `old_organization_id`, ' +
-      '`old_readers`) values ?',
-    [rows as never],
-  );
+  ];
 }

@@ -2,7 +2,7 @@ import { foldCase } from '../db/letter-case.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 import { aclKinds, namedOnlyOffset, waitingOffset } from '../tasks/store/tables.ts';
-import type { TaskFacts } from './task-facts.ts';
+import { maxAclLength, type TaskFacts } from './task-facts.ts';
 
 /** A row of `workspace_tasks`. Columns are spelled as in SQL; the migration says what each holds. */
 export interface ProjectedRow {
@@ -73,6 +73,8 @@ const maxKeyNameBytes = 100 - 2 - 1 - 16;
  *
  * It is a pure function: the same facts always make the same row. The rules are Coder's, each with its source at the function
  * that implements it, except where docs/coder-differences.md says otherwise.
+ *
+ * @throws {RangeError} when one of its ACLs is too long to be read.
  */
 export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
   const { build_id, build_number, build_template_version_id } = facts;
@@ -81,6 +83,7 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
   if (build_id === null || build_number === null || build_template_version_id === null) return undefined;
 
   const deleted = facts.deleted !== 0;
+  if (facts.acl_is_cut === 1 && !deleted) throw new RangeError('user_acl or group_acl is longer than max_allowed_packet');
   const { agent, app } = choose(facts);
   const status = deleted ? WorkspaceStatus.DELETED : workspaceStatus(facts);
   const phase = deleted ? TaskPhase.PAUSED : taskPhase(facts, agent?.lifecycle, app?.health);
@@ -371,6 +374,9 @@ function aclRows(row: ProjectedRow, kind: number, json: string | null): Projecte
 }
 
 function parseObject(json: string | null): object {
+  if (json !== null && json.length > maxAclLength) {
+    throw new RangeError(`user_acl or group_acl has more than ${maxAclLength} characters`);
+  }
   try {
     const value: unknown = JSON.parse(json ?? '');
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {};

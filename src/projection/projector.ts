@@ -1,25 +1,26 @@
-import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { readPacketLimit } from '../db/packet-limit.ts';
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
 import { newestMigration } from '../schema/migrations.ts';
 import {
   type Backlog,
+  changesOf,
   deleteFromOutbox,
   enqueueAllWorkspaces,
   type OutboxChange,
   outboxBatchSize,
   outboxLagMs,
-  pendingWorkspaces,
   readBacklog,
   readOutbox,
-  workspaceIdsAfter,
   workspacesOf,
 } from '../schema/outbox.ts';
 import { changeKinds } from '../schema/projected-tables.ts';
 import { addDeadLetter, countDeadLetters, errorForLog, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
+import { FailedBatches } from './failed-batches.ts';
+import { failureKind } from './failure-kind.ts';
 import {
   type EventBatch,
   type FeedRetention,
@@ -30,7 +31,8 @@ import {
   takeProjectorLock,
   writeReadModel,
 } from './feed.ts';
-import { applyDifferences, batchesOf, compareWorkspaces, differingColumns, projectWorkspaces } from './read-model.ts';
+import { projectWorkspaces } from './read-model.ts';
+import { Sweep } from './sweep.ts';
 
 /** What a projector needs, and its callbacks. */
 export interface ProjectorOptions {
@@ -47,6 +49,8 @@ export interface ProjectorOptions {
    * not even pause between two slices.
    */
   readonly sweepPassMs?: number;
+  /** The time limit of a statement, in milliseconds: by default five seconds. */
+  readonly statementTimeoutMs?: number;
 }
 
 /** What a batch did. */
@@ -89,11 +93,14 @@ export interface Projector {
 const pollIdleMs = 20;
 const pollBusyMs = 5;
 
-/** Time limit of a statement, in milliseconds; the largest takes some 50. */
-const statementTimeoutMs = 10_000;
+/** Time limit of a statement, in milliseconds; the largest takes some 50. For a row that takes longer all others wait as long. */
+const defaultStatementTimeoutMs = 5000;
 
-/** How long to wait before connecting again, from the first failure to the tenth, in milliseconds. */
-const retryMs = { first: 100, most: 1000 };
+/**
+ * How long to wait before connecting again, from the first failure to the tenth, and while it is looked for a change that makes
+ * batches fail, in milliseconds.
+ */
+const retryMs = { first: 100, most: 1000, lookingForChange: 200 };
 
 /** After this time without a failure, in milliseconds, the next one counts as the first. */
 const steadyMs = 5000;
@@ -113,13 +120,6 @@ const stopMs = 2000;
  * server closes its connection after five idle seconds. A lock of another session is waited for two seconds at most.
  */
 const session = { wait_timeout: 5, innodb_lock_wait_timeout: 2, lock_wait_timeout: 5 };
-
-/** How many workspaces the sweep compares at once, and the shortest pause after that, in milliseconds. */
-const sweepWorkspaces = 50;
-const sweepPauseMs = 200;
-
-/** The sweep pauses 30 times as long as it worked, so it takes about 3% of a core. */
-const sweepRest = 30;
 
 /** How often the feed is pruned, by ten thousand events at most, and dead letters are counted, in milliseconds. */
 const pruneEveryMs = 1000;
@@ -144,11 +144,13 @@ const defaultRetention: FeedRetention = { seconds: 3600, events: 1_000_000 };
  * process that wrongly believes itself active from writing, see `writeReadModel`.
  *
  * A batch is one transaction: lock the state, read the outbox, find the workspaces, compare, write the differences and their
- * events, delete the rows taken from the outbox, store the sequence. A workspace whose data makes it fail becomes a dead letter
- * in `workspace_changes_failed`, and the others are projected.
+ * events, delete the rows taken from the outbox, store the sequence. A workspace that makes it fail becomes a dead letter in
+ * `workspace_changes_failed`, and the others are projected: at once when its data are refused; after some tries when it ends the
+ * connection, since that has other causes, too.
  */
 export function createProjector(options: ProjectorOptions): Projector {
   const { address, log, onEvents, onBatch, retention = defaultRetention, sweepPassMs = 60_000 } = options;
+  const { statementTimeoutMs = defaultStatementTimeoutMs } = options;
   const counters = {
     polls: 0,
     pollSeconds: 0,
@@ -167,6 +169,8 @@ export function createProjector(options: ProjectorOptions): Projector {
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
   let backlog: Backlog | undefined;
   let countAt = 0;
+  const failed = new FailedBatches();
+  const sweep = new Sweep({ log, passMs: sweepPassMs, counters, tell });
 
   /** Failures since it last worked for a while; only the first is logged as a warning. */
   let failures = 0;
@@ -185,7 +189,7 @@ export function createProjector(options: ProjectorOptions): Projector {
           log.info('another projector is active now');
         } else {
           failures += 1;
-          rest = Math.min(retryMs.first * failures, retryMs.most);
+          rest = failed.isEmpty ? Math.min(retryMs.first * failures, retryMs.most) : retryMs.lookingForChange;
           log[failures === 1 ? 'warn' : 'debug'](errorForLog(error), 'the projector failed and tries again');
         }
       }
@@ -203,6 +207,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       forgetFailures(began);
       await measureLag(database);
     } while (!(await takeProjectorLock(database)));
+    await readPacketLimit(database); // fails by itself where it is too low for any row
     const version = await newestMigration();
     const { epoch, sameVersion } = await takeOver(database, version);
     if (!sameVersion) {
@@ -243,29 +248,52 @@ export function createProjector(options: ProjectorOptions): Projector {
     return waits;
   }
 
-  /** Projects the next batch, and returns how many rows it took from the outbox. */
+  /** Projects the next batch, and returns how many rows the outbox had for it. */
   async function projectNext(database: Database, epoch: number): Promise<number> {
     // No lock is needed yet: as long as the epoch is ours, nobody else deletes rows.
     const changes = await readOutbox(database);
+    const done = new Set<OutboxChange>();
+    for (const { change, error, wasRead } of failed.takeFound(changes)) {
+      for (const one of await deadLetterChange(database, epoch, change, error, changes.filter(wasRead))) done.add(one);
+    }
     await processOrDeadLetter(
-      changes,
-      (some) => projectChanges(database, epoch, some),
-      (change, error) => deadLetterChange(database, epoch, change, error),
+      failed.next(changes.filter((change) => !done.has(change))),
+      (some) => {
+        const left = some.filter((change) => !done.has(change));
+        return left.length === 0 ? Promise.resolve() : projectChanges(database, epoch, left);
+      },
+      async (change, error) => {
+        for (const one of await deadLetterChange(database, epoch, change, error, changes)) done.add(one);
+      },
     );
     return changes.length;
   }
 
   async function projectChanges(database: Database, epoch: number, changes: readonly OutboxChange[]): Promise<void> {
-    const began = performance.now();
-    const written = await writeReadModel(database, epoch, async (transaction) => {
-      const ids = await workspacesOf(transaction, changes);
-      const done = await projectWorkspaces(transaction, ids);
-      if (counters.deadLetters > 0) await removeDeadLetters(transaction, ids);
-      await deleteFromOutbox(transaction, changes);
-      return done;
-    });
+    const startedAt = performance.now();
+    let begun = false;
+    let written: EventBatch;
+    try {
+      written = await writeReadModel(database, epoch, async (transaction) => {
+        begun = true;
+        const ids = await workspacesOf(transaction, changes);
+        const done = await projectWorkspaces(transaction, ids);
+        if (counters.deadLetters > 0) await removeDeadLetters(transaction, ids);
+        await deleteFromOutbox(transaction, changes);
+        return done;
+      });
+    } catch (error) {
+      const kind = failureKind(error);
+      // Before it has begun, no change can be the cause.
+      if (!begun || kind === 'row' || kind === 'server') throw error;
+      failed.add(changes, error, kind === 'slow');
+      if (kind !== 'slow') throw error;
+      log.warn({ ...errorForLog(error), changes: changes.length }, 'changes took too long and are tried in smaller parts');
+      return;
+    }
+    failed.succeeded();
     if (counters.deadLetters > 0) counters.deadLetters = await countDeadLetters(database);
-    const seconds = (performance.now() - began) / 1000;
+    const seconds = (performance.now() - startedAt) / 1000;
     counters.batches += 1;
     counters.batchSeconds += seconds;
     counters.changes += changes.length;
@@ -273,95 +301,47 @@ export function createProjector(options: ProjectorOptions): Projector {
     onBatch?.({ changes: changes.length, events: written.events.length, seconds });
   }
 
-  async function deadLetterChange(database: Database, epoch: number, change: OutboxChange, error: unknown): Promise<void> {
+  /**
+   * Makes the workspaces of a change dead letters, and takes them from the outbox.
+   *
+   * @param read changes that had been read before it was tried.
+   * @returns those that were taken from the outbox: a workspace has several when it is new.
+   */
+  async function deadLetterChange(
+    database: Database,
+    epoch: number,
+    change: OutboxChange,
+    error: unknown,
+    read: readonly OutboxChange[],
+  ): Promise<readonly OutboxChange[]> {
+    let taken: readonly OutboxChange[] = [];
+    let letters: readonly Pick<OutboxChange, 'kind' | 'ref'>[] = [];
     await writeReadModel(database, epoch, async (transaction) => {
       const ids = await workspacesOf(transaction, [change]);
-      const failed = ids.length === 0 ? [change] : ids.map((ref) => ({ kind: changeKinds.workspace, ref }));
-      for (const one of failed) await addDeadLetter(transaction, one, error);
-      await deleteFromOutbox(transaction, [change]);
+      letters = ids.length === 0 ? [change] : ids.map((ref) => ({ kind: changeKinds.workspace, ref }));
+      for (const letter of letters) await addDeadLetter(transaction, letter, error);
+      taken = ids.length === 0 ? [change] : await changesOf(transaction, read, ids);
+      await deleteFromOutbox(transaction, taken);
       return [];
     });
     counters.deadLetters = await countDeadLetters(database);
-    log.error(
-      { ...errorForLog(error), kind: change.kind, ref: formatUuid(change.ref) },
-      'a workspace cannot be projected and is parked',
-    );
+    for (const { kind, ref } of letters) {
+      log.error({ ...errorForLog(error), kind, ref: formatUuid(ref) }, 'a workspace cannot be projected and is parked');
+    }
+    return taken;
   }
 
   /** Returns what runs between batches: now and then a slice of the sweep, and the pruning of the feed. */
   function housekeeping(database: Database, epoch: number): () => Promise<void> {
-    let after: Buffer | undefined = randomBytes(16); // not always the same ones first
-    const start = performance.now();
-    let sweepAt = sweepPassMs === Number.POSITIVE_INFINITY ? sweepPassMs : start;
-    let passAt = start;
-    let pruneAt = start;
+    let pruneAt = performance.now();
     return async () => {
       const now = performance.now();
       if (now >= pruneAt) {
         for (let i = 0; i < prunesAtOnce && (await pruneFeed(database, epoch, retention)); i++);
         counters.deadLetters = await countDeadLetters(database); // a rebuild adds some, too
         pruneAt = now + pruneEveryMs;
-      } else if (now >= sweepAt) {
-        after = await sweepSlice(database, epoch, after);
-        const took = performance.now() - now;
-        sweepAt = sweepPassMs === 0 ? now : now + Math.max(sweepPauseMs, sweepRest * took);
-        if (after === undefined) {
-          sweepAt = Math.max(sweepAt, passAt + sweepPassMs);
-          passAt = sweepAt;
-        }
-      }
+      } else if (sweep.isDue) await sweep.run(database, epoch);
     };
-  }
-
-  /**
-   * Compares some workspaces with their sources and repairs those that differ, unless a change in the outbox explains it: the
-   * sources are read before the outbox, so a change that is visible in them is also in the outbox. Returns the last id, or
-   * undefined at the end.
-   */
-  async function sweepSlice(database: Database, epoch: number, after: Buffer | undefined): Promise<Buffer | undefined> {
-    const ids = await workspaceIdsAfter(database, after, sweepWorkspaces);
-    const repair = async (some: readonly Buffer[]): Promise<void> => {
-      let repaired = 0;
-      const written = await writeReadModel(database, epoch, async (transaction) => {
-        const differences = await compareWorkspaces(transaction, [...some]);
-        if (differences.length === 0) {
-          if (counters.deadLetters === 0) return undefined;
-          await removeDeadLetters(transaction, [...some]); // they match their sources now, whatever failed before
-          return [];
-        }
-        const waiting = await pendingWorkspaces(
-          transaction,
-          differences.map(({ id }) => id),
-        );
-        const wrong = differences.filter(({ id }) => !waiting.has(id.toString('hex')));
-        if (wrong.length === 0) return undefined;
-        for (const { id, stored, expected, aclDiffers } of wrong) {
-          const columns = [...differingColumns(stored.row, expected.row), ...(aclDiffers ? ['acl'] : [])];
-          log.warn({ task: formatUuid(id), columns }, 'the sweep found a task that was not what its sources say');
-        }
-        repaired = wrong.length;
-        const changes = await applyDifferences(transaction, wrong);
-        if (counters.deadLetters > 0) await removeDeadLetters(transaction, [...some]);
-        return changes;
-      });
-      counters.swept += some.length;
-      counters.repairs += repaired;
-      tell(written);
-    };
-    for await (const part of batchesOf(database, ids)) {
-      await processOrDeadLetter(part, repair, (ref, error) => deadLetterSwept(database, epoch, ref, error));
-    }
-    if (counters.deadLetters > 0) counters.deadLetters = await countDeadLetters(database);
-    return ids.length < sweepWorkspaces ? undefined : ids.at(-1);
-  }
-
-  async function deadLetterSwept(database: Database, epoch: number, ref: Buffer, error: unknown): Promise<void> {
-    await writeReadModel(database, epoch, async (transaction) => {
-      await addDeadLetter(transaction, { kind: changeKinds.workspace, ref }, error);
-      return [];
-    });
-    counters.deadLetters = await countDeadLetters(database);
-    log.error({ ...errorForLog(error), ref: formatUuid(ref) }, 'a workspace still cannot be projected and stays parked');
   }
 
   function tell(written: EventBatch): void {

@@ -1,9 +1,17 @@
 import type { Database } from '../db/connection.ts';
+import {
+  appendInPieces,
+  bytesInStatement,
+  type PacketLimit,
+  partsOf,
+  readPacketLimit,
+  type TextValue,
+} from '../db/packet-limit.ts';
 import { promptParameter } from '../schema/projected-tables.ts';
 import { trigramsOf } from '../tasks/store/name-trigrams.ts';
 import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
-import { promptFactBytes, readTaskFacts } from './task-facts.ts';
+import { maxAclLength, promptFactBytes, readTaskFacts } from './task-facts.ts';
 
 /**
  * All columns of `workspace_tasks` but the generated ones and `job_id`, which is unused: one that is missing here would never be
@@ -53,8 +61,6 @@ const aclColumns = [
   'owner_id',
   'organization_id',
 ] as const satisfies readonly (keyof ProjectedAcl)[];
-
-type Value = Buffer | string | number | null;
 
 /** The rows of the read model for a workspace, stored or expected: no row when it is not a task. */
 interface ModelState {
@@ -152,14 +158,16 @@ export function aclText(rows: readonly ProjectedAcl[]): string {
  * Writes the expected rows to the read model, and returns the changes. The caller must hold the lock on `projector_state`.
  */
 export async function applyDifferences(database: Database, differences: readonly ModelDifference[]): Promise<ModelChange[]> {
+  if (differences.length === 0) return [];
+  const limit = await readPacketLimit(database);
   // The owner is part of the primary key, and clusters that shard by owner do not update it: delete, then insert.
   const gone = differences.filter(
     ({ stored: { row }, expected }) => row !== undefined && !isSame(row.owner_id, expected.row?.owner_id),
   );
   await removeRows(database, 'workspace_tasks', 'id', gone);
   const rows = differences.flatMap(({ rowDiffers, expected: { row } }) => (rowDiffers && row !== undefined ? [row] : []));
-  await upsertRows(database, rows);
-  await indexNames(database, differences);
+  await upsertRows(database, rows, limit);
+  await indexNames(database, differences, limit);
   const shared = differences.filter(({ aclDiffers }) => aclDiffers);
   await removeRows(
     database,
@@ -170,6 +178,7 @@ export async function applyDifferences(database: Database, differences: readonly
   await insertAcl(
     database,
     shared.flatMap(({ expected }) => expected.acl),
+    limit,
   );
   return differences
     .filter(({ stored, expected }) => stored.row !== undefined || expected.row !== undefined)
@@ -195,7 +204,7 @@ export async function projectWorkspaces(database: Database, ids: readonly Buffer
 }
 
 /** Replaces the trigrams of tasks whose indexed name or owner changed. */
-async function indexNames(database: Database, differences: readonly ModelDifference[]): Promise<void> {
+async function indexNames(database: Database, differences: readonly ModelDifference[], limit: PacketLimit): Promise<void> {
   const renamed = differences.filter(
     ({ stored: { row: a }, expected: { row: b } }) =>
       !isSame(a?.name_indexed, b?.name_indexed) || !isSame(a?.owner_id, b?.owner_id),
@@ -203,10 +212,12 @@ async function indexNames(database: Database, differences: readonly ModelDiffere
   await removeTrigrams(
     database,
     renamed.flatMap(({ stored: { row } }) => trigramRows(row)),
+    limit,
   );
   await insertTrigrams(
     database,
     renamed.flatMap(({ expected: { row } }) => trigramRows(row)),
+    limit,
   );
 }
 
@@ -221,15 +232,18 @@ function ownerOf(row: ProjectedRow | undefined): TaskOwner | undefined {
   return row === undefined ? undefined : { owner_id: row.owner_id, organization_id: row.organization_id };
 }
 
-/** The bytes of text that a comparison reads for each workspace: its longest prompt, and the texts in the read model. */
+/** The bytes of text that a comparison reads for each workspace: its longest prompt, its ACL, and the texts in the read model. */
 async function readTextSizes(database: Database, ids: readonly Buffer[]): Promise<Map<string, number>> {
   const [rows] = (await database.raw(
     `select \`b\`.\`workspace_id\` as \`id\`, max(least(length(\`p\`.\`value\`), ?)) as \`bytes\`
      from \`workspace_builds\` as \`b\` inner join \`workspace_build_parameters\` as \`p\` on \`p\`.\`workspace_build_id\` = \`b\`.\`id\`
      where \`b\`.\`workspace_id\` in (?) and \`p\`.\`name\` = ? group by \`b\`.\`workspace_id\`
      union all
-     select \`t\`.\`id\`, \`t\`.\`texts_bytes\` from \`workspace_tasks\` as \`t\` where \`t\`.\`id\` in (?)`,
-    [promptFactBytes, ids as never, promptParameter, ids as never],
+     select \`t\`.\`id\`, \`t\`.\`texts_bytes\` from \`workspace_tasks\` as \`t\` where \`t\`.\`id\` in (?)
+     union all
+     select \`w\`.\`id\`, least(length(\`w\`.\`user_acl\`) + length(\`w\`.\`group_acl\`), ?)
+     from \`workspaces\` as \`w\` where \`w\`.\`id\` in (?)`,
+    [promptFactBytes, ids as never, promptParameter, ids as never, 2 * maxAclLength, ids as never],
   )) as [{ id: Buffer; bytes: number | string | null }[]];
   const sizes = new Map<string, number>();
   for (const { id, bytes } of rows) sizes.set(hex(id), (sizes.get(hex(id)) ?? 0) + Number(bytes));
@@ -269,60 +283,59 @@ async function removeRows(
     .delete();
 }
 
-/** Characters of texts in one statement. Even when all are escaped and of several bytes, it stays far below 16 MiB. */
-const charactersPerStatement = 1_000_000;
-
-/** `insert into workspace_tasks (…) values (…), (…) on duplicate key update name = values(name), …`. */
-async function upsertRows(database: Database, rows: readonly ProjectedRow[]): Promise<void> {
-  const updates = taskColumns.map((column) => `\`${column}\` = values(\`${column}\`)`).join(', ');
-  let part: ProjectedRow[] = [];
-  let characters = 0;
-  const write = async () => {
-    if (part.length === 0) return;
-    const values: readonly unknown[] = part.map((row) => taskColumns.map((column) => row[column]));
-    await database.raw(
-      `insert into \`workspace_tasks\` (${taskColumns.map((column) => `\`${column}\``).join(', ')}) values ? on duplicate key update ${updates}`,
-      [values as never],
-    );
-    part = [];
-    characters = 0;
-  };
-  for (const row of rows) {
-    const length = row.prompt.length + row.state_message.length + row.state_uri.length;
-    if (characters + length > charactersPerStatement) await write();
-    part.push(row);
-    characters += length;
-  }
-  await write();
-}
-
-/** ACL rows in one statement. */
-const aclRowsPerStatement = 1000;
-
-/** `insert into workspace_task_acl (…) values (…), (…)`. */
-async function insertAcl(database: Database, rows: readonly ProjectedAcl[]): Promise<void> {
-  for (let from = 0; from < rows.length; from += aclRowsPerStatement) {
-    const values: readonly unknown[] = rows
-      .slice(from, from + aclRowsPerStatement)
-      .map((row) => aclColumns.map((column) => row[column]));
-    await database.raw(
-      `insert into \`workspace_task_acl\` (${aclColumns.map((column) => `\`${column}\``).join(', ')}) values ?`,
-      [values as never],
-    );
-  }
-}
-
-/** Trigrams in one statement. A name has some twelve. */
-const trigramsPerStatement = 1000;
+/** The columns whose texts may be too long for a statement together with the others. */
+const longColumns = ['prompt', 'state_message', 'state_uri'] as const satisfies readonly (keyof ProjectedRow)[];
 
 /**
- * `insert into workspace_task_trigrams (…) values (…), … on duplicate key update …`: another version may have left rows behind.
+ * Inserts or updates rows. Of a row that is too large for a statement the texts are appended afterwards: a prompt of quotes, which
+ * are escaped, takes twice as many bytes as where it comes from.
+ *
+ *   insert into workspace_tasks (…) values (…), (…) on duplicate key update name = values(name), …
+ *   update workspace_tasks set prompt = concat(prompt, ?) where id = ?
  */
-async function insertTrigrams(database: Database, rows: readonly TrigramRow[]): Promise<void> {
-  for (let from = 0; from < rows.length; from += trigramsPerStatement) {
+async function upsertRows(database: Database, rows: readonly ProjectedRow[], limit: PacketLimit): Promise<void> {
+  const updates = taskColumns.map((column) => `\`${column}\` = values(\`${column}\`)`).join(', ');
+  const valuesOf = (row: ProjectedRow): TextValue[] => taskColumns.map((column) => row[column]);
+  const bytesOf = (row: ProjectedRow) => bytesInStatement(valuesOf(row));
+  const large = new Set(rows.filter((row) => bytesOf(row) > limit.valueBytes));
+  const inserted = rows.map((row) => (large.has(row) ? { ...row, prompt: '', state_message: '', state_uri: '' } : row));
+  for (const part of partsOf(inserted, bytesOf, limit)) {
+    await database.raw(
+      `insert into \`workspace_tasks\` (${taskColumns.map((column) => `\`${column}\``).join(', ')}) values ? on duplicate key update ${updates}`,
+      [part.map(valuesOf) as never],
+    );
+  }
+  for (const row of large) {
+    for (const column of longColumns) {
+      const update = `update \`workspace_tasks\` set \`${column}\` = concat(\`${column}\`, ?) where \`id\` = ?`;
+      await appendInPieces(database, update, row[column], [row.id], limit);
+    }
+  }
+}
+
+/** Rows of small tables in one statement. */
+const rowsPerStatement = 1000;
+
+/** `insert into workspace_task_acl (…) values (…), (…)`. */
+async function insertAcl(database: Database, rows: readonly ProjectedAcl[], limit: PacketLimit): Promise<void> {
+  const values = rows.map((row) => aclColumns.map((column) => row[column]));
+  for (const part of partsOf(values, bytesInStatement, limit, rowsPerStatement)) {
+    await database.raw(
+      `insert into \`workspace_task_acl\` (${aclColumns.map((column) => `\`${column}\``).join(', ')}) values ?`,
+      [part as never],
+    );
+  }
+}
+
+/**
+ * `insert into workspace_task_trigrams (…) values (…), … on duplicate key update …`: another version may have left rows behind. A
+ * name has some twelve.
+ */
+async function insertTrigrams(database: Database, rows: readonly TrigramRow[], limit: PacketLimit): Promise<void> {
+  for (const part of partsOf(rows, bytesInStatement, limit, rowsPerStatement)) {
     await database.raw(
       'insert into `workspace_task_trigrams` (`trigram`, `owner_id`, `task_id`) values ? on duplicate key update `trigram` = values(`trigram`)',
-      [rows.slice(from, from + trigramsPerStatement) as never],
+      [part as never],
     );
   }
 }
@@ -333,10 +346,10 @@ async function insertTrigrams(database: Database, rows: readonly TrigramRow[]): 
  *   delete s from (select ? as trigram, ? as owner_id, ? as task_id union all …) as gone
  *   straight_join workspace_task_trigrams as s on s.trigram = gone.trigram and …
  */
-async function removeTrigrams(database: Database, rows: readonly TrigramRow[]): Promise<void> {
-  for (let from = 0; from < rows.length; from += trigramsPerStatement) {
-    const part = rows.slice(from, from + trigramsPerStatement);
-    const gone = `select ? as \`trigram\`, ? as \`owner_id\`, ? as \`task_id\`${' union all select ?, ?, ?'.repeat(part.length - 1)}`;
+async function removeTrigrams(database: Database, rows: readonly TrigramRow[], limit: PacketLimit): Promise<void> {
+  const more = ' union all select ?, ?, ?';
+  for (const part of partsOf(rows, (row) => more.length + bytesInStatement(row), limit, rowsPerStatement)) {
+    const gone = `select ? as \`trigram\`, ? as \`owner_id\`, ? as \`task_id\`${more.repeat(part.length - 1)}`;
     await database.raw(
       `delete \`s\` from (${gone}) as \`gone\` straight_join \`workspace_task_trigrams\` as \`s\` ` +
         'on `s`.`trigram` = `gone`.`trigram` and `s`.`owner_id` = `gone`.`owner_id` and `s`.`task_id` = `gone`.`task_id`',
@@ -345,11 +358,11 @@ async function removeTrigrams(database: Database, rows: readonly TrigramRow[]): 
   }
 }
 
-function isSame(a: Value | undefined, b: Value | undefined): boolean {
+function isSame(a: TextValue | undefined, b: TextValue | undefined): boolean {
   return Buffer.isBuffer(a) && Buffer.isBuffer(b) ? a.equals(b) : a === b;
 }
 
-function text(value: Value): string {
+function text(value: TextValue): string {
   return Buffer.isBuffer(value) ? hex(value) : String(value);
 }
 

@@ -1,7 +1,14 @@
 import type { Database } from '../db/connection.ts';
-import { workspaceIdsAfter } from '../schema/outbox.ts';
+import { workspaceIdsAfter, workspacesOf } from '../schema/outbox.ts';
 import { changeKinds } from '../schema/projected-tables.ts';
-import { addDeadLetter, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
+import {
+  addDeadLetter,
+  type DeadLetter,
+  processOrDeadLetter,
+  readDeadLetters,
+  removeDeadLetter,
+  removeDeadLetters,
+} from './dead-letters.ts';
 import { startGeneration, writeReadModel } from './feed.ts';
 import { projectWorkspaces } from './read-model.ts';
 
@@ -43,8 +50,9 @@ export async function projectAll(database: Database, { onProgress }: RebuildOpti
     if (after === undefined) return { workspaces, changed, deadLetters };
     await processOrDeadLetter(
       ids,
-      async (some) => {
+      async (some, begin) => {
         const written = await writeReadModel(database, undefined, async (transaction) => {
+          begin();
           const changes = await projectWorkspaces(transaction, some);
           await removeDeadLetters(transaction, some);
           return changes;
@@ -55,8 +63,45 @@ export async function projectAll(database: Database, { onProgress }: RebuildOpti
         await addDeadLetter(database, { kind: changeKinds.workspace, ref }, error);
         deadLetters += 1;
       },
+      { patient: true },
     );
     workspaces += ids.length;
     onProgress?.(workspaces);
   }
+}
+
+/** The result of trying dead letters again. */
+interface RetryResult {
+  /** Dead letters that were tried. */
+  readonly tried: number;
+  /** Those of them that still cannot be projected. */
+  readonly left: readonly DeadLetter[];
+}
+
+/** Tries to project each dead letter again, by itself. It may run beside an active projector. */
+export async function retryDeadLetters(database: Database): Promise<RetryResult> {
+  const letters = await readDeadLetters(database);
+  for (const letter of letters) {
+    await processOrDeadLetter(
+      [letter],
+      async (_letters, begin) => {
+        await writeReadModel(database, undefined, async (transaction) => {
+          begin();
+          const ids = await workspacesOf(transaction, [letter]);
+          const changes = await projectWorkspaces(transaction, ids);
+          await removeDeadLetters(transaction, ids);
+          await removeDeadLetter(transaction, letter);
+          return changes;
+        });
+      },
+      (_letter, error) => addDeadLetter(database, letter, error),
+      { patient: true },
+    );
+  }
+  const tried = new Set(letters.map(keyOf));
+  return { tried: tried.size, left: (await readDeadLetters(database)).filter((letter) => tried.has(keyOf(letter))) };
+}
+
+function keyOf({ kind, ref }: DeadLetter): string {
+  return `${kind} ${ref.toString('hex')}`;
 }

@@ -13,9 +13,14 @@ export interface TaskFacts {
   readonly name: string;
   readonly deleted: number;
   readonly favorite: number;
-  /** JSON, as text: the driver would close the connection when it fails to parse it. */
+  /**
+   * JSON, as text: the driver would close the connection when it fails to parse it. One that is longer than {@link maxAclLength} is
+   * cut.
+   */
   readonly user_acl: string | null;
   readonly group_acl: string | null;
+  /** Whether one of them is longer than `max_allowed_packet`: then MySQL gives an empty text for it. */
+  readonly acl_is_cut: 0 | 1 | null;
   readonly dormant_at: string | null;
   readonly created_at: string;
   readonly updated_at: string;
@@ -66,6 +71,9 @@ export interface TaskFacts {
   readonly status_created_at: string | null;
 }
 
+/** Most characters of an ACL, some 60,000 users or groups: it is in memory as objects. */
+export const maxAclLength = 4 * 1024 * 1024;
+
 /** Bytes of a prompt that are read: one more than the read model keeps, which shows that the prompt was cut. */
 export const promptFactBytes = 1_048_577;
 
@@ -74,12 +82,16 @@ export const promptFactBytes = 1_048_577;
  * no row.
  *
  * It reads only columns of `projectedTables`, of rows from which `workspacesOf` finds the workspace; a test checks that. Every table
- * is read by an index, for each workspace separately.
+ * is read by an index, for each workspace separately. No long value goes through a function such as `cast`, which gives NULL for
+ * one that is longer than `max_allowed_packet`.
  */
 export const taskFactsSql = `
 select
   \`w\`.\`id\`, \`w\`.\`owner_id\`, \`w\`.\`organization_id\`, \`w\`.\`template_id\`, \`w\`.\`name\`, \`w\`.\`deleted\`,
-  \`w\`.\`favorite\`, cast(\`w\`.\`user_acl\` as char) as \`user_acl\`, cast(\`w\`.\`group_acl\` as char) as \`group_acl\`,
+  \`w\`.\`favorite\`, left(\`w\`.\`user_acl\`, ${maxAclLength + 1}) as \`user_acl\`,
+  left(\`w\`.\`group_acl\`, ${maxAclLength + 1}) as \`group_acl\`,
+  ((length(\`w\`.\`user_acl\`) = 0 and json_length(\`w\`.\`user_acl\`) > 0) or
+    (length(\`w\`.\`group_acl\`) = 0 and json_length(\`w\`.\`group_acl\`) > 0)) as \`acl_is_cut\`,
   \`w\`.\`dormant_at\`, \`w\`.\`created_at\`, \`w\`.\`updated_at\`,
   \`b\`.\`id\` as \`build_id\`, \`b\`.\`build_number\`, \`b\`.\`transition\` as \`build_transition\`,
   \`b\`.\`has_ai_task\` as \`build_has_ai_task\`, \`b\`.\`template_version_id\` as \`build_template_version_id\`,
@@ -88,7 +100,7 @@ select
   \`j\`.\`canceled_at\` is not null as \`job_canceled\`, \`j\`.\`error\` is not null as \`job_error\`,
   \`s\`.\`id\` as \`start_id\`, \`s\`.\`has_ai_task\` as \`start_has_ai_task\`, length(\`sp\`.\`value\`) as \`start_prompt_length\`,
   \`f\`.\`template_version_id\` as \`first_template_version_id\`,
-  left(cast(\`pp\`.\`value\` as binary), ${promptFactBytes}) as \`prompt\`,
+  left(\`pp\`.\`value\`, ${promptFactBytes}) as \`prompt\`,
   if(\`nb\`.\`id\` is null, null, \`na\`.\`id\`) as \`sidebar_app_id\`, \`na\`.\`health\` as \`sidebar_app_health\`,
   \`ng\`.\`id\` as \`sidebar_agent_id\`, \`ng\`.\`lifecycle_state\` as \`sidebar_agent_lifecycle\`,
   (select count(*) from \`workspace_resources\` as \`r1\` force index (\`workspace_resources_job_id\`)
@@ -142,6 +154,10 @@ where \`w\`.\`id\` in (?)`;
 
 /** Reads the facts of these workspaces, with {@link taskFactsSql}. */
 export async function readTaskFacts(database: Database, ids: Buffer[]): Promise<TaskFacts[]> {
-  const [rows] = (await database.raw(taskFactsSql, [ids])) as [TaskFacts[]];
-  return rows;
+  const [rows] = (await database.raw(taskFactsSql, [ids])) as [(Omit<TaskFacts, 'prompt'> & { prompt: string | null })[]];
+  return rows.map(({ prompt, ...others }) => ({ ...others, prompt: prompt === null ? null : firstBytes(prompt) }));
+}
+
+function firstBytes(prompt: string): Buffer {
+  return Buffer.from(prompt).subarray(0, promptFactBytes);
 }

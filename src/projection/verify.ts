@@ -1,6 +1,8 @@
 import type { Database } from '../db/connection.ts';
+import { inTransaction } from '../db/transaction.ts';
 import { formatUuid } from '../db/uuid.ts';
 import { pendingWorkspaces, workspaceIdsAfter } from '../schema/outbox.ts';
+import { errorForLog, processOrDeadLetter } from './dead-letters.ts';
 import { eventKinds } from './feed.ts';
 import { aclText, batchesOf, compareWorkspaces, differingColumns } from './read-model.ts';
 
@@ -8,7 +10,10 @@ import { aclText, batchesOf, compareWorkspaces, differingColumns } from './read-
 interface Inconsistency {
   /** A UUID; absent when it concerns no single task. */
   readonly taskId?: string;
-  /** A column of `workspace_tasks`, `acl` for its rows of `workspace_task_acl`, or `feed`. */
+  /**
+   * A column of `workspace_tasks`, `acl` for its rows of `workspace_task_acl`, `feed`, or `error` for a workspace that cannot be
+   * compared.
+   */
   readonly column: string;
   /** The stored value as text; long values are cut. */
   readonly stored: string;
@@ -37,8 +42,25 @@ export async function verify(database: Database, report: (difference: Inconsiste
   };
   let after: Buffer | undefined;
   do {
-    const start = after;
-    after = await inSnapshot(database, (snapshot) => verifySlice(snapshot, start, tell));
+    const ids = await workspaceIdsAfter(database, after, workspacesPerSnapshot);
+    await processOrDeadLetter(
+      ids,
+      async (some, begin) => {
+        const found: Inconsistency[] = [];
+        await inSnapshot(database, async (snapshot) => {
+          begin();
+          for await (const part of batchesOf(snapshot, some)) found.push(...(await verifyPart(snapshot, part)));
+        });
+        found.forEach(tell);
+      },
+      async (id, error) => {
+        const brief = errorForLog(error);
+        const why = 'reason' in brief ? brief.reason : String(error);
+        tell({ taskId: formatUuid(id), column: 'error', stored: 'not compared', expected: show(why) });
+      },
+      { patient: true },
+    );
+    after = ids.at(-1);
   } while (after !== undefined);
   await inSnapshot(database, (snapshot) => verifyFeed(snapshot, tell));
   return count;
@@ -50,20 +72,12 @@ export function describeInconsistency({ taskId = 'feed', column, stored, expecte
 }
 
 function inSnapshot<T>(database: Database, work: (snapshot: Database) => Promise<T>): Promise<T> {
-  return database.transaction(work, { isolationLevel: 'repeatable read' });
+  return inTransaction(database, work, { isolationLevel: 'repeatable read' });
 }
 
-async function verifySlice(
-  snapshot: Database,
-  after: Buffer | undefined,
-  tell: (difference: Inconsistency) => void,
-): Promise<Buffer | undefined> {
-  const ids = await workspaceIdsAfter(snapshot, after, workspacesPerSnapshot);
-  for await (const part of batchesOf(snapshot, ids)) await verifyPart(snapshot, part, tell);
-  return ids.at(-1);
-}
-
-async function verifyPart(snapshot: Database, ids: Buffer[], tell: (difference: Inconsistency) => void): Promise<void> {
+async function verifyPart(snapshot: Database, ids: Buffer[]): Promise<Inconsistency[]> {
+  const found: Inconsistency[] = [];
+  const tell = (difference: Inconsistency): void => void found.push(difference);
   const differences = await compareWorkspaces(snapshot, ids);
   const waiting = await pendingWorkspaces(
     snapshot,
@@ -82,6 +96,7 @@ async function verifyPart(snapshot: Database, ids: Buffer[], tell: (difference: 
     }
     if (aclDiffers) tell({ taskId, column: 'acl', stored: show(aclText(stored.acl)), expected: show(aclText(expected.acl)) });
   }
+  return found;
 }
 
 async function verifyFeed(snapshot: Database, tell: (difference: Inconsistency) => void): Promise<void> {

@@ -1,7 +1,7 @@
 /** The database accounts of the service's parts, each with only the privileges that it needs. */
 export const accounts = {
   serve: 'serve with PROJECTOR=false. With the projector inside, the account needs what project has, too',
-  project: 'project --follow, --all and --verify',
+  project: 'project --follow, --all, --retry and --verify',
   migrate: 'migrate and keys. The triggers work with the rights of this account: keep it',
   replica: 'reads from a replica',
 } as const;
@@ -67,6 +67,8 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     users: ['select', 'update (`last_seen_at`, `status`)'],
     // Measures the lag of replicas.
     replication_heartbeat: ['select', 'update (`beat_at`)'],
+    // Readiness says how many workspaces cannot be projected.
+    workspace_changes_failed: ['select'],
   },
   project: {
     ...select(readByProjector),

@@ -135,18 +135,50 @@ export async function workspacesOf(
   changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[],
 ): Promise<Buffer[]> {
   const found = new Map<string, Buffer>();
-  const add = (id: Buffer) => found.set(id.toString('hex'), id);
+  for (const { id } of await workspaceLinks(database, changes)) found.set(id.toString('hex'), id);
+  return [...found.values()];
+}
+
+/** Finds those of the changes that affect one of these workspaces. */
+export async function changesOf(
+  database: Database,
+  changes: readonly OutboxChange[],
+  workspaces: readonly Buffer[],
+): Promise<OutboxChange[]> {
+  const wanted = new Set(workspaces.map((id) => id.toString('hex')));
+  const links = await workspaceLinks(database, changes);
+  const affecting = new Set(links.filter(({ id }) => wanted.has(id.toString('hex'))).map(({ kind, ref }) => keyOf(kind, ref)));
+  return changes.filter(({ kind, ref }) => affecting.has(keyOf(kind, ref)));
+}
+
+/** A changed row, and a workspace that it belongs to. */
+interface WorkspaceLink extends Pick<OutboxChange, 'kind' | 'ref'> {
+  readonly id: Buffer;
+}
+
+async function workspaceLinks(
+  database: Database,
+  changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[],
+): Promise<WorkspaceLink[]> {
+  const links: WorkspaceLink[] = [];
   for (const kind of Object.values(changeKinds)) {
     const refs = changes.filter((change) => change.kind === kind).map(({ ref }) => ref);
     if (refs.length === 0) continue;
-    if (kind === changeKinds.workspace) refs.forEach(add);
+    if (kind === changeKinds.workspace) links.push(...refs.map((ref) => ({ kind, ref, id: ref })));
     else {
-      const [rows] = (await database.raw(owners[kind], [refs])) as [{ id: Buffer }[]];
-      for (const { id } of rows) add(id);
+      const [rows] = (await database.raw(owners[kind], [refs])) as [{ ref: Buffer; id: Buffer }[]];
+      links.push(...rows.map(({ ref, id }) => ({ kind, ref, id })));
     }
   }
-  return [...found.values()];
+  return links;
 }
+
+function keyOf(kind: ChangeKind, ref: Buffer): string {
+  return `${kind} ${ref.toString('hex')}`;
+}
+
+/** Ids in one statement. A workspace may have thousands of builds, with an agent each. */
+const refsPerStatement = 1000;
 
 /** Finds which of these workspaces have a change in the outbox; returns their ids in hexadecimal. */
 export async function pendingWorkspaces(database: Database, ids: Buffer[]): Promise<Set<string>> {
@@ -162,7 +194,7 @@ export async function pendingWorkspaces(database: Database, ids: Buffer[]): Prom
   const refs = new Map<string, Buffer>();
   const add = (kind: ChangeKind, ref: Buffer | null, workspace: Buffer) => {
     if (ref === null) return;
-    owner.set(`${kind} ${ref.toString('hex')}`, workspace.toString('hex'));
+    owner.set(keyOf(kind, ref), workspace.toString('hex'));
     refs.set(ref.toString('hex'), ref);
   };
   for (const id of ids) add(changeKinds.workspace, id, id);
@@ -172,13 +204,16 @@ export async function pendingWorkspaces(database: Database, ids: Buffer[]): Prom
     add(changeKinds.resource, resource, workspace);
     add(changeKinds.agent, agent, workspace);
   }
-  const [changes] = (await database.raw(
-    'select distinct `c`.`kind`, `c`.`ref` from `workspace_changes` as `c` where `c`.`ref` in (?)',
-    [[...refs.values()]],
-  )) as [Pick<OutboxChange, 'kind' | 'ref'>[]];
-  for (const { kind, ref } of changes) {
-    const workspace = owner.get(`${kind} ${ref.toString('hex')}`);
-    if (workspace !== undefined) waiting.add(workspace);
+  const all = [...refs.values()];
+  for (let from = 0; from < all.length; from += refsPerStatement) {
+    const [changes] = (await database.raw(
+      'select distinct `c`.`kind`, `c`.`ref` from `workspace_changes` as `c` where `c`.`ref` in (?)',
+      [all.slice(from, from + refsPerStatement)],
+    )) as [Pick<OutboxChange, 'kind' | 'ref'>[]];
+    for (const { kind, ref } of changes) {
+      const workspace = owner.get(keyOf(kind, ref));
+      if (workspace !== undefined) waiting.add(workspace);
+    }
   }
   return waiting;
 }

@@ -7,6 +7,8 @@ export class Network {
   to: DatabaseAddress;
   /** How long the database's answers are held back, in milliseconds. */
   delayMs = 0;
+  /** A text that breaks each connection on which it comes, from either side. */
+  breaksOn: string | undefined;
   /** How many connections were ever opened through it. */
   opened = 0;
   readonly #server: Server;
@@ -20,8 +22,9 @@ export class Network {
       const { socketPath, host = '127.0.0.1', port = 3306 } = this.to;
       const server = connect(socketPath === undefined ? { host, port, noDelay: true } : { path: socketPath });
       this.#clients.add(client);
-      client.on('data', (bytes) => this.#silent.has(client) || server.write(bytes));
+      client.on('data', (bytes) => this.#breaks(client, bytes) || this.#silent.has(client) || server.write(bytes));
       server.on('data', (bytes) => {
+        if (this.#breaks(client, bytes)) return;
         const pass = (): void => void (this.#silent.has(client) || client.destroyed || client.write(bytes));
         if (this.delayMs === 0) pass();
         else setTimeout(pass, this.delayMs);
@@ -57,6 +60,12 @@ export class Network {
   /** Breaks the present connections. */
   cut(): void {
     for (const client of this.#clients) client.destroy();
+  }
+
+  #breaks(client: Socket, bytes: Buffer): boolean {
+    if (this.breaksOn === undefined || !bytes.includes(this.breaksOn)) return false;
+    client.destroy();
+    return true;
   }
 
   close(): void {

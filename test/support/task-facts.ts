@@ -16,6 +16,7 @@ export function someFacts(changes: Partial<TaskFacts> = {}): TaskFacts {
     favorite: 0,
     user_acl: '{}',
     group_acl: '{}',
+    acl_is_cut: 0,
     dormant_at: null,
     created_at: '2026-11-01 10:00:00.000001',
     updated_at: '2026-11-01 10:00:00.000002',

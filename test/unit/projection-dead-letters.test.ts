@@ -1,23 +1,25 @@
 import { describe, expect, test } from 'vitest';
-import { processOrDeadLetter } from '../../src/projection/dead-letters.ts';
+import { errorForLog, processOrDeadLetter } from '../../src/projection/dead-letters.ts';
 
 const poison = Object.assign(new Error('Data too long'), { sqlState: '22001', errno: 1406 });
 
 /** Works on numbers; fails when a bad one is among them. */
-async function run(items: readonly number[], bad: ReadonlyMap<number, unknown>) {
+async function run(items: readonly number[], bad: ReadonlyMap<number, unknown>, options: { patient?: boolean } = {}) {
   const done: number[] = [];
   const deadLetters: number[] = [];
   let attempts = 0;
   await processOrDeadLetter(
     items,
-    async (some) => {
+    async (some, begin) => {
       attempts += 1;
+      begin();
       for (const item of some) if (bad.has(item)) throw bad.get(item);
       done.push(...some);
     },
     async (item) => {
       deadLetters.push(item);
     },
+    options,
   );
   return { done, deadLetters, attempts };
 }
@@ -72,5 +74,45 @@ describe('processing with dead letters', () => {
   ])('%s is nobody’s fault, and is thrown', async (_what, error) => {
     const thrown = Object.assign(new Error('no'), error);
     await expect(run([1, 2, 3], new Map([[2, thrown]]))).rejects.toBe(thrown);
+  });
+
+  test('where it is patient, a connection that is lost at the same one again and again is the fault of that one', async () => {
+    const lost = { code: 'PROTOCOL_CONNECTION_LOST' };
+    const { done, deadLetters } = await run([1, 2, 3, 4], new Map([[2, lost]]), { patient: true });
+    expect(deadLetters).toEqual([2]);
+    expect(done).toEqual([1, 3, 4]);
+  });
+
+  test('also then, what fails before it has begun is nobody’s fault', async () => {
+    const error = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+    const refused = processOrDeadLetter(
+      [1, 2],
+      () => Promise.reject(error),
+      async () => {},
+      { patient: true },
+    );
+    await expect(refused).rejects.toBe(error);
+  });
+});
+
+describe('an error in the log', () => {
+  test.each<[what: string, error: Error, fields: object]>([
+    [
+      'of the server, without the statement',
+      Object.assign(new Error('insert into … - Data too long'), { code: 'ER_DATA_TOO_LONG', sqlMessage: 'Data too long' }),
+      { code: 'ER_DATA_TOO_LONG', reason: 'Data too long' },
+    ],
+    [
+      'of the connection, without the statement',
+      Object.assign(new Error('insert into `a - b` … - write EPIPE'), { code: 'EPIPE' }),
+      { code: 'EPIPE', reason: 'write EPIPE' },
+    ],
+  ])('%s', (_what, error, fields) => {
+    expect(errorForLog(error)).toEqual(fields);
+  });
+
+  test('of this program, with its stack', () => {
+    const error = new TypeError('x - y');
+    expect(errorForLog(error)).toEqual({ err: error });
   });
 });

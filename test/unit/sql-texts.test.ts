@@ -21,8 +21,10 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'src/schema/triggers.ts': ['statement', 'kind', 'row', 'key'],
   // A constant of src/schema/triggers.ts.
   'dev/demo/generate.ts': ['outboxBypass'],
+  // The update of one column, which two files name.
+  'src/db/packet-limit.ts': ['update'],
   // One of the columns that the file names; `?` so often, and a select made of these.
-  'src/projection/read-model.ts': ['column', "' union all select ?, ?, ?'.repeat(part.length - 1)", 'gone'],
+  'src/projection/read-model.ts': ['column', 'more.repeat(part.length - 1)', 'gone'],
   // A constant of src/schema/projected-tables.ts, and the statement that has it.
   'src/projection/task-facts.ts': ['promptParameter', 'promptParameter.length', 'taskFactsSql'],
 };

@@ -238,6 +238,8 @@ describe('serve without a database', () => {
 
   test('the read model is true to the source tables', async () => {
     expect(await run(['project', '--verify'], env)).toMatchObject({ code: 0 });
+    const retried = await run(['project', '--retry'], env);
+    expect(retried).toMatchObject({ code: 0, output: expect.stringContaining('0 workspaces tried again; 0 projected') });
   });
 
   test('is ready, and says so to a health check', async () => {
@@ -315,6 +317,7 @@ describeOnServerKinds('serve with a database', (engine) => {
         ['keys', 'list'],
         ['project', '--verify'],
         ['project', '--all'],
+        ['project', '--retry'],
         ['project', '--follow'],
       ]) {
         const { code, output } = await run(command, { DATABASE_URL: databaseUrl(address) });
