@@ -1,4 +1,5 @@
 import type { OutboxChange } from '../schema/outbox.ts';
+import type { FailureKind } from './failure-kind.ts';
 
 /** Changes that failed together: at least one of them is to blame, or none. */
 interface FailedBatch {
@@ -7,6 +8,8 @@ interface FailedBatch {
   readonly error: unknown;
   /** How often a single change has failed alone; Infinity when nothing but its data can be the cause. */
   readonly times: number;
+  /** Whether it was a lock the last time, which may be one of the whole table. */
+  readonly isLocked: boolean;
   /** How many batches had been projected before it failed alone for the first time. */
   readonly projected: number;
   /** All changes that had been read from the outbox before. */
@@ -65,16 +68,17 @@ export class FailedBatches {
   /**
    * Remembers changes that failed together.
    *
-   * @param certain whether nothing but their data can be the cause.
+   * @param kind what the error says of them.
    */
-  add(changes: readonly OutboxChange[], error: unknown, certain: boolean): void {
+  add(changes: readonly OutboxChange[], error: unknown, kind: Exclude<FailureKind, 'row' | 'server'>): void {
     const before = this.#failed.find(({ seqs }) => changes.every(({ seq }) => seqs.has(seq)));
     const again = changes.length === 1 && before?.seqs.size === 1 ? before : undefined;
     this.#failed = this.#failed.filter((batch) => batch !== before);
     this.#failed.push({
       seqs: new Set(changes.map(({ seq }) => seq)),
       error: again === undefined ? error : again.error,
-      times: changes.length > 1 ? 0 : certain ? Number.POSITIVE_INFINITY : (again?.times ?? 0) + 1,
+      times: changes.length > 1 ? 0 : kind === 'slow' ? Number.POSITIVE_INFINITY : (again?.times ?? 0) + 1,
+      isLocked: kind === 'locked',
       projected: again?.projected ?? this.#projected,
       read: this.#read,
     });
@@ -92,8 +96,10 @@ export class FailedBatches {
 
   /** Takes out the changes that have failed by themselves often enough. */
   takeFound(changes: readonly OutboxChange[]): FoundChange[] {
-    const isFound = ({ times, projected }: FailedBatch): boolean =>
-      times >= (this.#projected > projected ? timesAmongOthers : timesAlone);
+    const isFound = ({ times, projected, isLocked }: FailedBatch): boolean => {
+      const isAlone = this.#projected === projected;
+      return times >= (isAlone ? timesAlone : timesAmongOthers) && !(isAlone && isLocked);
+    };
     const found = this.#failed.filter(isFound);
     this.#failed = this.#failed.filter((batch) => !isFound(batch));
     return found.flatMap(({ seqs, error, read }) => {

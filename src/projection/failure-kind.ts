@@ -4,9 +4,10 @@
  * - `row`: the data of a row cause it, so that the same work without that row succeeds. The connection is as it was.
  * - `slow`: the same, of a row that takes longer than the statement limit. Each try takes as long.
  * - `server`: every row would fail in the same way, such as on a server that takes no writes.
+ * - `locked`: others hold the row, or the whole table.
  * - `unclear`: a row may cause it or not, such as a lost connection. It shows when it comes again for one row and for no other.
  */
-export type FailureKind = 'row' | 'slow' | 'server' | 'unclear';
+export type FailureKind = 'row' | 'slow' | 'server' | 'locked' | 'unclear';
 
 /**
  * Classes of SQLSTATE that are about the data: too many rows, a value that does not fit, a constraint, an error that SQL raises.
@@ -31,6 +32,9 @@ const dataErrors: ReadonlySet<unknown> = new Set([
 
 /** A statement over its limit: on MariaDB, and on MySQL. */
 const slowErrors: ReadonlySet<unknown> = new Set([1969, 3024]);
+
+/** A lock that was waited for too long, and a deadlock. */
+const lockErrors: ReadonlySet<unknown> = new Set([1205, 1213]);
 
 /** Errors of the server's state, and of the rights of the account. */
 const serverErrors: ReadonlySet<unknown> = new Set([
@@ -65,6 +69,7 @@ export function failureKind(error: unknown): FailureKind {
   }
   if (slowErrors.has(errno)) return 'slow';
   if (serverErrors.has(errno)) return 'server';
+  if (lockErrors.has(errno)) return 'locked';
   if (fatal === true) return 'unclear'; // the connection is lost
   return dataClasses.has(sqlState.slice(0, 2)) || dataErrors.has(errno) ? 'row' : 'unclear';
 }

@@ -286,7 +286,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       const kind = failureKind(error);
       // Before it has begun, no change can be the cause.
       if (!begun || kind === 'row' || kind === 'server') throw error;
-      failed.add(changes, error, kind === 'slow');
+      failed.add(changes, error, kind);
       if (kind !== 'slow') throw error;
       log.warn({ ...errorForLog(error), changes: changes.length }, 'changes took too long and are tried in smaller parts');
       return;

@@ -363,26 +363,6 @@ describeOnEngines(
       }, 90_000);
     });
 
-    // MySQL limits reads alone; a write that takes too long ends as a lost connection there.
-    test.skipIf(engine === 'mysql')(
-      'one that takes longer than a statement may becomes a dead letter; others go on',
-      async () => {
-        await database.raw(
-          "create trigger poison before insert on workspace_tasks for each row if new.name = 'slow' then do sleep(60); end if",
-        );
-        const others = await insertTasks(20);
-        const slow = await insertRunningTask(database, { name: 'slow' });
-        start({ statementTimeoutMs: 1000 });
-        await until('all others are there', async () => (await database('workspace_tasks')).length === others.length);
-        const later = await insertRunningTask(database);
-        await until('the later one is there', () => isProjected(later.workspace));
-        await until('the slow one is found', async () => (await deadLetters()).length > 0);
-        const error = expect.stringContaining('max_statement_time');
-        expect(await deadLetters()).toEqual([expect.objectContaining({ ref: slow.workspace, error })]);
-      },
-      90_000,
-    );
-
     test('one with a value that the server refuses becomes a dead letter with the reason', async () => {
       const others = await insertTasks(10);
       const bad = await insertRunningTask(database);

@@ -5,9 +5,11 @@ import type { OutboxChange } from '../../src/schema/outbox.ts';
 const changeOf = (seq: number): OutboxChange => ({ seq, kind: 1, ref: Buffer.alloc(16, seq % 256) });
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => changeOf(i));
 
+type Kind = 'slow' | 'locked' | 'unclear';
+
 interface World {
   readonly outbox: Map<number, OutboxChange>;
-  readonly bad: ReadonlyMap<number, { readonly certain: boolean }>;
+  readonly bad: ReadonlyMap<number, Kind>;
 }
 
 /** Runs batches until nothing is left, as the projector would; each failure is an error that says which one it is. */
@@ -41,15 +43,15 @@ function run({ outbox, bad }: World, arriving: readonly OutboxChange[] = []) {
       }
     } else {
       failures += 1;
-      failed.add(some, `failure ${failures}`, bad.get(culprit.seq)?.certain ?? false);
+      failed.add(some, `failure ${failures}`, bad.get(culprit.seq) ?? 'unclear');
     }
   }
   return { found, failures, waited };
 }
 
-const worldOf = (count: number, bad: readonly number[], certain = false): World => ({
+const worldOf = (count: number, bad: readonly number[], kind: Kind = 'unclear'): World => ({
   outbox: new Map(upTo(count).map((change) => [change.seq, change])),
-  bad: new Map(bad.map((seq) => [seq, { certain }])),
+  bad: new Map(bad.map((seq) => [seq, kind])),
 });
 
 describe('batches that failed', () => {
@@ -60,12 +62,12 @@ describe('batches that failed', () => {
   });
 
   test('one that takes too long is found by four failures', () => {
-    for (const seq of [0, 63, 64, 321, 499]) expect(run(worldOf(500, [seq], true)).failures).toBeLessThanOrEqual(4);
+    for (const seq of [0, 63, 64, 321, 499]) expect(run(worldOf(500, [seq], 'slow')).failures).toBeLessThanOrEqual(4);
   });
 
   test('what arrives meanwhile is let through after one failure more at most', () => {
     const arriving = Array.from({ length: 8 }, (_, i) => changeOf(1000 + i));
-    const { waited, found } = run(worldOf(500, [7], true), arriving);
+    const { waited, found } = run(worldOf(500, [7], 'slow'), arriving);
     expect(found.map(({ seq }) => seq)).toEqual([7]);
     const [, ...afterTheFirstFailure] = arriving;
     for (const { seq } of afterTheFirstFailure) expect(waited.get(seq)).toBeLessThanOrEqual(1);
@@ -82,10 +84,21 @@ describe('batches that failed', () => {
     expect(beside.failures).toBeLessThanOrEqual(6);
   });
 
+  test('a lock is not held against a change as long as no other is projected: it may be one of the whole table', () => {
+    const failed = new FailedBatches();
+    const changes = upTo(2);
+    for (let turn = 0; turn < 100; turn++) {
+      failed.add(failed.next(changes), 'lock wait timeout', 'locked');
+      expect(failed.takeFound(changes)).toEqual([]);
+    }
+    const { found } = run(worldOf(500, [3], 'locked'));
+    expect(found.map(({ seq }) => seq)).toEqual([3]);
+  });
+
   test('a failure that does not come again leaves nothing behind', () => {
     const failed = new FailedBatches();
     const changes = upTo(20);
-    failed.add(failed.next(changes), 'a restart', false);
+    failed.add(failed.next(changes), 'a restart', 'unclear');
     const done = new Set<number>();
     for (let turn = 0; done.size < 20; turn++) {
       expect(turn).toBeLessThan(30);
@@ -102,7 +115,7 @@ describe('batches that failed', () => {
     const failed = new FailedBatches();
     const [one] = upTo(1) as [OutboxChange];
     failed.next([one, changeOf(2)]);
-    failed.add([one], 'no', true);
+    failed.add([one], 'no', 'slow');
     const [found] = failed.takeFound([one, changeOf(2), changeOf(3)]);
     expect([found?.wasRead(changeOf(2)), found?.wasRead(changeOf(3))]).toEqual([true, false]);
   });
