@@ -322,9 +322,9 @@ export function createProjector(options: ProjectorOptions): Projector {
       for (const letter of letters) await addDeadLetter(transaction, letter, error);
       taken = ids.length === 0 ? [change] : await changesOf(transaction, read, ids);
       await deleteFromOutbox(transaction, taken);
+      counters.deadLetters = await countDeadLetters(transaction); // before others see that the outbox is empty
       return [];
     });
-    counters.deadLetters = await countDeadLetters(database);
     for (const { kind, ref } of letters) {
       log.error({ ...errorForLog(error), kind, ref: formatUuid(ref) }, 'a workspace cannot be projected and is parked');
     }
