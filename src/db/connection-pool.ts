@@ -24,6 +24,15 @@ export interface ConnectionPoolOptions {
 /** When the server has refused a connection beside those that are open, how long no other one is opened, in milliseconds. */
 const refusedMs = 200;
 
+/**
+ * A connection that nobody has used for so long, in milliseconds, is asked whether it is still there before it is lent: a server or a
+ * proxy may be ending it at this moment. No idle limit of theirs is shorter than a second.
+ */
+const trustedMs = 500;
+
+/** How long that may take, in milliseconds. A connection that is silent is lent all the same: its statement ends by `silenceMs`. */
+const askedMs = 100;
+
 /** Over how many loans the pace is averaged: they come in bursts. */
 const paceOver = 50;
 
@@ -52,6 +61,8 @@ export class ConnectionPool implements Knex.TarnPoolLike {
   readonly #free: Connection[] = [];
   readonly #lent = new Set<Connection>();
   readonly #pinged = new WeakSet<Connection>();
+  /** When a connection came free. */
+  readonly #freeSince = new WeakMap<Connection, number>();
   readonly #sockets = new Set<Socket>();
   readonly #waiting = new Set<Waiting>();
   readonly #pinging: NodeJS.Timeout | undefined;
@@ -115,6 +126,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     const free = this.#free.pop();
     if (free !== undefined) {
       this.#lent.add(free);
+      if (performance.now() - (this.#freeSince.get(free) ?? 0) > trustedMs) return this.#lendIfAlive(free);
       this.onWaited?.(0);
       return Promise.resolve(free);
     }
@@ -138,7 +150,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     if (!this.#lent.delete(connection)) return false;
     const { state } = connection;
     if (state === 'error' || state === 'disconnected') this.#drop(connection);
-    else if (this.#open.has(connection)) this.#free.push(connection);
+    else if (this.#open.has(connection)) this.#setFree(connection);
     if (this.#lent.size === 0) this.#onReturned?.();
     this.#serve();
     return true;
@@ -181,6 +193,24 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     }
   }
 
+  #setFree(connection: Connection): void {
+    this.#freeSince.set(connection, performance.now());
+    this.#free.push(connection);
+  }
+
+  /** Lends a connection that counts as lent already, or, if it turns out to be lost, another one. */
+  async #lendIfAlive(connection: Connection): Promise<Connection> {
+    const began = performance.now();
+    if (await isAlive(connection)) {
+      this.onWaited?.((performance.now() - began) / 1000);
+      return connection;
+    }
+    this.#lent.delete(connection);
+    this.#drop(connection);
+    if (this.#lent.size === 0) this.#onReturned?.();
+    return this.take();
+  }
+
   #lend(connection: Connection, waiting: Waiting): void {
     this.#settle(waiting);
     this.#lent.add(connection);
@@ -208,7 +238,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     if (this.#isClosed) connection.end(() => {});
     else if (!socket.destroyed) {
       this.#open.set(connection, socket);
-      this.#free.push(connection);
+      this.#setFree(connection);
       socket.once('close', () => this.#drop(connection));
     }
   }
@@ -263,6 +293,17 @@ export class ConnectionPool implements Knex.TarnPoolLike {
       connection.ping(() => this.#pinged.delete(connection));
     }
   }
+}
+
+/** Whether a connection is there, as far as is known in time. */
+function isAlive(connection: Connection): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(true), askedMs);
+    connection.ping((error) => {
+      clearTimeout(timer);
+      resolve(!error);
+    });
+  });
 }
 
 function closed(): Error {

@@ -4,6 +4,7 @@ import type { Connection, RowDataPacket } from 'mysql2';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { ConnectionPool, type ConnectionPoolOptions } from '../../src/db/connection-pool.ts';
+import { blockFor } from '../support/block-for.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { Network } from '../support/network.ts';
 
@@ -152,6 +153,18 @@ describeOnEngines('a pool', (engine) => {
     await sleep(2000);
     expect(await pool.take()).toBe(connection);
     pool.release(connection);
+    await pool.destroy();
+  });
+
+  test('lends no connection that the server has ended while nobody used it', async () => {
+    const pool = open({ size: 1, prepare: (connection) => run(connection, 'set session wait_timeout = 1') });
+    const first = await pool.take();
+    pool.release(first);
+    blockFor(2500); // whatever the server says meanwhile has not been read when the connection is wanted
+    const next = await pool.take();
+    await run(next);
+    expect(next).not.toBe(first);
+    pool.release(next);
     await pool.destroy();
   });
 
