@@ -2,6 +2,7 @@ import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf';
 import { create, type Message } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
+import { databaseErrorKind } from '../db/database-errors.ts';
 import { BadRequestSchema, ErrorInfoSchema, RequestInfoSchema, RetryInfoSchema } from '../gen/google/rpc/error_details_pb.ts';
 
 /** The domain of every `google.rpc.ErrorInfo` of this service. */
@@ -103,7 +104,7 @@ export function rateLimited(retryMs: number): ConnectError {
   return failure(Code.ResourceExhausted, 'too many calls, slow down', 'RATE_LIMITED', [retryIn(Math.ceil(retryMs))]);
 }
 
-/** UNAVAILABLE because the database is away. */
+/** UNAVAILABLE because the database is away, or refuses. */
 export function databaseUnavailable(cause: unknown): ConnectError {
   return failure(Code.Unavailable, 'the database is unavailable, try again', 'DATABASE_UNAVAILABLE', [retryIn(1000)], cause);
 }
@@ -177,36 +178,10 @@ export function internal(requestId: string, cause: unknown): ConnectError {
   );
 }
 
-/** Driver errors that mean that the database is away or refuses work for now, by mysql2's `code` or, where it has none, `errno`. */
-const unavailableCodes: ReadonlySet<unknown> = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ENOENT',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'PROTOCOL_CONNECTION_LOST',
-  'ER_CON_COUNT_ERROR',
-  'ER_TOO_MANY_USER_CONNECTIONS',
-  'ER_SERVER_SHUTDOWN',
-  'ER_LOCK_WAIT_TIMEOUT',
-  'ER_LOCK_DEADLOCK',
-  'ER_ACCESS_DENIED_ERROR',
-  'ER_HOST_NOT_PRIVILEGED',
-  'ER_HOST_IS_BLOCKED',
-  'ER_OPTION_PREVENTS_STATEMENT',
-  1047, // Galera: the node is not part of a quorum
-  1927, // MariaDB: connection was killed
-  4031, // MySQL: disconnected for inactivity
-]);
-
 /**
- * What the outside sees of an error that was thrown somewhere below: the statement limit is QUERY_TOO_EXPENSIVE, or
- * DEADLINE_EXCEEDED where the caller set a deadline that has passed; a database that is away is UNAVAILABLE; ConnectErrors stay
- * as they are; the rest is INTERNAL. The cause goes to the log and never to the client.
+ * What the outside sees of an error that was thrown somewhere below: why the call was aborted, if it was, such as a deadline that has
+ * passed; for an error of the database what `databaseErrors` says of it; ConnectErrors stay as they are; the rest is INTERNAL. The
+ * cause goes to the log and never to the client.
  */
 export function toConnectError(error: unknown, call: { readonly requestId: string; readonly signal: AbortSignal }): ConnectError {
   if (error instanceof ConnectError) return error;
@@ -214,12 +189,16 @@ export function toConnectError(error: unknown, call: { readonly requestId: strin
     const reason: unknown = call.signal.reason;
     return reason instanceof ConnectError ? reason : canceled(error);
   }
-  const { code, errno, name, fatal } = Object(error) as { code?: unknown; errno?: unknown; name?: unknown; fatal?: unknown };
-  if (errno === 1969 || errno === 3024) return queryTooExpensive(error);
-  if (name === 'ConnectionWaitError') return overloaded(error); // no connection of the pool came free in time
-  // mysql2 marks what ended its connection as fatal; some of that has no code.
-  if (fatal === true || unavailableCodes.has(code) || unavailableCodes.has(errno)) return databaseUnavailable(error);
-  return internal(call.requestId, error);
+  switch (databaseErrorKind(error)) {
+    case 'unavailable':
+      return databaseUnavailable(error);
+    case 'too-expensive':
+      return queryTooExpensive(error);
+    case 'busy':
+      return overloaded(error);
+    case undefined:
+      return internal(call.requestId, error);
+  }
 }
 
 /** The reason in an error's `google.rpc.ErrorInfo`, if it has one. */

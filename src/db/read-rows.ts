@@ -10,8 +10,12 @@ export interface Statement {
 /** What is bound to a statement. A number is sent as a floating-point one, which `limit` of MySQL does not take: that wants text. */
 export type Value = Buffer | string | number;
 
-/** The server has no room for another prepared statement. */
-const tooManyPrepared = 1461;
+/**
+ * Errors that are no fault of a statement but of its being prepared, by their numbers: the server has no room for another one, or does
+ * not know it any more; or each time that it had prepared it again, its tables were flushed or changed before it could be run. It is
+ * run once more without being prepared, which none of these can happen to.
+ */
+const runUnprepared: ReadonlySet<number | undefined> = new Set([1461, 1243, 1615]);
 
 /**
  * Reads the rows of a statement, each as an array of its values: by a prepared statement, which the server parses once for each
@@ -32,7 +36,7 @@ export function readRows<Row = unknown[]>(
       new Promise((resolve, reject) => {
         const options = { sql: statement.sql, values: [...statement.values], rowsAsArray: true };
         connection.execute<RowDataPacket[][]>(options, (error, rows) => {
-          if (error?.errno === tooManyPrepared) {
+          if (error !== null && runUnprepared.has(error.errno)) {
             connection.query<RowDataPacket[][]>(options, (failure, found) =>
               failure ? reject(failure) : resolve(found as readonly unknown[] as readonly Row[]),
             );

@@ -5,6 +5,7 @@ import type { DatabaseAddress } from '../config.ts';
 import type { Logger } from '../platform/log.ts';
 import { withTimeLimit } from '../platform/time-limit.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions } from './connection.ts';
+import { databaseErrorKind } from './database-errors.ts';
 
 /** What a replica is opened with. */
 interface ReplicaOptions {
@@ -215,10 +216,10 @@ export function addReplicaMetrics(registry: Registry, replica: Replica): () => v
   return () => fallbacks.inc();
 }
 
-/** `1969` and `3024` are the statement limit of MariaDB and MySQL. */
+/** The statement limit, and a pool that is busy. */
 function isSameAnywhere(error: unknown): boolean {
-  const { errno, name } = Object(error) as { errno?: unknown; name?: unknown };
-  return errno === 1969 || errno === 3024 || name === 'ConnectionWaitError';
+  const kind = databaseErrorKind(error);
+  return kind === 'too-expensive' || kind === 'busy';
 }
 
 /** The work's result, unless the time of use ends before. */

@@ -188,6 +188,29 @@ describeOnEngines(
       expect(await failures()).toBeGreaterThan(0);
     });
 
+    test('has an administrator who ends statements', async () => {
+      await under(async () => {
+        const locking = await served.database.transaction();
+        await locking.raw('lock tables workspace_tasks write');
+        for (let ended = 0; ended < 5; await sleep(20)) {
+          const [all] = (await served.database.raw('show processlist')) as [{ Id: number; User: string; State: string | null }[]];
+          for (const { Id } of all.filter(({ User, State }) => User === 'service' && /metadata lock/.test(State ?? ''))) {
+            await served.database.raw(`kill query ${Id}`);
+            ended += 1;
+          }
+        }
+        await locking.raw('unlock tables');
+        await locking.rollback();
+      });
+      expect(await failures()).toBeGreaterThan(0);
+      const ended = service
+        .output()
+        .split('\n')
+        .filter((line) => /"msg":"call failed"/.test(line) && line.includes('"errno":1317'));
+      expect(ended.length).toBeGreaterThan(0);
+      for (const line of ended) expect(JSON.parse(line)).toMatchObject({ level: 'warn', reason: 'DATABASE_UNAVAILABLE' });
+    });
+
     test('has rows that the projector waits for, longer than it waits', async () => {
       await under(async () => {
         const locking = await served.database.transaction();
