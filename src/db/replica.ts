@@ -49,8 +49,11 @@ const lookLimitMs = 1000;
 /** After so many milliseconds without an answer to a look, it does not seem to answer. */
 const slowLookMs = 250;
 
-/** So many milliseconds a read waits for a connection to a replica that answers, at most: longer than it takes to see that it does not. */
-const overloadedMs = lookEveryMs + slowLookMs;
+/**
+ * So many milliseconds a read waits for a connection to a replica that answers, at most: longer than it takes to see that it does not,
+ * also where timers are late.
+ */
+const overloadedMs = lookEveryMs + slowLookMs + 200;
 
 /** How many looks in a row must have been good before a replica is used: one that comes and goes is worse than none. */
 const goodLooks = 2;
