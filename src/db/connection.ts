@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import knex, { type Knex } from 'knex';
-import type { Connection, RowDataPacket } from 'mysql2';
+import type { Connection } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
 import { withTimeLimit } from '../platform/time-limit.ts';
 import { authPluginsFor } from './auth-plugins.ts';
 import { ConnectionPool, ConnectionWaitError } from './connection-pool.ts';
 import { commandLimitMs, createCredentials } from './credentials.ts';
+import { type ConnectionIdentity, runOn, type SessionOptions, setUpSession, whyNotWritable } from './session.ts';
 
 /** A pool of connections to one database. */
 export type Database = Knex;
@@ -26,15 +27,13 @@ export interface SentStatement {
 }
 
 /** How a pool behaves. */
-export interface PoolOptions {
+export interface PoolOptions extends SessionOptions {
   /** Most connections. */
   readonly size: number;
   /** The server ends a statement after this many milliseconds, and a server that is silent for longer is lost; 0 means no limit. */
   readonly statementTimeoutMs: number;
   /** How long a caller waits for a connection, in milliseconds. */
   readonly acquireTimeoutMs?: number;
-  /** Session variables that each connection gets besides, such as `wait_timeout`. */
-  readonly session?: Readonly<Record<string, number>>;
   /** What else makes a new connection ready. */
   prepare?(connection: Connection): Promise<void>;
   readonly migrations?: Knex.MigratorConfig;
@@ -45,9 +44,8 @@ export interface PoolOptions {
 /**
  * Opens a pool; it connects on first use.
  *
- * Rows come back without loss: DATETIME(6) as text with its microseconds (a Date would drop them), big numbers as text. Each
- * connection is in UTC, READ COMMITTED (a locking read of the default level would wait for writers), strict, and under the
- * statement limit, whose name differs between MariaDB and MySQL.
+ * Rows come back without loss: DATETIME(6) as text with its microseconds (a Date would drop them), big numbers as text. What
+ * a statement relies on in its session is set when a connection is made, see `session.ts`.
  */
 export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Database {
   const server =
@@ -61,7 +59,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
       user: address.user,
       database: address.database,
       authPlugins: authPluginsFor(address),
-      charset: 'utf8mb4_bin',
+      charset: 'utf8mb4_bin', // the driver encodes text by it; the server is told again, since it may ignore the handshake
       timezone: 'Z',
       dateStrings: true,
       supportBigNumbers: true,
@@ -73,7 +71,7 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
     waitMs: pool.acquireTimeoutMs ?? 2000,
     silenceMs: pool.statementTimeoutMs === 0 ? 0 : pool.statementTimeoutMs + silenceMs,
     async prepare(connection) {
-      await prepare(connection, pool);
+      identities.set(connection, await setUpSession(connection, pool));
       await pool.prepare?.(connection);
     },
   });
@@ -136,11 +134,6 @@ export function connectionsOf(database: Database): ConnectionPool {
   return openedAs(database).connections;
 }
 
-/** How the server knows a connection: which server it is, and the connection's number there. */
-interface ConnectionIdentity {
-  readonly server: string;
-  readonly id: number | string;
-}
 const identities = new WeakMap<Connection, ConnectionIdentity>();
 
 /** How long the end of a statement may take, in milliseconds, on a server that is well: some 1 is usual. */
@@ -193,10 +186,10 @@ async function endStatement(database: Database, connection: Connection): Promise
       await withConnection(killer, undefined, async (connected) => {
         // Behind a balancer, or after a failover, the same number is the connection of somebody else.
         if (identities.get(connected)?.server !== victim.server || hasEnded(connection)) return;
-        await run(connected, `kill query ${victim.id}`);
+        await runOn(connected, `kill query ${victim.id}`);
       });
       // Where the statement ended just before, an engine may keep the order for the next one: this is the next one.
-      const ended = run(connection, 'do 0').then(isTrue, isTrue);
+      const ended = runOn(connection, 'do 0').then(isTrue, isTrue);
       // MySQL forgets an order that comes while it takes the statement in.
       if (await Promise.race([ended, sleep(waitMs, false, { ref: false })])) return;
     }
@@ -216,7 +209,7 @@ class DatabaseError extends Error {
 }
 
 /**
- * Makes sure that the database answers.
+ * Makes sure that the database answers, and can be used.
  *
  * @throws {DatabaseError} that says why not, without a password.
  */
@@ -224,37 +217,16 @@ export async function requireDatabase(database: Database): Promise<void> {
   const began = performance.now();
   for (;;) {
     try {
-      return void (await database.raw('select 1'));
+      const why = await whyNotWritable(database);
+      if (why === undefined) return;
+      throw new DatabaseError(`the database cannot be used: ${why}`);
     } catch (error) {
+      if (error instanceof DatabaseError) throw error;
       // Calls do not wait as long as a busy machine may take to open the first connection, which is there for the next attempt.
       if (error instanceof ConnectionWaitError && performance.now() - began < firstConnectionMs) continue;
       throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-}
-
-async function prepare(connection: Connection, { statementTimeoutMs, session = {} }: PoolOptions): Promise<void> {
-  const [row] = (await run(
-    connection,
-    "select version() as version, connection_id() as id, concat_ws(' ', @@hostname, @@port, @@server_id) as server",
-  )) as [{ version: string } & ConnectionIdentity];
-  identities.set(connection, { server: row.server, id: row.id });
-  const limit = /MariaDB/i.test(row.version)
-    ? `max_statement_time = ${statementTimeoutMs / 1000}`
-    : `max_execution_time = ${statementTimeoutMs}`;
-  const variables = Object.entries(session).map(([name, value]) => `${name} = ${value}, `);
-  await run(connection, 'set session transaction isolation level read committed');
-  await run(
-    connection,
-    `set session ${variables.join('')}time_zone = '+00:00', ${limit}, ` +
-      "sql_mode = 'STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
-  );
-}
-
-function run(connection: Connection, sql: string): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    connection.query<RowDataPacket[]>(sql, (error, rows) => (error ? reject(error) : resolve(rows)));
-  });
 }
 
 /** Knex prints what it also throws; whoever catches it logs it. */

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import type { Knex } from 'knex';
-import type { Connection, RowDataPacket } from 'mysql2';
+import type { Connection } from 'mysql2';
 import { addressOf, closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { runOn } from '../db/session.ts';
 import { MigrationError } from './migration-error.ts';
 import { enqueueAllWorkspaces } from './outbox.ts';
 import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
@@ -226,6 +227,7 @@ async function whileLocked<T>(database: Database, work: (connection: Knex) => Pr
     size: 1,
     statementTimeoutMs: 0,
     acquireTimeoutMs: (lockWaitSeconds + 60) * 1000,
+    session: { lock_wait_timeout: tableWaitSeconds },
     prepare: takeLock,
     migrations: { migrationSource, disableTransactions: true }, // a schema change commits by itself
   });
@@ -239,16 +241,10 @@ async function whileLocked<T>(database: Database, work: (connection: Knex) => Pr
 }
 
 async function takeLock(connection: Connection): Promise<void> {
-  const run = (sql: string) =>
-    new Promise<unknown>((resolve, reject) => {
-      connection.query<RowDataPacket[]>(sql, (error, rows) => (error ? reject(error) : resolve(rows)));
-    });
-  const [row] = (await run('select version() as version')) as [{ version: string }];
-  const noLimit = /MariaDB/i.test(row.version) ? 'max_statement_time = 0' : 'max_execution_time = 0';
-  await run(`set session ${noLimit}, lock_wait_timeout = ${tableWaitSeconds}`);
   // A name of 64 characters, the most MySQL takes; get_lock's names are the server's, not the database's.
-  const [lock] = (await run(`select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`)) as [
-    { taken: number | null },
-  ];
+  const [lock] = (await runOn(
+    connection,
+    `select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`,
+  )) as [{ taken: number | null }];
   if (lock.taken !== 1) throw new MigrationError('another process has been migrating this database for an hour: look after it');
 }

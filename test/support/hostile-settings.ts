@@ -1,0 +1,69 @@
+/** The settings that a database server may have for other programs, and that must change nothing for this one. */
+const everywhere = [
+  '--autocommit=OFF',
+  '--transaction-isolation=SERIALIZABLE',
+  '--transaction-read-only=ON',
+  '--completion-type=CHAIN',
+  '--default-time-zone=+05:45',
+  '--auto-increment-increment=3',
+  '--group-concat-max-len=4',
+  '--max-join-size=50',
+  '--max-error-count=0',
+  '--lock-wait-timeout=1',
+  '--innodb-lock-wait-timeout=1',
+  '--net-read-timeout=1',
+  '--net-write-timeout=1',
+  '--default-storage-engine=MyISAM',
+  '--default-tmp-storage-engine=MyISAM',
+  '--explicit-defaults-for-timestamp=OFF',
+  '--default-week-format=3',
+  '--div-precision-increment=0',
+  '--lc-time-names=ja_JP',
+  '--low-priority-updates=ON',
+  '--sort-buffer-size=32768',
+  '--join-buffer-size=128',
+  '--tmp-table-size=1024',
+  '--max-heap-table-size=16384',
+  '--session-track-schema=ON',
+  '--session-track-state-change=ON',
+  '--session-track-system-variables=*',
+];
+
+/** Statements of `init_connect`, which run in each session of an account that is no administrator's. */
+const atEachConnection = [
+  'set names latin1',
+  'set sql_safe_updates = 1, sql_select_limit = 0, sql_big_selects = 0',
+  'set foreign_key_checks = 0, unique_checks = 0, sql_auto_is_null = 1, sql_notes = 0',
+];
+
+/** The options that make a server hostile, as far as it has them. */
+export function hostileOptions(kind: 'mariadb' | 'mysql'): string[] {
+  const words = 'ANSI,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,HIGH_NOT_PRECEDENCE,PAD_CHAR_TO_FULL_LENGTH,NO_AUTO_VALUE_ON_ZERO';
+  if (kind === 'mysql') {
+    return [
+      ...everywhere,
+      '--character-set-server=latin1',
+      '--collation-server=latin1_swedish_ci',
+      `--sql-mode=${words}`,
+      '--max-sort-length=4',
+      '--max-execution-time=1000',
+      '--sql-require-primary-key=ON',
+      '--sql-generate-invisible-primary-key=ON',
+      `--init-connect=${atEachConnection.join('; ')}`,
+    ];
+  }
+  return [
+    ...everywhere,
+    '--skip-character-set-client-handshake',
+    '--character-set-server=utf8mb3',
+    '--collation-server=utf8mb3_general_ci',
+    `--sql-mode=ORACLE,${words}`,
+    '--max-sort-length=64',
+    '--max-statement-time=1',
+    '--default-regex-flags=EXTENDED,UNGREEDY',
+    '--old-mode=NO_PROGRESS_INFO,ZERO_DATE_TIME_CAST',
+    '--innodb-force-primary-key=ON',
+    '--lower-case-table-names=1',
+    `--init-connect=${[...atEachConnection, 'set check_constraint_checks = 0'].join('; ')}`,
+  ];
+}
