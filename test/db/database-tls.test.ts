@@ -1,10 +1,12 @@
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Connection } from 'mysql2';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { closeDatabase, type Database, openDatabase, requireDatabase } from '../../src/db/connection.ts';
 import { ConnectionPool } from '../../src/db/connection-pool.ts';
+import { setUpSession } from '../../src/db/session.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { describeOnEngines } from '../support/database.ts';
 import { startEngineServer, type TestServer } from '../support/engines.ts';
@@ -53,7 +55,7 @@ describeOnEngines('TLS to the database', (engine) => {
       `--ssl-key=${join(folder, 'server-key.pem')}`,
     ];
     server = await startEngineServer(engine, join(folder, 'db'), options);
-    root = openDatabase({ ...server.address, database: '' }, { size: 1, statementTimeoutMs: 10_000 });
+    root = openDatabase({ ...server.address, user: 'root', database: '' }, { size: 1, statementTimeoutMs: 10_000 });
     await root.raw(`create user guarded@'%' identified by '${password}' require ssl`);
   });
   afterAll(async () => {
@@ -112,7 +114,8 @@ describeOnEngines('TLS to the database', (engine) => {
 
   test('a connection is lost when it is silent for too long, and not while it is used', async () => {
     const driver = { host: '127.0.0.1', port, user: 'guarded', password, ssl: { rejectUnauthorized: false } };
-    const pool = new ConnectionPool({ driver, prepare: () => Promise.resolve(), size: 1, waitMs: 5000, silenceMs: 600 });
+    const prepare = async (connection: Connection) => void (await setUpSession(connection, { statementTimeoutMs: 0 }));
+    const pool = new ConnectionPool({ driver, prepare, size: 1, waitMs: 5000, silenceMs: 600 });
     const run = async (sql: string): Promise<unknown> => {
       const connection = await pool.take();
       return new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@ import { createProjector } from '../../src/projection/projector.ts';
 import { migrateDown, migrateUp, migrationStatus } from '../../src/schema/migrations.ts';
 import { type GrpcClient, makeGrpcClient } from '../support/clients.ts';
 import { describeOnEngines } from '../support/database.ts';
-import { hostileOptions } from '../support/hostile-settings.ts';
+import { hostileOptions, leastBuffers } from '../support/hostile-settings.ts';
 import { insertUser } from '../support/people.ts';
 import { type ServedEngine, startServedEngine } from '../support/served-engine.ts';
 import { databaseUrl, type RunningService, startService } from '../support/service.ts';
@@ -35,7 +35,13 @@ describeOnEngines(
     beforeAll(async () => {
       served = await startServedEngine(engine, {
         tasks: 8,
-        options: [...hostileOptions(kind), '--log-bin=log', '--server-id=1', '--log-bin-trust-function-creators=ON'],
+        options: [
+          ...hostileOptions(kind),
+          ...leastBuffers,
+          '--log-bin=log',
+          '--server-id=1',
+          '--log-bin-trust-function-creators=ON',
+        ],
       });
       await served.database.raw("create user program@localhost identified by 'secret'");
       await served.database.raw('grant all on tasks.* to program@localhost');

@@ -9,6 +9,7 @@ import { takeFileLock } from '../../dev/engine/file-lock.ts';
 import { describeEngine, type EngineProgram, findEngine } from '../../dev/engine/find-engine.ts';
 import { type ServerProcess, startServerProcess, waitUntilAnswering, whyItEnded } from '../../dev/engine/server-process.ts';
 import type { DatabaseAddress } from '../../src/config.ts';
+import { areAllHostile, hostileOptions, makeOrdinaryAccount } from './hostile-settings.ts';
 
 const run = promisify(execFile);
 
@@ -60,9 +61,16 @@ const common = [
   ...asRoot,
 ];
 
-/** Starts a server of an engine with its data in `folder`, which it makes. */
-export function startEngineServer(engine: Engine, folder: string, options: readonly string[] = []): Promise<PrivateServer> {
-  return engine === 'mysql' ? startMysql(folder, options) : startMariadb(mariadbs[engine], folder, options);
+/** Starts a server of an engine with its data in `folder`, which it makes; a hostile one if it is said, or all of the run are. */
+export async function startEngineServer(
+  engine: Engine,
+  folder: string,
+  options: readonly string[] = [],
+  hostile: boolean = areAllHostile,
+): Promise<PrivateServer> {
+  const all = hostile ? [...hostileOptions(engine === 'mysql' ? 'mysql' : 'mariadb'), ...options] : options;
+  const server = await (engine === 'mysql' ? startMysql(folder, all) : startMariadb(mariadbs[engine], folder, all));
+  return hostile ? Object.assign(server, { address: await makeOrdinaryAccount(server) }) : server;
 }
 
 /** The series of MariaDB, and which release of Debian has it. */

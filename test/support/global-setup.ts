@@ -5,6 +5,7 @@ import type { TestProject } from 'vitest/node';
 import { type DatabaseAddress, readConfig } from '../../src/config.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { cacheDir, type Engine, engines, startEngineServer, type TestServer } from './engines.ts';
+import { areAllHostile } from './hostile-settings.ts';
 
 /** What the test files are told of an engine: how to reach it, or why they cannot. */
 export type EngineForTests = Pick<TestServer, 'version' | 'address'> | { readonly notRun: string };
@@ -15,6 +16,9 @@ declare module 'vitest' {
     engines: Partial<Record<Engine, EngineForTests>>;
   }
 }
+
+/** The engine whose server, which the files of tests share, is set up as for quite other programs. */
+const hostileEngine: Engine = 'mariadb11';
 
 interface Running {
   readonly found: Partial<Record<Engine, EngineForTests>>;
@@ -87,7 +91,8 @@ async function startServer(engine: Engine, folder: string): Promise<TestServer> 
     if (address === undefined) throw new Error(`TEST_${engine.toUpperCase()}_URL is empty`);
     return { version: await serverVersion(address), address, stop: async () => {} };
   }
-  return startEngineServer(engine, folder);
+  // One of them is a hostile one in each run, at no cost: what is right there is right on the others.
+  return startEngineServer(engine, folder, [], areAllHostile || engine === hostileEngine);
 }
 
 async function serverVersion(address: DatabaseAddress): Promise<string> {

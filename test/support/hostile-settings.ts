@@ -1,3 +1,9 @@
+import mysql from 'mysql2/promise';
+import type { TestServer } from './engines.ts';
+
+/** Whether all private servers of this run are hostile ones: `TEST_HOSTILE=true`. */
+export const areAllHostile: boolean = process.env['TEST_HOSTILE'] === 'true';
+
 /** The settings that a database server may have for other programs, and that must change nothing for this one. */
 const everywhere = [
   '--autocommit=OFF',
@@ -20,13 +26,17 @@ const everywhere = [
   '--div-precision-increment=0',
   '--lc-time-names=ja_JP',
   '--low-priority-updates=ON',
+  '--session-track-schema=ON',
+  '--session-track-state-change=ON',
+  '--session-track-system-variables=*',
+];
+
+/** The least buffers that there are. They change nothing but the time that statements take. */
+export const leastBuffers: readonly string[] = [
   '--sort-buffer-size=32768',
   '--join-buffer-size=128',
   '--tmp-table-size=1024',
   '--max-heap-table-size=16384',
-  '--session-track-schema=ON',
-  '--session-track-state-change=ON',
-  '--session-track-system-variables=*',
 ];
 
 /** Statements of `init_connect`, which run in each session of an account that is no administrator's. */
@@ -66,4 +76,21 @@ export function hostileOptions(kind: 'mariadb' | 'mysql'): string[] {
     '--lower-case-table-names=1',
     `--init-connect=${[...atEachConnection, 'set check_constraint_checks = 0'].join('; ')}`,
   ];
+}
+
+/** Makes an account that may do all that tests do, and for which `init_connect` runs all the same. Returns its address. */
+export async function makeOrdinaryAccount({ address, version }: TestServer): Promise<TestServer['address']> {
+  const { socketPath = '' } = address;
+  const connection = await mysql.createConnection({ socketPath, user: 'root' });
+  try {
+    await connection.query('set session transaction read write');
+    await connection.query("set session autocommit = 1, sql_mode = ''");
+    await connection.query('create user tester@localhost');
+    await connection.query('grant all on *.* to tester@localhost with grant option');
+    const administration = /MariaDB/.test(version) ? 'connection admin' : 'connection_admin, super';
+    await connection.query(`revoke ${administration} on *.* from tester@localhost`);
+  } finally {
+    await connection.end();
+  }
+  return { socketPath, user: 'tester' };
 }

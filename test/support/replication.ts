@@ -57,7 +57,7 @@ export async function startPair(engine: Engine, folder: string): Promise<Replica
     more: readonly string[] = [],
   ): Promise<[PairedServer, number, TestServer]> => {
     const port = await freePort();
-    const server = await startEngineServer(engine, join(folder, name), [
+    const settings = [
       '--skip-networking=OFF',
       '--bind-address=127.0.0.1',
       `--port=${port}`,
@@ -66,7 +66,8 @@ export async function startPair(engine: Engine, folder: string): Promise<Replica
       `--server-id=${id}`,
       ...options,
       ...more,
-    ]);
+    ];
+    const server = await startEngineServer(engine, join(folder, name), settings, false); // a hostile replica would not follow
     const operator = openDatabase({ ...server.address, database: '' }, { size: 2, statementTimeoutMs: 30_000 });
     const stop = async () => {
       await closeDatabase(operator);
