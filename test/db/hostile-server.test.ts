@@ -57,8 +57,15 @@ describeOnEngines(
 
     function command(...args: string[]): { readonly code: number | null; readonly stdout: string; readonly stderr: string } {
       const { status, stdout, stderr } = spawnSync(process.execPath, ['src/main.ts', ...args], {
-        env: { PATH: process.env['PATH'] ?? '', DATABASE_URL: databaseUrl(address) },
+        env: {
+          PATH: process.env['PATH'] ?? '',
+          DATABASE_URL: databaseUrl(address),
+          GRPC_PORT: '0',
+          WEB_PORT: '0',
+          OPS_PORT: '0',
+        },
         encoding: 'utf8',
+        timeout: 30_000, // one that is not refused serves
       });
       return { code: status, stdout, stderr };
     }
