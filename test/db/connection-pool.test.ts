@@ -157,8 +157,9 @@ describeOnEngines('a pool', (engine) => {
   });
 
   test('lends no connection that the server has ended while nobody used it', async () => {
-    const pool = open({ size: 1, prepare: (connection) => run(connection, 'set session wait_timeout = 1') });
+    const pool = open({ size: 1 });
     const first = await pool.take();
+    await run(first, 'set session wait_timeout = 1');
     pool.release(first);
     blockFor(2500); // whatever the server says meanwhile has not been read when the connection is wanted
     const next = await pool.take();
