@@ -186,10 +186,13 @@ describeOnServerKinds('secrets', (engine) => {
       await askHttp1('ops', '/metrics', {});
       await askHttp1('ops', '/readyz', {});
 
-      // A statement that fails: the driver's errors have the statement in them.
+      // A statement that fails, for what counts as the database's fault and as ours: the driver's errors have the statement in them.
       await database.raw('rename table `workspace_tasks` to `elsewhere`');
       await askInEveryWay();
       await database.raw('rename table `elsewhere` to `workspace_tasks`');
+      await database.raw('alter table `workspace_tasks` rename column `prompt` to `elsewhere`');
+      await askInEveryWay();
+      await database.raw('alter table `workspace_tasks` rename column `elsewhere` to `prompt`');
 
       // A database that refuses the password, and cuts the connections that it has.
       await database.raw(`alter user '${asWhom.user}'@'%' identified by 'another'`);
