@@ -36,11 +36,24 @@ describeOnEngines(
       testDatabase = await createTestDatabase(engine);
       owner = await insertOwnerWithTasks(testDatabase.database, { tasks: 5 });
       service = await startService(testDatabase.address, { PROJECTOR: 'false' });
+      await warmUp();
     });
     afterAll(async () => {
       expect(await service.stop()).toBe(0);
       await testDatabase.drop();
     });
+
+    /** Ordinary calls, with which the heap of a new process grows by tens of MiB, as it does without any flood. */
+    async function warmUp(): Promise<void> {
+      const client = makeGrpcClient(service.grpc);
+      const calls = async (): Promise<void> => {
+        for (let i = 0; i < 100; i++) {
+          await client.unary(TasksService.method.listTasks, {}, { headers: { 'coder-session-token': owner.token } });
+        }
+      };
+      await Promise.all(Array.from({ length: 20 }, calls));
+      client.close();
+    }
 
     async function residentBytes(): Promise<number> {
       const metrics = await (await fetch(`http://${service.ops}/metrics`)).text();
