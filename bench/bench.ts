@@ -4,21 +4,21 @@ import type { Program } from './program.ts';
 
 /** What the parts of the benchmark share. */
 export interface Bench {
-  /** Small data and few rounds: for a check of ratios, not for figures. */
+  /** Whether data are small and rounds few. That is enough to check ratios, and not for figures. */
   readonly quick: boolean;
-  /** Numbers of tasks, from the smallest. */
+  /** The numbers of tasks to measure at, in ascending order. */
   readonly sizes: readonly number[];
   readonly load: LoadClient;
-  /** Opens a data set, once. */
+  /** Opens the data set of a size. Later calls return the same one. */
   dataSet(tasks: number): Promise<DataSet>;
-  /** Our service on a data set, started once. */
+  /** Starts our service on the data set of a size. Later calls return the same one. */
   ours(tasks: number): Promise<Program>;
 }
 
 /** A part of the benchmark. */
 export type Part = (bench: Bench) => Promise<readonly Table[]>;
 
-/** What a part has found. */
+/** The figures of a part. */
 export interface Table {
   readonly title: string;
   readonly rows: readonly Readonly<Record<string, string | number>>[];
@@ -32,8 +32,8 @@ export interface Check {
   readonly least?: number;
   readonly most?: number;
   /**
-   * How much of the target is enough in a quick run, on a small and busy machine: 0.5 lets a ratio of 0.40 pass for one of 0.80.
-   * Absent where only a complete run can tell.
+   * The share of the target that is enough in a quick run: with 0.5, a ratio of 0.40 passes where 0.80 is the target. Absent where
+   * only a complete run can decide.
    */
   readonly quickSlack?: number;
 }
@@ -51,7 +51,7 @@ export interface Contestant {
   readonly program: Program;
   readonly load: Omit<Load, 'requests'>;
   readonly status: number;
-  /** Of each answer, where all have the same. */
+  /** The size of each answer, where all have the same size. */
   readonly bytes?: number;
 }
 
@@ -62,11 +62,11 @@ export interface Round extends LoadResult {
 }
 
 /**
- * Lets contestants take turns, A B C A B C …, so that what else happens on the machine meets all of them. Every answer is held to
- * its status and its size, or to what it should contain. What comes first is for warming up, until the compiler of the engine has done its work, and decides how
- * many requests fill the time of a round.
+ * Measures contestants in turns, A B C A B C …, so that other work on the machine slows all of them alike. The status of every answer
+ * is checked, and its size or a part of its contents. Rounds before the first one warm up the JIT compiler and find out how many
+ * requests fill a round.
  *
- * @param seconds how long a round takes, about.
+ * @param seconds the approximate time of a round.
  * @returns the rounds of each contestant, in the contestants' order.
  */
 export async function takeTurns(
@@ -92,10 +92,10 @@ export async function takeTurns(
   return results;
 }
 
-/** The rounds for warming up, by how many of the usual ones each takes. */
+/** The lengths of the rounds that warm up, in usual rounds. */
 const warmUps = [1, 2];
 
-/** How often a round is played again in which calls were refused: on a machine that is busy with other things that happens. */
+/** How often a round is repeated in which calls were refused, as happens on a busy machine. */
 const mostReplays = 3;
 
 async function playRound(bench: Bench, contestant: Contestant, requests: number, replays = 0): Promise<Round> {

@@ -20,13 +20,13 @@ import {
 } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { frameHeaderBytes, frameOf } from '../test/support/grpc-frame.ts';
 
-/** A client of one server, for one person, that looks at what it gets. */
+/** A gRPC client of one server and one caller that decodes the answers. */
 export interface TasksClient {
   getTask(request: MessageInitShape<typeof GetTaskRequestSchema>): Promise<Task | undefined>;
   listTasks(request: MessageInitShape<typeof ListTasksRequestSchema>): Promise<ListTasksResponse>;
-  /** The size of an answer as it is framed on the wire. */
+  /** The size of an answer with its gRPC frame. */
   answerBytes<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<number>;
-  /** Watches, and passes each message on. Resolves when the first state is complete; the stream ends with the client. */
+  /** Opens a watch and passes each message on. Resolves when the snapshot is complete; the stream ends with the client. */
   watchTasks(
     request: MessageInitShape<typeof WatchTasksRequestSchema>,
     onMessage: (message: WatchTasksResponse) => void,
@@ -88,7 +88,7 @@ export function methodPath(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-/** A request as gRPC frames it. */
+/** Encodes a request with its gRPC frame. */
 export function grpcFrame<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Buffer {
   return frameOf(toBinary(method.input, create(method.input, request)));
 }

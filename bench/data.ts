@@ -12,48 +12,48 @@ import { createProjector } from '../src/projection/projector.ts';
 import { migrateUp } from '../src/schema/migrations.ts';
 import { outboxLagMs } from '../src/schema/outbox.ts';
 
-/** Where data sets and programs are kept between runs. */
+/** The folder of the data sets, which are kept between runs. */
 export const dataDir = resolve(import.meta.dirname, '..', process.env['DATA_DIR'] ?? '.data', 'bench');
 export const cacheDir = resolve(import.meta.dirname, '..', process.env['CACHE_DIR'] ?? '.cache');
 
-/** Who calls in the benchmarks. */
+/** The callers of the benchmarks. */
 export type Person = 'ordinary' | 'busiest' | 'organizationAdmin' | 'siteOwner' | 'inManyGroups';
 
-/** A database with so many tasks, on an engine of its own. */
+/** A database with a number of tasks, on an engine of its own. */
 export interface DataSet {
   readonly tasks: number;
   readonly address: DatabaseAddress;
   readonly database: Database;
   readonly engine: string;
-  /** Seconds that the making took; 0 when the data were there. */
+  /** The seconds that it took to generate; 0 if it existed. */
   readonly madeIn: number;
   /** A session token of each person. */
   readonly tokens: Readonly<Record<Person, string>>;
   readonly people: Readonly<Record<Person, { readonly id: Buffer; readonly username: string }>>;
-  /** Resolves when the read model has every change. */
+  /** Resolves when the outbox is empty. */
   projected(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** A server of some size, instead of the small one of `npm start`: the working set of a million tasks fits. */
+/** The size of the buffer pool, into which the working set of a million tasks fits; that of `npm start` is smaller. */
 const bufferPoolBytes = 2 * 1024 ** 3;
 
 /** A session token of a run is valid for a day. */
 export const tokenSeconds = 86_400;
 
-/** The users beside the generator's, and what they can do. */
+/** Users that the generator does not make: a site owner, and a user in many groups. */
 const ownPeople = { siteOwner: 'bench-owner', inManyGroups: 'bench-reader' } as const;
 
-/** How many groups that user is in, and at most how many tasks are shared with each. */
+/** The number of that user's groups, and the largest number of tasks that are shared with each. */
 const groups = 50;
 const sharedWithEach = 20;
 
-/** Tasks of the template that hardly anybody uses. */
+/** The number of tasks of the template that hardly anybody uses. */
 const rareTasks = 12;
 
 /**
- * Opens the data set of so many tasks, and makes it where it is not there: the project's own generator, seed 1, and a few things
- * that the generator does not make.
+ * Opens the data set of a number of tasks, and generates it first if it does not exist: by the project's own generator with seed 1,
+ * and some users, groups and a template that the generator does not make.
  */
 export async function openDataSet(tasks: number): Promise<DataSet> {
   mkdirSync(dataDir, { recursive: true });
@@ -96,7 +96,7 @@ export async function openDataSet(tasks: number): Promise<DataSet> {
   }
 }
 
-/** Makes the tasks, and shows how far it is. Data that can be made again need not survive a power cut. */
+/** Generates the tasks and prints the progress. Commits are not flushed: the data can be generated again after a power cut. */
 async function makeTasks(database: Database, tasks: number): Promise<void> {
   await database.raw('set global innodb_flush_log_at_trx_commit = 0');
   let shown = performance.now();
@@ -112,7 +112,7 @@ async function makeTasks(database: Database, tasks: number): Promise<void> {
   await database.raw('set global innodb_flush_log_at_trx_commit = 1');
 }
 
-/** Projects what waits: what was written just now, or everything after a new migration. */
+/** Projects what is in the outbox: what was just written, or everything after a new migration. */
 async function catchUp(address: DatabaseAddress, projected: () => Promise<void>, log: Logger): Promise<void> {
   const projector = createProjector({ address, log });
   projector.start();
@@ -120,13 +120,13 @@ async function catchUp(address: DatabaseAddress, projected: () => Promise<void>,
   await projector.stop();
 }
 
-/** Whether the data set is complete but for what its outbox says: the people come last. */
+/** Whether all source rows of the data set were written: these users are written last. */
 async function hasPeople(database: Database): Promise<boolean> {
   const present = await database('users').where('users.username', ownPeople.siteOwner).select('users.id');
   return present.length > 0;
 }
 
-/** Adds who and what the generator does not make: a site owner, a user in many groups, a template that hardly anybody uses. */
+/** Adds what the generator does not make: a site owner, a user in many groups, a template that hardly anybody uses. */
 async function addPeople(database: Database): Promise<void> {
   const [organization] = await database('organizations')
     .where('organizations.name', 'org-01')
@@ -177,7 +177,7 @@ async function addPeople(database: Database): Promise<void> {
   });
 }
 
-/** The ordinary person is the one who owns about 60 tasks: the default page is full, and there is a next one. */
+/** Finds the callers. The ordinary one owns about 60 tasks, so that the default page is full and has a next one. */
 async function findPeople(database: Database): Promise<DataSet['people']> {
   const [[ordinary]] = (await database.raw(
     `select \`u\`.\`id\`, \`u\`.\`username\`

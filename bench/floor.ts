@@ -4,20 +4,20 @@ import mysql from 'mysql2/promise';
 import type { CapturedStatement } from './our-statements.ts';
 
 // The floor: the most that Node can do. A bare HTTP/2 server runs the one SQL statement of ours by the driver alone, in the driver's
-// fastest form, and sends a response of the same size as ours. It knows nobody, checks nothing, writes no log and counts nothing.
+// fastest form, and sends a response of the same size as ours. It has no authentication, no checks, no log and no metrics.
 
-/** What the benchmark tells the floor, in the environment variable FLOOR. */
+/** The options of the floor: JSON in the environment variable FLOOR. */
 export interface FloorOptions {
   readonly socketPath: string;
   readonly user: string;
   readonly database: string;
   readonly connections: number;
-  /** What ours sends to the database for a task, and for a list. */
+  /** The statements that our service sends for a GetTask and for a ListTasks. */
   readonly get: CapturedStatement;
   readonly list: CapturedStatement;
-  /** The task of the first, in hexadecimal: in its place stands the one that is asked for. */
+  /** The task that `get` was captured with, in hexadecimal. The task of a request is put in its place. */
   readonly taskId: string;
-  /** The sizes of the answers, with the five bytes that frame them. */
+  /** The sizes of the answers, with the five bytes of the gRPC frame. */
   readonly getBytes: number;
   readonly listBytes: number;
 }
@@ -34,7 +34,7 @@ const pool = mysql.createPool({
   charset: 'utf8mb4_bin',
 });
 
-/** The values of a statement, with the id of a task in place of the one that it was taken from. */
+/** The values of a statement, with a task's id in place of the one that it was captured with. */
 function valuesOf({ values }: CapturedStatement, id: Buffer): (string | number | Buffer)[] {
   return values.map((value) => {
     if (typeof value !== 'object') return value;
@@ -47,13 +47,13 @@ const answers = {
   '/tasks.v1.TasksService/GetTask': {
     sql: get.sql,
     bytes: frame(getBytes),
-    // Behind the frame's five bytes and the field's two stands the id as text.
+    // The id stands as text behind the frame's five bytes and the field's two.
     values: (request: Buffer) => valuesOf(get, Buffer.from(request.toString('latin1', 7, 43).replaceAll('-', ''), 'hex')),
   },
   '/tasks.v1.TasksService/ListTasks': { sql: list.sql, bytes: frame(listBytes), values: () => listValues },
 } as const;
 
-/** A gRPC frame of so many bytes in all. */
+/** A gRPC frame of zeros with a total length. */
 function frame(length: number): Buffer {
   const bytes = Buffer.alloc(length);
   bytes.writeUInt32BE(length - 5, 1);

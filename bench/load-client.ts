@@ -5,11 +5,11 @@ import { frame, preface } from '../test/support/http2-frames.ts';
 import type { LoadResult, OwnLoad, OwnRequest as Request } from './load.ts';
 import { median, quantile } from './statistics.ts';
 
-// Makes a load of requests that differ, which h2load cannot, or any load where there is no h2load. Reads what to do from
-// its standard input, and prints how it went.
+// Load generator for requests that differ from each other, which h2load cannot send, and for machines without h2load. Reads the load
+// as JSON from its standard input, and prints the result as JSON.
 //
-// HTTP/2 is spoken on the bare socket, with frames that are made beforehand: a client that takes as long as the server would be
-// measured instead of it. It asks the server for headers without a dynamic table, and reads no more of them than the status.
+// It writes HTTP/2 frames that were made beforehand to a bare socket, so that the server and not the client limits the rate. It asks
+// the server for headers without a dynamic table, and reads only the status from them.
 
 const load = JSON.parse(await textOf(process.stdin)) as OwnLoad;
 const { requests } = load;
@@ -54,7 +54,7 @@ const result: LoadResult = {
 console.log(JSON.stringify(result));
 process.exit(0);
 
-/** A header as it is, in no table (RFC 7541, 6.2.2). */
+/** Encodes a header as a literal without indexing (RFC 7541, 6.2.2). */
 function literal(name: string, value: string): Buffer {
   return Buffer.concat([Buffer.of(0), text(name), text(value)]);
 }
@@ -66,7 +66,7 @@ function text(value: string): Buffer {
   return Buffer.concat([length, bytes]);
 }
 
-/** The frames of a request, with room for the number of its stream, and where that has to be written. */
+/** The frames of a request, and the offsets at which the stream id has to be written. */
 function framesOf({ path, headers, body }: Request): { readonly bytes: Buffer; readonly streamAt: readonly number[] } {
   const pseudo = { ':method': body === undefined ? 'GET' : 'POST', ':scheme': 'http', ':path': path, ':authority': load.host };
   const block = Buffer.concat(Object.entries({ ...pseudo, ...headers }).map(([name, value]) => literal(name, value)));
@@ -76,14 +76,14 @@ function framesOf({ path, headers, body }: Request): { readonly bytes: Buffer; r
   return { bytes: Buffer.concat([head, data]), streamAt: [5, head.length + 5] };
 }
 
-/** The status of an answer by the first byte of its headers, behind the sizes of the table (RFC 7541, appendix A); 0 for others. */
+/** Reads the status from a header block: an indexed field of the static table (RFC 7541, appendix A). 0 if it is none of these. */
 function statusOf(block: Buffer): number {
   let at = 0;
   while (((block[at] ?? 0) & 0xe0) === 0x20) at += 1;
   return { 0x88: 200, 0x89: 204, 0x8a: 206, 0x8b: 304, 0x8c: 400, 0x8d: 404, 0x8e: 500 }[block[at] ?? 0] ?? 0;
 }
 
-/** An answer that is under way. */
+/** A response that is being received. */
 interface Answer {
   readonly request: Request;
   readonly since: number;
@@ -137,7 +137,7 @@ function overHttp2(): Promise<void> {
 
     socket.on('error', reject);
     socket.on('connect', () => {
-      // No table of headers, nothing pushed, and room for whatever comes: 2 GiB on each stream and on the connection.
+      // No dynamic table, no push, and flow-control windows of 2 GiB for each stream and for the connection.
       const settings = Buffer.from('00010000000000020000000000047fffffff', 'hex');
       const window = frame(8, 0, 0, Buffer.from('7fff0000', 'hex'));
       toSend.push(preface, frame(frameType.settings, 0, 0, settings), window);

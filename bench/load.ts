@@ -13,59 +13,59 @@ const run = promisify(execFile);
 export interface Load {
   /** `host:port`. */
   readonly host: string;
-  /** With a query, if there is one. */
+  /** The path, with its query string. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   /** Absent for a GET. */
   readonly body?: Uint8Array;
   readonly http1?: boolean;
   readonly connections: number;
-  /** Calls that each connection has under way at once. */
+  /** Concurrent calls on each connection. */
   readonly streams: number;
   readonly requests: number;
-  /** What differs from one request to the next, in turns, if they differ: then our own client makes them. */
+  /** The variations of the request, in turns. With them, our own client makes the load. */
   readonly inTurns?: readonly Variation[];
 }
 
 /** A variation of a request. */
 export interface Variation {
-  /** Beside those of all requests. */
+  /** Headers beside those of all requests. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
-  /** What the body of a right answer has in it. */
+  /** A text that the body of a right answer contains. */
   readonly contains?: string;
 }
 
-/** How it went. */
+/** The result of a load. */
 export interface LoadResult {
   readonly callsPerSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** How many answers had each HTTP status. */
+  /** The number of answers by HTTP status. */
   readonly statuses: Readonly<Record<string, number>>;
-  /** Of all bodies together. */
+  /** The size of all bodies together. */
   readonly bodyBytes: number;
-  /** How many answers did not have in them what they should. */
+  /** The number of answers that did not contain the expected text. */
   readonly wrong: number;
 }
 
-/** What our own client is told: each request is whole, with its body in base64. */
+/** The input of our own load generator. */
 export interface OwnLoad extends Pick<Load, 'host' | 'http1' | 'connections' | 'streams'> {
   readonly calls: number;
   readonly requests: readonly OwnRequest[];
 }
 
-/** A request of our own client. */
+/** A request of our own load generator, with its body in base64. */
 export interface OwnRequest extends Pick<Load, 'path' | 'headers'>, Pick<Variation, 'contains'> {
   readonly body?: string;
 }
 
-/** Makes the requests as fast as the server answers. */
+/** Sends the requests as fast as the server answers them. */
 export type LoadClient = (load: Load) => Promise<LoadResult>;
 
 /**
- * What makes the load: h2load, which is fetched like the engine, where all requests are the same. Where they are not, or there is no
- * h2load, our own client.
+ * Finds the load generator: h2load, which is fetched like the engine, for requests that are all the same; our own for others, and
+ * where h2load cannot be had.
  */
 export async function findLoadClient(): Promise<{ readonly name: string; readonly client: LoadClient }> {
   const installed: FetchedProgram = { command: ['h2load'], env: {} };
@@ -136,7 +136,7 @@ function count(words: readonly string[]): Record<string, number> {
   return counts;
 }
 
-/** The same by Node, in a process of its own. */
+/** Makes the load with our own load generator, in a process of its own. */
 async function ownClient({ path, headers, body, requests, inTurns, ...how }: Load): Promise<LoadResult> {
   const base64 = (bytes: Uint8Array | undefined) => (bytes === undefined ? {} : { body: Buffer.from(bytes).toString('base64') });
   const load: OwnLoad = {

@@ -18,7 +18,7 @@ export interface CapturedStatement {
   readonly values: readonly (string | number | readonly [hex: string])[];
 }
 
-/** The statements that the service sends for a warm GetTask of one task and for a warm ListTasks of somebody. */
+/** Captures the statements that the service sends for a GetTask and for a ListTasks of a caller who is remembered. */
 export async function ourStatements(
   { address, tokens }: DataSet,
   person: Person,

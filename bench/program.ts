@@ -9,23 +9,23 @@ import type { FloorOptions } from './floor.ts';
 import { ourStatements } from './our-statements.ts';
 import type { TextbookOptions } from './textbook.ts';
 
-/** A server under test, as a process of its own. Its log goes to a file, as it would in production, and never through us. */
+/** A server under test, in a process of its own. Its log goes straight to a file, as in production, and not through this process. */
 export interface Program {
   readonly pid: number;
   /** `host:port` of each port it listens on. */
   readonly ports: { readonly grpc: string; readonly web?: string; readonly ops?: string };
-  /** What it has used so far. */
+  /** Reads the processor time and the memory of the process. */
   usage(): Usage;
   /** Empties its log, which grows by megabytes a second under load. */
   forgetLog(): void;
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
-/** What a process has used, where the system tells: on Linux. Elsewhere the numbers are NaN. */
+/** Processor time and memory of a process. The numbers are NaN except on Linux. */
 interface Usage {
   readonly cpuMs: number;
   readonly rssMiB: number;
-  /** The most that was resident at any time. */
+  /** The largest resident size since the process started. */
   readonly peakRssMiB: number;
 }
 
@@ -51,7 +51,7 @@ export function startOurs({ address }: DataSet, env: Readonly<Record<string, str
   });
 }
 
-/** Starts the floor for somebody; its statements, and the sizes of its answers, are those of ours. */
+/** Starts the floor for a caller. It sends the statements that our service sends for that caller, and answers of the same sizes. */
 export async function startFloor(
   data: DataSet,
   person: Person,
@@ -74,7 +74,7 @@ function common({ address }: DataSet) {
   return { socketPath, user, database, connections };
 }
 
-/** Runs a program of the repository until it says where it listens. */
+/** Starts a program of the repository and waits until it logs its addresses. */
 async function startProgram(args: readonly string[], env: Readonly<Record<string, string>>): Promise<Program> {
   const folder = mkdtempSync(join(tmpdir(), 'tasks-bench-'));
   const logFile = join(folder, 'log');

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { type Check, isMet, type Table } from './bench.ts';
 
-/** What the figures were measured on. */
+/** Describes the machine and the programs of the measurement. */
 export function machine(engine: string, loadClient: string): Record<string, string> {
   const [cpu] = cpus();
   const { dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -20,7 +20,7 @@ export function machine(engine: string, loadClient: string): Record<string, stri
   };
 }
 
-/** A table as Markdown, which can be read as it is. */
+/** Renders a table as aligned Markdown. */
 export function render({ title, rows }: Table): string {
   const names = Object.keys(rows[0] ?? {});
   const cells = [names, ...rows.map((row) => names.map((name) => format(row[name] ?? '')))];
@@ -36,7 +36,7 @@ export function render({ title, rows }: Table): string {
   return [`\n${title}\n`, lines[0], rule, ...lines.slice(1)].join('\n');
 }
 
-/** The figures with a target, as a table. */
+/** Renders the figures that have a target. */
 export function renderChecks(checks: readonly Check[], quick: boolean): string {
   const rows = checks.map((check) => ({
     figure: check.what,
@@ -47,7 +47,7 @@ export function renderChecks(checks: readonly Check[], quick: boolean): string {
   return render({ title: 'Targets', rows });
 }
 
-/** Three digits say what there is to say. */
+/** Formats a number with three significant digits. */
 function format(value: string | number): string {
   if (typeof value === 'string') return value;
   if (Number.isNaN(value)) return '–';

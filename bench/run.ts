@@ -18,7 +18,7 @@ import { machine, render, renderChecks } from './report.ts';
 
 const parts: Readonly<Record<string, Part>> = { unary: unaryCalls, lists: listsBySize, web, writes, watch, scale, memory, start };
 
-/** Those with ratios to check: the others have figures alone. */
+/** The parts that check a ratio; the others only print figures. */
 const quickParts = ['unary', 'lists'];
 
 const { values: options } = parseArgs({

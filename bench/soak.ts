@@ -13,17 +13,17 @@ import { median, quantile } from './statistics.ts';
 
 const minutes = Number(process.argv[2] ?? 30);
 
-/** Calls a second, of which one in twenty is canceled in the middle, and watches that are open; well below what a laptop can do. */
+/** Calls per second, one in twenty of which is canceled, and open watches: well below what a laptop can do. */
 const callsPerSecond = 60;
 const watchers = 20;
 
-/** A client is replaced by a new one this often, in milliseconds: connections come and go. */
+/** The time after which a client is replaced by a new one, in milliseconds, so that connections come and go. */
 const clientLifeMs = 2000;
 
-/** A change of a task this often, in milliseconds: the projector and the watches have work. */
+/** The time between two changes of tasks, in milliseconds, so that the projector and the watches have work. */
 const writeEveryMs = 200;
 
-/** What is looked at once in a while. */
+/** A sample of the measurements. */
 interface Sample {
   readonly rssMiB: number;
   readonly files: number;
@@ -115,7 +115,7 @@ async function write(): Promise<void> {
   }
 }
 
-/** Has the calls of a client go over another from now on, and closes it when they have ended. */
+/** Replaces a client for new calls, and closes it when its calls have ended. */
 async function replaceClients(): Promise<void> {
   for (let turn = 0; performance.now() < until; turn++) {
     await sleep(clientLifeMs);
@@ -149,7 +149,7 @@ async function sample(): Promise<void> {
   }
 }
 
-/** Compares the last third with the second: the first one warms up. */
+/** Compares the last third with the second one; the first one is for warming up. */
 function judge(): void {
   const third = Math.floor(samples.length / 3);
   const grew = (of: keyof Sample): number =>
@@ -157,7 +157,7 @@ function judge(): void {
   const growth = { memory: grew('rssMiB'), files: grew('files'), p50: grew('p50Ms'), p99: grew('p99Ms') };
   console.log('growth from the second third to the last:', growth);
   console.log('failures:', failures, 'messages to watches:', changes);
-  // Latency is the machine's as well; what leaks goes on growing.
+  // Latency also depends on the machine, so it gets more slack than what can leak.
   const { OVERLOADED: refused, ...others } = failures; // when the machine has much else to do
   const flat = growth.memory <= 1.1 && growth.files <= 1.1 && growth.p50 <= 2 && Object.keys(others).length === 0;
   if (refused !== undefined) console.log(`${refused} calls were refused`);

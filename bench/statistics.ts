@@ -1,10 +1,10 @@
-/** The value below which so much of all values is: 0.99 for the 99th percentile. NaN of none. */
+/** A quantile: 0.99 is the 99th percentile. NaN if there are no values. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }
 
-/** The value in the middle. */
+/** The median. NaN if there are no values. */
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }

@@ -15,15 +15,15 @@ import {
 } from '../src/gen/tasks/v1/tasks_pb.ts';
 
 // Textbook: what a good tutorial would build. Connect's own adapter, Knex with joins over the normalized tables, messages by
-// create(). It spares itself what ours does besides: there is no authentication, no scope, no log, no metrics, no query language and no page token.
+// create(). It has no authentication, scope, log, metrics, query language or page tokens, all of which ours has.
 
-/** What the benchmark tells the textbook, in the environment variable TEXTBOOK. */
+/** The options of the textbook: JSON in the environment variable TEXTBOOK. */
 export interface TextbookOptions {
   readonly socketPath: string;
   readonly user: string;
   readonly database: string;
   readonly connections: number;
-  /** Whose tasks are listed, in hexadecimal. */
+  /** The id of the user whose tasks are listed, in hexadecimal. */
   readonly owner: string;
 }
 

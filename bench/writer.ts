@@ -4,9 +4,9 @@ import { formatUuid, parseUuid } from '../src/db/uuid.ts';
 import type { TasksClient } from './client.ts';
 import type { DataSet } from './data.ts';
 
-/** Writes what agents write: a report of a task's agent, which is one row, one trigger, and one change of the read model. */
+/** Writes reports of tasks' agents. A report is one row, fires one trigger, and is one change of the read model. */
 interface Writer {
-  /** Commits the next report, of the next task, and says which. */
+  /** Commits a report of the next task, and returns it. */
   write(): Promise<Report>;
   /** Removes all reports that it wrote. */
   cleanUp(): Promise<void>;
@@ -19,7 +19,7 @@ interface Report {
   readonly committedAt: number;
 }
 
-/** The tasks that take turns: so many that none is written again before it was projected. */
+/** The number of tasks that are written in turns: enough that none is written again before it was projected. */
 const tasksInTurn = 2000;
 
 /** Makes a writer on the running tasks of a data set. */
@@ -67,7 +67,7 @@ export async function createWriter({ database, projected }: DataSet): Promise<Wr
   };
 }
 
-/** Writes at a steady rate for some seconds, whether or not the writes before have ended, and passes each report on. */
+/** Writes at a steady rate for some seconds, without waiting for the writes before, and passes each report on. */
 export async function writeSteadily(
   writer: Writer,
   perSecond: number,
@@ -84,7 +84,7 @@ export async function writeSteadily(
   await Promise.all(writes);
 }
 
-/** Asks for a task until it shows a report, and returns how long after the commit that was, in milliseconds. */
+/** Polls a task until it shows a report, and returns the milliseconds since the commit. */
 export async function visibleAfter(client: TasksClient, { taskId, message, committedAt }: Report): Promise<number> {
   for (;;) {
     const task = await client.getTask({ identifier: { case: 'id', value: taskId } });

@@ -13,16 +13,16 @@ interface List {
   readonly name: string;
   readonly person: Person;
   readonly request: Request;
-  /** Whether it has to cost the same at every size: an index serves it. */
+  /** Whether it is served by an index, and must cost the same at every size. */
   readonly flat?: true;
-  /** Whether it has to be answered within the limit of unlucky filters. */
+  /** Whether it is a filter that finds next to nothing, which has a limit of its own. */
   readonly unlucky?: true;
 }
 
-/** Most that the largest size may cost in terms of the smallest. */
+/** The largest allowed ratio of the time at the largest size to that at the smallest. */
 const flatRatio = 1.3;
 
-/** Most milliseconds for a filter that finds next to nothing, at the largest size. */
+/** The limit for a filter that finds next to nothing, at the largest size, in milliseconds. */
 const unluckyMs = 20;
 
 const scopes = [
@@ -97,7 +97,7 @@ const lists: readonly List[] = [
   },
 ];
 
-/** How long a list takes by what it asks for, at every size, one call at a time, the sizes in turns. */
+/** Measures the latency of lists by filter and order at every size, one call at a time, with the sizes in turns. */
 export async function listsBySize(bench: Bench): Promise<readonly Table[]> {
   const clients = new Map<string, TasksClient>();
   const clientOf = async (size: number, person: Person): Promise<TasksClient> => {
@@ -145,17 +145,17 @@ export async function listsBySize(bench: Bench): Promise<readonly Table[]> {
   }
 }
 
-/** Calls of each request, and how long they may take together, in milliseconds: a slow one is measured well enough by a few. */
+/** The number of calls of each request, and the time after which fewer are enough, in milliseconds. */
 const calls = 150;
 const limitMs = 1500;
 
-/** The first calls of each request are for warming up, and do not count if there are enough others. */
+/** The number of first calls of each request that do not count, if there are enough others. */
 const warmUp = 5;
 
 /**
- * Lets requests take turns, call by call. Every answer has to name the tasks that the first one named.
+ * Measures requests in turns, call by call. Every answer must name the same tasks as the first one.
  *
- * @returns the milliseconds of each request's calls, of none when the service says that it is too expensive.
+ * @returns the milliseconds of each request's calls; none of a request that the service refused as too expensive.
  */
 async function alternate(
   bench: Bench,
@@ -191,11 +191,11 @@ async function tasksIn(client: TasksClient, request: Request): Promise<string | 
   }
 }
 
-/** The page that is held against the first, and the page size. */
+/** The page that is compared with the first one, and the page size. */
 const deepPage = 10_000;
 const pageSize = 25;
 
-/** A page far down the list of everyone against the first. The way there is made in the largest steps. */
+/** Compares a page far down the list of everyone with the first page. The pages before it are read in the largest size. */
 async function deepPages(bench: Bench, client: TasksClient): Promise<Table> {
   const request = { query: 'owner:*', pageSize };
   let pageToken = '';

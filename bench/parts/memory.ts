@@ -6,7 +6,7 @@ import { startOurs } from '../program.ts';
 
 const clientConnections = 100;
 
-/** Resident memory with 100 connections, after 100,000 calls and after 200,000: half of them GetTask, half ListTasks. */
+/** Measures resident memory with 100 connections after 100,000 and after 200,000 calls, half of them GetTask, half ListTasks. */
 export async function memory(bench: Bench): Promise<readonly Table[]> {
   const size = bench.sizes[Math.min(1, bench.sizes.length - 1)] ?? 0;
   const data = await bench.dataSet(size);

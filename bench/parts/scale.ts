@@ -23,13 +23,13 @@ function loadOf({ ports }: Program, data: DataSet, connections: number): Omit<Lo
   return { host: ports.grpc, path: methodPath(listTasks), headers, body, connections, streams: 8 };
 }
 
-/** Which share of a processor each process gets, in parts of so many milliseconds: two and the database have room on two processors. */
+/** The share of a processor that each process gets, in slices of so many milliseconds: two processes and the database fit on two processors. */
 const share = 0.25;
 const periodMs = 20;
 
 /**
- * The same load on one process and on two, in turns: as they are, sharing the machine with client and database, and with as little
- * of a processor for each as leaves room for all.
+ * Measures the same load on one process and on two, in turns: first without limits, so that they share the machine with client and
+ * database, then with a limit of processor time for each that leaves room for all.
  */
 async function twoAgainstOne(bench: Bench, data: DataSet): Promise<Table> {
   await using programs = new AsyncDisposableStack();
@@ -69,7 +69,7 @@ async function twoAgainstOne(bench: Bench, data: DataSet): Promise<Table> {
   return { title: 'Processes on one database', rows };
 }
 
-/** Lets a program run for its share of the time, as a limit of a container does, until it is told to stop. */
+/** Limits a program to its share of processor time, as a container's limit does, until it is told to stop. */
 function limitProcessor({ pid }: Program): () => Promise<void> {
   let isOver = false;
   const limiting = (async () => {
@@ -86,7 +86,7 @@ function limitProcessor({ pid }: Program): () => Promise<void> {
   };
 }
 
-/** Reports a second while the projector is killed, and of how many one is watched until a client sees it. */
+/** Reports written per second while the projector is killed; one of every so many is followed until a client sees it. */
 const perSecond = 100;
 const watchedShare = 5;
 

@@ -11,7 +11,7 @@ import { median } from '../statistics.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 
-/** From `npm start` to the first answered call, on a machine where it has run before. */
+/** Measures the time from `npm start` to the first answered call, on a machine where it has run before. */
 export async function start(bench: Bench): Promise<readonly Table[]> {
   await startOnce(); // makes the demo data
   const seconds: number[] = [];
@@ -55,7 +55,7 @@ async function startOnce(): Promise<number> {
   }
 }
 
-/** A token of the service that runs now: the file is there once it answers, and goes when it stops. */
+/** Reads a token of the running service from the file that exists while it answers. */
 function demoToken(dataDir: string): string | undefined {
   try {
     const { tokens } = JSON.parse(readFileSync(join(dataDir, 'demo.json'), 'utf8')) as { tokens: Record<string, string> };
@@ -65,7 +65,7 @@ function demoToken(dataDir: string): string | undefined {
   }
 }
 
-/** Ports that were free a moment ago. All are held until all are known, so that none is given twice. */
+/** Finds free ports. All are kept open until all are known, so that none is found twice. */
 async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from({ length: count }, async () => {

@@ -8,14 +8,14 @@ import type { Variation } from '../load.ts';
 import { connections, startFloor, startOurs, startTextbook } from '../program.ts';
 import { median } from '../statistics.ts';
 
-/** Connections of the client, and calls under way on each: enough to keep every server busy all the time. */
+/** Connections of the client and concurrent calls on each: enough to keep every server busy all the time. */
 const clientConnections = 4;
 const streams = 8;
 
-/** The size at which ours is held against the textbook, which gets slower as the tables grow. */
+/** The size at which ours is compared with the textbook, which gets slower as the tables grow. */
 const comparedSize = 100_000;
 
-/** GetTask and ListTasks over gRPC: ours, the floor and the textbook in turns. */
+/** Measures GetTask and ListTasks over gRPC: ours, the floor and the textbook in turns. */
 export async function unaryCalls(bench: Bench): Promise<readonly Table[]> {
   const tables: Table[] = [];
   for (const size of bench.quick ? bench.sizes.slice(-1) : bench.sizes)
@@ -82,7 +82,7 @@ async function compare(bench: Bench, data: DataSet): Promise<Table> {
         'times textbook': ratio(rounds, textbookRounds),
       });
     }
-    // The floor is held to no size; the textbook to one, so that it cannot be beaten by tables that are too large for it.
+    // The comparison with the floor counts at every size, that with the textbook at one, since larger tables slow the textbook alone.
     checks.push({ what: `${name} at ${data.tasks} tasks, of the floor`, value: toFloor, least: 0.8, quickSlack: 0.5 });
     if (bench.quick || data.tasks === comparedSize) {
       checks.push({ what: `${name} at ${data.tasks} tasks, times textbook`, value: toTextbook, least: 3, quickSlack: 0.5 });
@@ -92,7 +92,7 @@ async function compare(bench: Bench, data: DataSet): Promise<Table> {
   return { title, rows, checks };
 }
 
-/** The median of the rounds' ratios: each compares two neighbours in time. */
+/** The median of the ratios of rounds that followed each other. */
 function ratio(some: readonly Round[], others: readonly Round[]): number {
   return median(some.map(({ callsPerSecond }, round) => callsPerSecond / (others[round]?.callsPerSecond ?? Number.NaN)));
 }
@@ -101,7 +101,7 @@ function of(rounds: readonly Round[], figure: 'callsPerSecond' | 'p50Ms' | 'p99M
   return median(rounds.map((round) => round[figure]));
 }
 
-/** Tokens of somebody, each of which is a caller by itself to the service. */
+/** Makes session tokens of one user. To the service each is a caller of its own. */
 async function tokensOf({ database, people }: DataSet, count: number): Promise<string[]> {
   const keys = createApiKeyRepository(database);
   const tokens = Array.from({ length: count }, () =>
@@ -110,7 +110,7 @@ async function tokensOf({ database, people }: DataSet, count: number): Promise<s
   return (await Promise.all(tokens)).filter((token) => token !== undefined);
 }
 
-/** A request for each task, by callers in turns. */
+/** A GetTask request for each task, with the callers' tokens in turns. */
 function requestsFor(ids: readonly string[], tokens: readonly string[]): Variation[] {
   const { getTask } = TasksService.method;
   return ids.map((id, turn) => ({
@@ -120,7 +120,7 @@ function requestsFor(ids: readonly string[], tokens: readonly string[]): Variati
   }));
 }
 
-/** The ids of somebody's tasks. */
+/** The ids of a user's tasks. */
 async function tasksOf(data: DataSet, owner: Buffer): Promise<string[]> {
   const rows = await data
     .database('workspace_tasks')
@@ -130,7 +130,7 @@ async function tasksOf(data: DataSet, owner: Buffer): Promise<string[]> {
   return rows.map(({ id }) => formatUuid(id));
 }
 
-/** Holds ours and the textbook to the same answers, by tasks and by the list: what they are compared for must be the same. */
+/** Checks that ours and the textbook give the same answers, so that the comparison is fair. */
 async function verify(data: DataSet, ours: string, textbook: string, ids: readonly string[]): Promise<void> {
   const clients = [openClient(ours, data.tokens.ordinary), openClient(textbook)] as const;
   try {

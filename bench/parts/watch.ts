@@ -13,10 +13,10 @@ const perSecond = 100;
 /** Streams on one connection, as a mesh would carry them. */
 const streamsOnConnection = 100;
 
-/** How long the last change may take to reach the last watcher, in milliseconds. */
+/** The limit for the last change to reach the last watcher, in milliseconds. */
 const patienceMs = 30_000;
 
-/** Who watches what: a few everyone's tasks, nearly half a user's with a seventh of all changes, and half one's with hardly any. */
+/** The watches: a few of everyone's tasks, nearly half of a user with a seventh of all changes, and half of one with hardly any. */
 function watchersOf(count: number): readonly (readonly [person: Person, query: string, watchers: number])[] {
   const everyone = Math.ceil(count / 100);
   const busiest = Math.floor(count / 2) - everyone;
@@ -27,7 +27,7 @@ function watchersOf(count: number): readonly (readonly [person: Person, query: s
   ];
 }
 
-/** From a committed change to the event at a watching client, with many watchers. */
+/** Measures the time from a commit to the event at a client, with many watchers. */
 export async function watch(bench: Bench): Promise<readonly Table[]> {
   const size = bench.sizes[Math.min(1, bench.sizes.length - 1)] ?? 0;
   const data = await bench.dataSet(size);

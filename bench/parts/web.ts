@@ -11,7 +11,7 @@ const { listTasks } = TasksService.method;
 const path = methodPath(listTasks);
 const request = create(ListTasksRequestSchema, { pageSize: 25 }); // as by default, but h2load sends no empty body
 
-/** A way to ask for the default page. */
+/** A protocol by which the default page is requested. */
 interface Way {
   readonly name: string;
   readonly path?: string;
@@ -19,7 +19,7 @@ interface Way {
   readonly body?: Uint8Array;
   readonly http1?: true;
   readonly status?: number;
-  /** The library's client for the same way, which reads what h2load only counts. */
+  /** The library's client of that protocol, which decodes the answers that h2load only counts. */
   readonly transport: (baseUrl: string) => Transport;
 }
 
@@ -80,7 +80,7 @@ const ways: readonly Way[] = [
   },
 ];
 
-/** The default page over every protocol of the web port, held against the gRPC port. */
+/** Measures the default page over every protocol of the web port, compared with the gRPC port. */
 export async function web(bench: Bench): Promise<readonly Table[]> {
   const size = bench.sizes[Math.min(1, bench.sizes.length - 1)] ?? 0;
   const data = await bench.dataSet(size);
@@ -125,7 +125,7 @@ export async function web(bench: Bench): Promise<readonly Table[]> {
   ];
 }
 
-/** 32 calls under way: HTTP/1.1 has one on a connection. */
+/** 32 calls at a time: HTTP/1.1 has one per connection. */
 function loadOf(host: string, token: string, way: Pick<Way, 'path' | 'headers' | 'body' | 'http1'>): Omit<Load, 'requests'> {
   const headers = { 'coder-session-token': token, ...way.headers };
   const [connections, streams] = way.http1 === true ? [32, 1] : [4, 8];
@@ -140,7 +140,7 @@ function loadOf(host: string, token: string, way: Pick<Way, 'path' | 'headers' |
   };
 }
 
-/** Holds the answers of all protocols to that of the gRPC port. */
+/** Checks that all protocols give the answer of the gRPC port. */
 async function verify(grpcHost: string, webHost: string, token: string): Promise<void> {
   const client = openClient(grpcHost, token);
   const expected = await client.listTasks(request);

@@ -6,10 +6,10 @@ import { createWriter, visibleAfter, writeSteadily } from '../writer.ts';
 /** The rate of the target. */
 const perSecond = 200;
 
-/** Writers without a pause, for the most that the projector takes. */
+/** The number of writers that write without a pause, to find the projector's highest rate. */
 const writers = 4;
 
-/** From a committed report to a client that sees it, at a steady rate; and how many a second the projector takes. */
+/** Measures the time from a commit to a client that sees it, at a steady rate, and the projector's highest rate. */
 export async function writes(bench: Bench): Promise<readonly Table[]> {
   const size = bench.sizes[Math.min(1, bench.sizes.length - 1)] ?? 0;
   const data = await bench.dataSet(size);
@@ -19,7 +19,7 @@ export async function writes(bench: Bench): Promise<readonly Table[]> {
   const writer = await createWriter(data);
   try {
     const lags: number[] = [];
-    // One report at a time is watched until the client sees it: asking for many at once would be a load of its own.
+    // One report at a time is followed until the client sees it: polling for many would be a load of its own.
     let watching: Promise<void> | undefined;
     await writeSteadily(writer, perSecond, bench.quick ? 4 : 20, (report) => {
       watching ??= visibleAfter(client, report).then((lag) => {
