@@ -31,12 +31,12 @@ export function readinessChecks(
     async projection() {
       const stallMs = await projectionStallMs(database);
       if (stallMs > maxStallMs) throw new Error(`changes wait, and none was projected for ${Math.round(stallMs / 1000)} s`);
-      const parked = await countDeadLetters(database).catch((error: unknown) => {
+      const deadLetters = await countDeadLetters(database).catch((error: unknown) => {
         if ((Object(error) as { errno?: unknown }).errno === noRight) return 0;
         throw error;
       });
-      if (parked === 0) return;
-      return `parked: ${parked} ${parked === 1 ? 'workspace' : 'workspaces'} that cannot be projected, see workspace_changes_failed`;
+      if (deadLetters === 0) return;
+      return `dead letters: ${deadLetters} ${deadLetters === 1 ? 'workspace' : 'workspaces'} that cannot be projected, see workspace_changes_failed`;
     },
     ...(withTriggers
       ? {

@@ -12,7 +12,7 @@ import { TimeAgo } from './time-ago.tsx';
 export const columns = ['Task', 'State', 'Status', 'Owner', 'Template', 'Changed'] as const;
 
 /** A row of the list. All of it is a link to the task's view. */
-export function TaskRow(props: {
+export function TaskListRow(props: {
   readonly task: Task;
   /** Its index in the whole list. */
   readonly index: number;

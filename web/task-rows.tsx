@@ -3,7 +3,7 @@ import { type JSX, useEffect, useLayoutEffect, useRef, useState, useSyncExternal
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { historyEntry } from './navigation.tsx';
 import type { QueryBoxHandle } from './query-box.tsx';
-import { columns, TaskRow } from './task-row.tsx';
+import { columns, TaskListRow } from './task-row.tsx';
 import { useListKeys } from './use-list-keys.ts';
 import type { TaskListState } from './use-task-list.ts';
 
@@ -119,7 +119,7 @@ export function TaskRows(props: {
             const task = tasks[item.index];
             if (task === undefined) return null;
             return (
-              <TaskRow
+              <TaskListRow
                 key={task.id}
                 task={task}
                 index={item.index}

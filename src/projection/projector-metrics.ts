@@ -67,7 +67,7 @@ export function addProjectorMetrics(registry: Registry, projector: Projector): v
     });
   }
   new Gauge({
-    name: 'tasks_projector_parked',
+    name: 'tasks_projector_dead_letters',
     help: 'Changes that could not be projected and wait in workspace_changes_failed.',
     registers,
     collect() {

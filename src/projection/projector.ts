@@ -326,7 +326,10 @@ export function createProjector(options: ProjectorOptions): Projector {
       return [];
     });
     for (const { kind, ref } of letters) {
-      log.error({ ...errorForLog(error), kind, ref: formatUuid(ref) }, 'a workspace cannot be projected and is parked');
+      log.error(
+        { ...errorForLog(error), kind, ref: formatUuid(ref) },
+        'a workspace cannot be projected and is a dead letter now',
+      );
     }
     return taken;
   }

@@ -98,7 +98,7 @@ export class Sweep {
             slow.push(...some);
           }
         },
-        (ref, error) => this.#deadLetter(database, epoch, ref, error, 'a workspace cannot be projected and is parked'),
+        (ref, error) => this.#deadLetter(database, epoch, ref, error, 'a workspace cannot be projected and is a dead letter now'),
       );
     }
     this.#failed = slow;
@@ -106,7 +106,8 @@ export class Sweep {
       await processOrDeadLetter(
         [id],
         (some) => this.#repair(database, epoch, some),
-        (ref, error) => this.#deadLetter(database, epoch, ref, error, 'a workspace still cannot be projected and stays parked'),
+        (ref, error) =>
+          this.#deadLetter(database, epoch, ref, error, 'a workspace still cannot be projected and stays a dead letter'),
       );
     }
     if (counters.deadLetters > 0) counters.deadLetters = await countDeadLetters(database);

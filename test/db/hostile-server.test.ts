@@ -222,9 +222,9 @@ describeOnEngines(
       await closeDatabase(elsewhere);
     });
 
-    test('has a read model without differences, and nothing was parked or repaired', async () => {
+    test('has a read model without differences, and nothing is a dead letter or was repaired', async () => {
       expect(await metric('tasks_projector_repairs_total')).toBe(0);
-      expect(await metric('tasks_projector_parked')).toBe(0);
+      expect(await metric('tasks_projector_dead_letters')).toBe(0);
       expect(await service.stop()).toBe(0);
       const projector = createProjector({ address, log: pino({ level: 'silent' }), sweepPassMs: 0 });
       projector.start();

@@ -244,9 +244,9 @@ describeOnEngines(
         // Where an operator looks.
         expect(projector.status().deadLetters).toBe(1);
         const { projection } = readinessChecks(database, false, undefined);
-        expect(await projection?.(new AbortController().signal)).toMatch(/^parked: 1 workspace that cannot be projected/);
-        const parked = lines.filter((line) => line.includes('parked'));
-        expect(parked.map((line) => JSON.parse(line) as unknown)).toEqual([
+        expect(await projection?.(new AbortController().signal)).toMatch(/^dead letters: 1 workspace that cannot be projected/);
+        const logged = lines.filter((line) => line.includes('is a dead letter now'));
+        expect(logged.map((line) => JSON.parse(line) as unknown)).toEqual([
           expect.objectContaining({ level: 50, ref: formatUuid(shared.workspace) }),
         ]);
 
