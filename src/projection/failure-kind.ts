@@ -1,3 +1,5 @@
+import { databaseErrorKind } from '../db/database-errors.ts';
+
 /**
  * What an error says of the rows whose projection it ended:
  *
@@ -30,13 +32,10 @@ const dataErrors: ReadonlySet<unknown> = new Set([
   3854, // MySQL: a string cannot be converted
 ]);
 
-/** A statement over its limit: on MariaDB, and on MySQL. */
-const slowErrors: ReadonlySet<unknown> = new Set([1969, 3024]);
-
 /** A lock that was waited for too long, and a deadlock. */
 const lockErrors: ReadonlySet<unknown> = new Set([1205, 1213]);
 
-/** Errors of the server's state, and of the rights of the account. */
+/** Errors of the server's state, and of the rights of the account, that no single row can cause. */
 const serverErrors: ReadonlySet<unknown> = new Set([
   1021, // the disk is full
   1026, // error writing a file
@@ -67,7 +66,7 @@ export function failureKind(error: unknown): FailureKind {
     // Not from the server: a bug of this program in handling a row, unless the connection was lost.
     return (error instanceof TypeError || error instanceof RangeError) && code === undefined ? 'row' : 'unclear';
   }
-  if (slowErrors.has(errno)) return 'slow';
+  if (databaseErrorKind(error) === 'too-expensive') return 'slow';
   if (serverErrors.has(errno)) return 'server';
   if (lockErrors.has(errno)) return 'locked';
   if (fatal === true) return 'unclear'; // the connection is lost
