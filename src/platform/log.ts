@@ -10,7 +10,7 @@ const warning = 40;
  * a system call on a thread of its own, which costs a call three times what the text of its line does. They are also written when the
  * program ends by itself, and lost when a signal ends it that it does not handle.
  */
-const gathered = { minLength: 4096, periodicFlush: 50 };
+const gathered = { bytes: 4096, milliseconds: 50 };
 
 /**
  * Opens the program's log: one JSON line an event on standard output, times in ISO 8601.
@@ -19,13 +19,13 @@ const gathered = { minLength: 4096, periodicFlush: 50 };
  * has the values of its rows in it.
  */
 export function createLog(level: string, destination?: DestinationStream): Logger {
-  const stream = destination ?? pino.destination({ dest: 1, sync: false, ...gathered });
+  const standardOutput = destination === undefined ? openStandardOutput() : undefined;
   return pino(
     {
       hooks: {
         logMethod(args, write, number) {
           write.apply(this, args);
-          if (number >= warning && 'flush' in stream) (stream as { flush(): void }).flush();
+          standardOutput?.written(number >= warning);
         },
       },
       level,
@@ -37,6 +37,24 @@ export function createLog(level: string, destination?: DestinationStream): Logge
         remove: true,
       },
     },
-    stream,
+    destination ?? standardOutput?.stream,
   );
+}
+
+/** Standard output, where lines are gathered. Its timer runs only while there are some: pino's own would wake an idle process. */
+function openStandardOutput(): { readonly stream: DestinationStream; written(atOnce: boolean): void } {
+  const stream = pino.destination({ dest: 1, sync: false, minLength: gathered.bytes });
+  let timer: NodeJS.Timeout | undefined;
+  const flush = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    stream.flush();
+  };
+  return {
+    stream,
+    written(atOnce) {
+      if (atOnce) flush();
+      else timer ??= setTimeout(flush, gathered.milliseconds).unref();
+    },
+  };
 }

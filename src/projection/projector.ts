@@ -4,6 +4,7 @@ import { closeDatabase, type Database, openDatabase } from '../db/connection.ts'
 import { readPacketLimit } from '../db/packet-limit.ts';
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
+import { type RestLimits, restAfterQuiet } from '../platform/rest-after-quiet.ts';
 import { newestMigration } from '../schema/migrations.ts';
 import {
   type Backlog,
@@ -77,7 +78,7 @@ export interface ProjectorStatus {
   readonly swept: number;
   /** Tasks that the sweep repaired. More than 0 means that changes were not written to the outbox. */
   readonly repairs: number;
-  /** Changes that could not be projected and wait in `workspace_changes_failed`, as the active projector last saw. */
+  /** Changes that could not be projected and wait in `workspace_changes_failed`, as this process last saw. */
   readonly deadLetters: number;
 }
 
@@ -89,8 +90,8 @@ export interface Projector {
   status(): ProjectorStatus;
 }
 
-/** How long to wait after an empty outbox, and after a batch that was not full, in milliseconds. */
-const pollIdleMs = 20;
+/** How long to wait after an empty outbox, by how long it has been empty, and after a batch that was not full, in milliseconds. */
+const pollIdle: RestLimits = { least: 20, most: 250 };
 const pollBusyMs = 5;
 
 /** Time limit of a statement, in milliseconds; the largest takes some 50. For a row that takes longer all others wait as long. */
@@ -121,11 +122,11 @@ const stopMs = 2000;
  */
 const session = { wait_timeout: 5, innodb_lock_wait_timeout: 2, lock_wait_timeout: 5 };
 
-/** How often the feed is pruned, by ten thousand events at most, and dead letters are counted, in milliseconds. */
-const pruneEveryMs = 1000;
+/** How often the feed is pruned, by ten thousand events at most, by how long the outbox has been empty, in milliseconds. */
+const pruneEvery: RestLimits = { least: 1000, most: 10_000 };
 const prunesAtOnce = 10;
 
-/** How often the rows of the outbox are counted, in milliseconds. */
+/** How often the rows of the outbox, and dead letters, are counted, in milliseconds. */
 const countEveryMs = 1000;
 
 /** When the outbox was last read longer ago than this, in milliseconds, it may not be empty. A standby reads it each second. */
@@ -169,6 +170,8 @@ export function createProjector(options: ProjectorOptions): Projector {
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
   let backlog: Backlog | undefined;
   let countAt = 0;
+  /** When the outbox was last seen with a row in it. */
+  let changedAt = performance.now();
   const failed = new FailedBatches();
   const sweep = new Sweep({ log, passMs: sweepPassMs, counters, tell });
 
@@ -224,7 +227,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       const taken = waits === undefined ? 0 : await projectNext(database, epoch);
       if (taken === outboxBatchSize) continue;
       if ((waits ?? 0) < lagForHousekeepingMs) await keepHouse();
-      await pause(taken > 0 ? pollBusyMs : pollIdleMs);
+      await pause(taken > 0 ? pollBusyMs : restAfterQuiet(performance.now() - changedAt, pollIdle));
     }
   }
 
@@ -241,8 +244,10 @@ export function createProjector(options: ProjectorOptions): Projector {
     lag = { milliseconds: waits ?? 0, seenAt: performance.now() };
     counters.polls += 1;
     counters.pollSeconds += (lag.seenAt - started) / 1000;
+    if (waits !== undefined) changedAt = lag.seenAt;
     if (lag.seenAt >= countAt) {
       backlog = await readBacklog(database);
+      counters.deadLetters = backlog.deadLetters; // a rebuild adds some, too
       countAt = lag.seenAt + countEveryMs;
     }
     return waits;
@@ -341,8 +346,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       const now = performance.now();
       if (now >= pruneAt) {
         for (let i = 0; i < prunesAtOnce && (await pruneFeed(database, epoch, retention)); i++);
-        counters.deadLetters = await countDeadLetters(database); // a rebuild adds some, too
-        pruneAt = now + pruneEveryMs;
+        pruneAt = now + restAfterQuiet(now - changedAt, pruneEvery);
       } else if (sweep.isDue) await sweep.run(database, epoch);
     };
   }

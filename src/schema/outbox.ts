@@ -70,10 +70,12 @@ export async function projectionStallMs(database: Database): Promise<number> {
 /** The outbox is counted up to this number: counting all of a long one would be too expensive. */
 export const maxWaiting = 10_000;
 
-/** The lengths of the outbox and of the feed. */
+/** The lengths of the outbox and of the feed, and the number of dead letters. */
 export interface Backlog {
   /** Rows of the outbox, {@link maxWaiting} at most. */
   readonly waiting: number;
+  /** Changes in `workspace_changes_failed`. */
+  readonly deadLetters: number;
   /** Sequence of the newest event of the feed. */
   readonly seq: number;
   /** Events of the feed that are kept. */
@@ -81,17 +83,20 @@ export interface Backlog {
 }
 
 /**
- * Counts the rows of the outbox and of the feed.
+ * Counts the rows of the outbox, of the feed, and the dead letters, in one statement: it runs each second, also when nothing happens.
  *
- *   select (select count(*) from (select 1 from workspace_changes limit 10000) as w) as waiting, p.seq, p.seq - p.floor_seq as events
+ *   select (select count(*) from (select 1 from workspace_changes limit 10000) as w) as waiting,
+ *     (select count(*) from workspace_changes_failed) as deadLetters, p.seq, p.seq - p.floor_seq as events
  *   from projector_state as p where p.id = 1
  */
 export async function readBacklog(database: Database): Promise<Backlog> {
   const [[row]] = (await database.raw(
     `select (select count(*) from (select 1 from \`workspace_changes\` limit ${maxWaiting}) as \`w\`) as \`waiting\`,
+       (select count(*) from \`workspace_changes_failed\`) as \`deadLetters\`,
        \`p\`.\`seq\`, \`p\`.\`seq\` - \`p\`.\`floor_seq\` as \`events\` from \`projector_state\` as \`p\` where \`p\`.\`id\` = 1`,
   )) as [[Record<keyof Backlog, number | string>]];
-  return { waiting: Number(row.waiting), seq: Number(row.seq), events: Number(row.events) };
+  const { waiting, deadLetters, seq, events } = row;
+  return { waiting: Number(waiting), deadLetters: Number(deadLetters), seq: Number(seq), events: Number(events) };
 }
 
 /**

@@ -2,11 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Code } from '@connectrpc/connect';
 import { toConnectError } from '../call/errors.ts';
 import type { Logger } from '../platform/log.ts';
+import { type RestLimits, restAfterQuiet } from '../platform/rest-after-quiet.ts';
 import { eventsAtOnce, type FeedBatch, FeedGapError, readFeedBatch } from './feed-batch.ts';
 import type { FeedRepository, FeedState } from './feed-repository.ts';
 
-/** How often the feed is polled while there are listeners, in milliseconds. This process's own projector calls `wake`. */
-const pollMs = 50;
+/**
+ * How often the feed is polled while there are listeners, by how long it has had nothing new, in milliseconds. This process's own
+ * projector calls `wake`.
+ */
+const pollRest: RestLimits = { least: 50, most: 250 };
 
 /** How long to wait after a failure, from the first to the tenth, in milliseconds. */
 const retryMs = { first: 100, most: 1000 };
@@ -92,10 +96,13 @@ export class TaskFeed {
 
   async #read(): Promise<void> {
     let failures = 0;
+    let changedAt = performance.now();
     while (!this.#stopped && this.#at !== undefined) {
       this.#woken = new AbortController();
+      const { seq } = this.#at;
       try {
         await this.#readOnce(this.#at);
+        if (this.#at?.seq !== seq) changedAt = performance.now();
         if (failures > 0) this.#log.info('the feed of changes is read again');
         failures = 0;
       } catch (error) {
@@ -107,7 +114,8 @@ export class TaskFeed {
         failures += 1;
         this.#log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the feed of changes cannot be read');
       }
-      const rest = failures === 0 ? pollMs : Math.min(retryMs.first * failures, retryMs.most);
+      const quietMs = performance.now() - changedAt;
+      const rest = failures === 0 ? restAfterQuiet(quietMs, pollRest) : Math.min(retryMs.first * failures, retryMs.most);
       await sleep(rest, undefined, { signal: this.#woken.signal }).catch(() => {});
     }
     this.#reader = undefined; // in the same tick as the loop's end, or a listener that joins now would have no reader
