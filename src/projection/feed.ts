@@ -1,3 +1,4 @@
+import { FencedError } from '../db/active-process.ts';
 import type { Database } from '../db/connection.ts';
 import { appendInPieces, bytesInStatement, partsOf, readPacketLimit, type TextValue } from '../db/packet-limit.ts';
 import { inTransaction } from '../db/transaction.ts';
@@ -29,11 +30,6 @@ export interface EventBatch {
   readonly events: readonly TaskEvent[];
 }
 
-/** Thrown when another projector has taken over: this one must not write any more. */
-export class FencedError extends Error {
-  override readonly name = 'FencedError';
-}
-
 /** The row of `projector_state`, while its lock is held. */
 interface ProjectorState {
   readonly epoch: number;
@@ -43,20 +39,6 @@ interface ProjectorState {
   /** The newest migration that the projector of `version_epoch` knew. */
   readonly version: string | null;
   readonly version_epoch: number;
-}
-
-/** How long one `get_lock` waits, in seconds. A stop may have to wait as long. */
-const standbySeconds = 1;
-
-/**
- * Takes the lock of the active projector, waiting shortly; returns whether it did. The name has the 64 characters MySQL allows.
- */
-export async function takeProjectorLock(database: Database): Promise<boolean> {
-  const [[lock]] = (await database.raw(
-    `select get_lock(concat('project-', sha2(database(), 224)), ${standbySeconds}) as \`taken\``,
-  )) as [{ taken: number | null }[]];
-  if (lock === undefined || lock.taken === null) throw new Error('get_lock failed');
-  return lock.taken === 1;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
+import { FencedError, takeActiveLock } from '../db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { readPacketLimit } from '../db/packet-limit.ts';
 import { formatUuid } from '../db/uuid.ts';
@@ -22,16 +23,7 @@ import { changeKinds } from '../schema/projected-tables.ts';
 import { addDeadLetter, countDeadLetters, errorForLog, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
 import { FailedBatches } from './failed-batches.ts';
 import { failureKind } from './failure-kind.ts';
-import {
-  type EventBatch,
-  type FeedRetention,
-  FencedError,
-  pruneFeed,
-  recordVersion,
-  takeOver,
-  takeProjectorLock,
-  writeReadModel,
-} from './feed.ts';
+import { type EventBatch, type FeedRetention, pruneFeed, recordVersion, takeOver, writeReadModel } from './feed.ts';
 import { projectWorkspaces } from './read-model.ts';
 import { Sweep } from './sweep.ts';
 
@@ -209,7 +201,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       if (stopping.signal.aborted) return;
       forgetFailures(began);
       await measureLag(database);
-    } while (!(await takeProjectorLock(database)));
+    } while (!(await takeActiveLock(database, 'project')));
     await readPacketLimit(database); // fails by itself where it is too low for any row
     const version = await newestMigration();
     const { epoch, sameVersion } = await takeOver(database, version);

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { FencedError } from '../../src/db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
-import { type EventBatch, FencedError, pruneFeed, startGeneration, takeOver, writeReadModel } from '../../src/projection/feed.ts';
+import { type EventBatch, pruneFeed, startGeneration, takeOver, writeReadModel } from '../../src/projection/feed.ts';
 import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
 import { projectWorkspaces } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';

@@ -1,0 +1,104 @@
+import { FencedError } from '../db/active-process.ts';
+import type { Database } from '../db/connection.ts';
+import { inTransaction } from '../db/transaction.ts';
+
+/** How far a copy is: `copying` from its beginning until it is complete, also a new one, while the rows of the last are served. */
+export type SyncPhase = 'none' | 'copying' | 'live';
+
+/** The row of `sync_state`. */
+export interface SyncState {
+  readonly epoch: number;
+  readonly phase: SyncPhase;
+  /** How changes come after the copy. */
+  readonly mode: '' | 'once' | 'replication' | 'polling';
+  /** Which database is copied: its system identifier and name. */
+  readonly source: string;
+  readonly coderVersion: string;
+  readonly slot: string;
+  /** The LSN up to which changes are applied. */
+  readonly position: bigint;
+  /** The snapshot of the last copy, until the stream has passed all that it has. */
+  readonly snapshot: string | null;
+  /** When the last copy was complete, and when the state was last written, as DATETIME(6). */
+  readonly copiedAt: string | null;
+  readonly changedAt: string | null;
+  /** Why it does not go on. */
+  readonly error: string | null;
+}
+
+/** What a transaction may write to the state, with what it changed. */
+export type SyncStateChanges = Partial<Omit<SyncState, 'epoch' | 'copiedAt' | 'changedAt'>> & {
+  /** Sets `copied_at` to the present. */
+  readonly copied?: true;
+};
+
+const columns: Readonly<Record<keyof Omit<SyncStateChanges, 'copied'>, string>> = {
+  phase: 'phase',
+  mode: 'mode',
+  source: 'source',
+  coderVersion: 'coder_version',
+  slot: 'slot',
+  position: 'position',
+  snapshot: 'snapshot',
+  error: 'error',
+};
+
+/** Reads the state. */
+export function readSyncState(database: Database): Promise<SyncState> {
+  return read(database, '');
+}
+
+/** Starts a new epoch: from now on every other process that copies is fenced off. */
+export function takeOverSync(database: Database): Promise<SyncState> {
+  return inTransaction(database, async (transaction) => {
+    const state = await read(transaction, ' for update');
+    await transaction.raw('update `sync_state` set `epoch` = ? where `id` = 1', [state.epoch + 1]);
+    return { ...state, epoch: state.epoch + 1 };
+  });
+}
+
+/**
+ * Runs one transaction that may write the source tables, and writes what it returns to the state, in the same transaction. It
+ * begins by locking the state, so that a process that was paused meanwhile is fenced off by the epoch.
+ *
+ * @throws {FencedError} when the epoch is not the present one.
+ */
+export function writeCopy(
+  database: Database,
+  epoch: number,
+  work: (transaction: Database, state: SyncState) => Promise<SyncStateChanges>,
+): Promise<void> {
+  return inTransaction(database, async (transaction) => {
+    const state = await read(transaction, ' for update');
+    if (state.epoch !== epoch) throw new FencedError('another process copies from Coder now');
+    const { copied, ...changes } = await work(transaction, state);
+    const entries = Object.entries(changes).map(
+      ([name, value]) => [columns[name as keyof typeof columns], typeof value === 'bigint' ? String(value) : value] as const,
+    );
+    const sets = [
+      ...entries.map(([column]) => `\`${column}\` = ?`),
+      ...(copied === true ? ['`copied_at` = utc_timestamp(6)'] : []),
+    ];
+    await transaction.raw(
+      `update \`sync_state\` set ${[...sets, '`changed_at` = utc_timestamp(6)'].join(', ')} where \`id\` = 1`,
+      entries.map(([, value]) => value ?? null),
+    );
+  });
+}
+
+async function read(database: Database, lock: string): Promise<SyncState> {
+  const [[row]] = (await database.raw(
+    'select `s`.`epoch`, `s`.`phase`, `s`.`mode`, `s`.`source`, `s`.`coder_version`, `s`.`slot`, `s`.`position`, `s`.`snapshot`, ' +
+      `\`s\`.\`copied_at\`, \`s\`.\`changed_at\`, \`s\`.\`error\` from \`sync_state\` as \`s\` where \`s\`.\`id\` = 1${lock}`,
+  )) as [SyncStateRow[]];
+  if (row === undefined) throw new Error('sync_state has lost its row: insert one with id 1');
+  const { coder_version: coderVersion, copied_at: copiedAt, changed_at: changedAt, position, ...rest } = row;
+  return { ...rest, position: BigInt(position), coderVersion, copiedAt, changedAt };
+}
+
+interface SyncStateRow extends Omit<SyncState, 'position' | 'coderVersion' | 'copiedAt' | 'changedAt'> {
+  readonly position: number | string;
+  readonly coder_version: string;
+  readonly copied_at: string | null;
+  readonly changed_at: string | null;
+}

@@ -1,0 +1,399 @@
+import {
+  array,
+  bytes,
+  type Conversion,
+  flag,
+  integer,
+  json,
+  keyText,
+  longText,
+  type TargetValue,
+  text,
+  time,
+  uuid,
+} from './values.ts';
+
+/**
+ * What becomes of a value of ours when Coder's arrives: the `later` of two times stays; `active` stays where Coder says dormant;
+ * and a time that was `extended` by us stays until Coder moves its own. These are what we note of a token's use.
+ */
+export type OwnNote = 'later' | 'active' | 'extended';
+
+/** A column of ours that is copied. */
+export interface SyncedColumn {
+  readonly convert: Conversion;
+  /** The column of Coder, if it has another name. */
+  readonly source?: string;
+  /** The value in versions of Coder without the column. Without one, every version that we know has it. */
+  readonly absent?: TargetValue;
+  /** Set for what the service writes, too. */
+  readonly own?: OwnNote;
+}
+
+/** A table of Coder that is copied into one of ours, of the same name. */
+export interface SyncedTable {
+  readonly name: string;
+  /** The columns that identify a row, in the order by which both sides are read. */
+  readonly key: readonly string[];
+  /** Whether its updates and deletes can be replicated, too: three tables have no primary key, which would make them fail in Coder. */
+  readonly via: 'replication' | 'inserts';
+  readonly columns: Readonly<Record<string, SyncedColumn>>;
+  /** Columns of some version of Coder that are never read. What is in neither list is unknown. */
+  readonly unused: readonly string[];
+  /** The only rows of ours that are compared with Coder's, as SQL with the table's name for its columns. */
+  readonly only?: string;
+}
+
+const id = { convert: uuid };
+const at = { convert: time };
+const words = (characters: number): SyncedColumn => ({ convert: text(characters) });
+
+/**
+ * The tables that are copied, from Coder of August 2025 to that of June 2026. What refers to others comes behind them, but for
+ * workspaces, which come last: a build is copied when all that it has is there, and a workspace when its builds are.
+ */
+export const syncedTables: readonly SyncedTable[] = [
+  {
+    name: 'users',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      username: words(191),
+      name: words(255),
+      email: words(255),
+      avatar_url: { convert: longText(65_535) },
+      status: { convert: text(16), own: 'active' },
+      rbac_roles: { convert: array },
+      deleted: { convert: flag },
+      last_seen_at: { convert: time, own: 'later' },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: [
+      'hashed_password',
+      'login_type',
+      'quiet_hours_schedule',
+      'github_com_user_id',
+      'hashed_one_time_passcode',
+      'one_time_passcode_expires_at',
+      'is_system',
+      'is_service_account',
+      'chat_spend_limit_micros',
+    ],
+  },
+  {
+    name: 'organizations',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      name: words(191),
+      display_name: words(255),
+      icon: words(256),
+      is_default: { convert: flag },
+      deleted: { convert: flag },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: ['description', 'workspace_sharing_disabled', 'shareable_workspace_owners', 'default_org_member_roles'],
+  },
+  {
+    name: 'organization_members',
+    key: ['organization_id', 'user_id'],
+    via: 'replication',
+    columns: { organization_id: id, user_id: id, roles: { convert: array }, created_at: at, updated_at: at },
+    unused: [],
+  },
+  {
+    name: 'groups',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      organization_id: id,
+      name: words(191),
+      display_name: words(255),
+      avatar_url: { convert: longText(65_535) },
+    },
+    unused: ['quota_allowance', 'source', 'chat_spend_limit_micros'],
+  },
+  { name: 'group_members', key: ['user_id', 'group_id'], via: 'inserts', columns: { user_id: id, group_id: id }, unused: [] },
+  {
+    name: 'custom_roles',
+    key: ['id'],
+    via: 'inserts',
+    columns: {
+      id,
+      name: words(191),
+      display_name: words(255),
+      organization_id: id,
+      site_permissions: { convert: json('[]') },
+      org_permissions: { convert: json('[]') },
+      user_permissions: { convert: json('[]') },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: ['is_system', 'member_permissions'],
+  },
+  {
+    name: 'templates',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      organization_id: id,
+      name: words(64),
+      display_name: words(64),
+      icon: words(256),
+      active_version_id: id,
+      deleted: { convert: flag },
+      user_acl: { convert: json('{}') },
+      group_acl: { convert: json('{}') },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: [
+      'provisioner',
+      'description',
+      'default_ttl',
+      'created_by',
+      'allow_user_cancel_workspace_jobs',
+      'allow_user_autostart',
+      'allow_user_autostop',
+      'failure_ttl',
+      'time_til_dormant',
+      'time_til_dormant_autodelete',
+      'autostop_requirement_days_of_week',
+      'autostop_requirement_weeks',
+      'autostart_block_days_of_week',
+      'require_active_version',
+      'deprecated',
+      'activity_bump',
+      'max_port_sharing_level',
+      'use_classic_parameter_flow',
+      'cors_behavior',
+      'use_terraform_workspace_cache',
+      'disable_module_cache',
+    ],
+  },
+  {
+    name: 'template_versions',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      template_id: id,
+      organization_id: id,
+      name: words(64),
+      has_ai_task: { convert: flag },
+      has_external_agent: { convert: flag },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: ['readme', 'job_id', 'created_by', 'external_auth_providers', 'message', 'archived', 'source_example_id'],
+  },
+  {
+    name: 'provisioner_jobs',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      organization_id: id,
+      started_at: at,
+      canceled_at: at,
+      completed_at: at,
+      error: { convert: longText() },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: [
+      'initiator_id',
+      'provisioner',
+      'storage_method',
+      'type',
+      'input',
+      'worker_id',
+      'file_id',
+      'tags',
+      'error_code',
+      'trace_metadata',
+      'job_status',
+      'logs_length',
+      'logs_overflowed',
+    ],
+  },
+  {
+    name: 'workspace_resources',
+    key: ['id'],
+    via: 'replication',
+    columns: { id, job_id: id, transition: words(8), type: words(192), name: words(64), created_at: at },
+    unused: ['hide', 'icon', 'instance_type', 'daily_cost', 'module_path'],
+  },
+  {
+    name: 'workspace_agents',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      resource_id: id,
+      parent_id: id,
+      name: words(64),
+      deleted: { convert: flag },
+      lifecycle_state: words(32),
+      connection_timeout_seconds: { convert: integer() },
+      first_connected_at: at,
+      last_connected_at: at,
+      disconnected_at: at,
+      created_at: at,
+      updated_at: at,
+    },
+    unused: [
+      'auth_token',
+      'auth_instance_id',
+      'architecture',
+      'environment_variables',
+      'operating_system',
+      'instance_metadata',
+      'resource_metadata',
+      'directory',
+      'version',
+      'last_connected_replica_id',
+      'troubleshooting_url',
+      'motd_file',
+      'expanded_directory',
+      'logs_length',
+      'logs_overflowed',
+      'started_at',
+      'ready_at',
+      'subsystems',
+      'display_apps',
+      'api_version',
+      'display_order',
+      'api_key_scope',
+    ],
+  },
+  {
+    name: 'workspace_apps',
+    key: ['id'],
+    via: 'replication',
+    columns: { id, agent_id: id, slug: words(191), display_name: words(64), health: words(16), created_at: at },
+    unused: [
+      'icon',
+      'command',
+      'url',
+      'healthcheck_url',
+      'healthcheck_interval',
+      'healthcheck_threshold',
+      'subdomain',
+      'sharing_level',
+      'external',
+      'display_order',
+      'hidden',
+      'open_in',
+      'display_group',
+      'tooltip',
+    ],
+  },
+  {
+    name: 'workspace_build_parameters',
+    key: ['workspace_build_id', 'name'],
+    via: 'inserts',
+    columns: { workspace_build_id: id, name: { convert: keyText(700) }, value: { convert: longText() } },
+    unused: [],
+  },
+  {
+    name: 'workspace_builds',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      workspace_id: id,
+      template_version_id: id,
+      build_number: { convert: integer() },
+      transition: words(8),
+      job_id: id,
+      has_ai_task: { convert: flag },
+      ai_task_sidebar_app_id: { convert: uuid, absent: null },
+      has_external_agent: { convert: flag },
+      created_at: at,
+      updated_at: at,
+    },
+    unused: [
+      'initiator_id',
+      'provisioner_state',
+      'deadline',
+      'reason',
+      'daily_cost',
+      'max_deadline',
+      'template_version_preset_id',
+    ],
+  },
+  {
+    name: 'workspace_app_statuses',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      workspace_id: id,
+      agent_id: id,
+      app_id: id,
+      state: words(16),
+      message: { convert: longText() },
+      uri: { convert: longText() },
+      created_at: at,
+    },
+    unused: [],
+  },
+  {
+    name: 'api_keys',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id: { convert: keyText(191) },
+      hashed_secret: { convert: bytes(32) },
+      user_id: id,
+      token_name: words(191),
+      login_type: words(32),
+      scope: { convert: text(64), absent: 'all' },
+      scopes: { convert: array, absent: null },
+      allow_list: { convert: array, absent: null },
+      // Two thousand years, which can still be added to a time.
+      lifetime_seconds: { convert: integer(63_072_000_000n) },
+      last_used: { convert: time, own: 'later' },
+      expires_at: { convert: time, own: 'extended' },
+      coder_expires_at: { convert: time, source: 'expires_at' },
+      created_at: at,
+      updated_at: { convert: time, own: 'later' },
+    },
+    unused: ['ip_address'],
+    // Others are made here, by `keys create`.
+    only: '`api_keys`.`coder_expires_at` is not null',
+  },
+  {
+    name: 'workspaces',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      owner_id: id,
+      organization_id: id,
+      template_id: id,
+      name: words(64),
+      deleted: { convert: flag },
+      favorite: { convert: flag },
+      user_acl: { convert: json('{}') },
+      group_acl: { convert: json('{}') },
+      last_used_at: at,
+      dormant_at: at,
+      created_at: at,
+      updated_at: at,
+    },
+    unused: ['autostart_schedule', 'ttl', 'deleting_at', 'automatic_updates', 'next_start_at'],
+  },
+];
+
+/** The table of a name. */
+export function syncedTable(name: string): SyncedTable | undefined {
+  return syncedTables.find((table) => table.name === name);
+}
