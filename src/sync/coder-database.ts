@@ -86,9 +86,7 @@ function wrap(client: Client): CoderDatabase {
         for (;;) {
           const batch = await next;
           if (batch.length === 0) return;
-          const bytes = batch.reduce((sum, row) => sum + row.reduce((length, value) => length + (value?.length ?? 0), 8), 0);
-          const count = Math.round((batch.length * batchBytes) / bytes);
-          next = rows(`fetch ${Math.min(batchRows.most, Math.max(batchRows.least, count))} from batches`); // while this one is worked on
+          next = rows(`fetch ${nextBatchSize(batch)} from batches`); // while this one is worked on
           next.catch(() => {});
           yield batch;
         }
@@ -99,6 +97,20 @@ function wrap(client: Client): CoderDatabase {
 
     close: () => client.end().catch(() => {}),
   };
+}
+
+/** How many rows the next batch should have, by the size of those of the last. */
+export function nextBatchSize(rows: readonly (readonly (string | number | Buffer | null)[])[]): number {
+  let bytes = 0;
+  for (const row of rows) {
+    for (const value of row) bytes += value === null || typeof value === 'number' ? 8 : value.length;
+  }
+  return Math.min(batchRows.most, Math.max(batchRows.least, Math.round((rows.length * batchBytes) / Math.max(1, bytes))));
+}
+
+/** A name as PostgreSQL takes it. */
+export function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
 }
 
 /** Why something of PostgreSQL failed, in one line. Its errors do not repeat the password. */

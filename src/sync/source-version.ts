@@ -1,4 +1,4 @@
-import type { CoderDatabase, SourceRow } from './coder-database.ts';
+import { type CoderDatabase, quote, type SourceRow } from './coder-database.ts';
 import { SyncError } from './sync-error.ts';
 import { type SyncedColumn, type SyncedTable, syncedTables } from './synced-tables.ts';
 import { type TargetValue, uuid, ValueError } from './values.ts';
@@ -167,9 +167,4 @@ interface CopiedColumn {
 /** Whether a column of a key is a text, and not an id. */
 function isText(column: SyncedColumn | undefined): boolean {
   return column?.convert !== uuid;
-}
-
-/** A name as PostgreSQL takes it. */
-export function quote(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
 }

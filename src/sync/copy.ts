@@ -1,0 +1,216 @@
+import type { Database } from '../db/connection.ts';
+import { type PacketLimit, readPacketLimit } from '../db/packet-limit.ts';
+import { enqueueWorkspaces } from '../schema/outbox.ts';
+import { outboxBypass } from '../schema/triggers.ts';
+import type { CoderDatabase } from './coder-database.ts';
+import { compareTable, type TableDifferences } from './compare-tables.ts';
+import type { SourceShape, SyncedRow, TablePlan } from './source-version.ts';
+import { type SyncStateChanges, writeCopy } from './sync-state.ts';
+import { insertRows, removeRows, requireLargePackets, upsertRows } from './target-tables.ts';
+
+/** What a copy needs. */
+export interface CopyOptions {
+  readonly coder: CoderDatabase;
+  /** A pool with one connection, whose session holds the lock. */
+  readonly database: Database;
+  readonly epoch: number;
+  readonly shape: SourceShape;
+  /** What is written to the state with the last change, such as the mode; the phase and the snapshot are. */
+  readonly end: SyncStateChanges;
+  readonly onProgress?: (rows: number, about: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What a copy did. */
+export interface CopyResult {
+  /** Rows of Coder that were read. */
+  readonly rows: number;
+  readonly inserted: number;
+  readonly updated: number;
+  readonly deleted: number;
+  /** Which transactions the copy has, as `pg_current_snapshot()` writes it. */
+  readonly snapshot: string;
+}
+
+/** Rows to be deleted that are kept in mind until all tables are compared; beyond, they are compared again. */
+const mostRemembered = 100_000;
+
+/** Rows that are deleted in one transaction. */
+const deletedAtOnce = 1000;
+
+/**
+ * Makes the source tables equal to one snapshot of Coder's database, by what differs.
+ *
+ * As long as there is no workspace, nothing can be listed: then rows go past the triggers, and all workspaces come in one
+ * transaction at the end, each noted once for the projector. A copy that was interrupted goes on that way, or begins anew.
+ *
+ * Where there are workspaces, what is there is served meanwhile. What refers to others is written after them, and deletions come
+ * last, in reverse: so a build is never without its job.
+ */
+export async function copyTables(options: CopyOptions): Promise<CopyResult> {
+  const { coder, database, epoch } = options;
+  const limit = await readPacketLimit(database);
+  requireLargePackets(limit);
+  const isFirst = await hasNone(database, 'workspaces');
+  const counts = { rows: 0, inserted: 0, updated: 0, deleted: 0 };
+  return coder.inSnapshot(async (snapshot) => {
+    const about = options.onProgress === undefined ? 0 : await estimateRows(coder, options.shape);
+    const copy = new Copy(options, limit, isFirst, counts, about);
+    const end: SyncStateChanges = { ...options.end, phase: 'live', snapshot, error: null, copied: true };
+    if (isFirst) await copy.first(end);
+    else {
+      await copy.differences(options.shape.plans);
+      await writeCopy(database, epoch, async () => end);
+    }
+    return { ...counts, snapshot };
+  });
+}
+
+/** What has been done so far. */
+type Counts = { -readonly [K in keyof Omit<CopyResult, 'snapshot'>]: number };
+
+class Copy {
+  readonly #options: CopyOptions;
+  readonly #limit: PacketLimit;
+  readonly #isFirst: boolean;
+  readonly #counts: Counts;
+  readonly #about: number;
+  readonly #extra = new Map<TablePlan, SyncedRow[]>();
+  #remembered = 0;
+
+  constructor(options: CopyOptions, limit: PacketLimit, isFirst: boolean, counts: Counts, about: number) {
+    this.#options = options;
+    this.#limit = limit;
+    this.#isFirst = isFirst;
+    this.#counts = counts;
+    this.#about = about;
+  }
+
+  async first(end: SyncStateChanges): Promise<void> {
+    const { coder, database, epoch, shape } = this.#options;
+    const last = shape.plans.find(({ table }) => table.name === 'workspaces');
+    await this.differences(shape.plans.filter((plan) => plan !== last));
+    await writeCopy(database, epoch, async (transaction) => {
+      // Tokens of before are nobody's now; those that are made later stay.
+      if (shape.plans.some(({ table }) => table.name === 'api_keys'))
+        await transaction.raw('delete from `api_keys` where `api_keys`.`coder_expires_at` is null');
+      if (last === undefined) return end;
+      await withoutNotes(transaction, async () => {
+        for await (const part of compareTable(coder, transaction, last)) {
+          await this.#apply(transaction, last, part, true);
+          await enqueueWorkspaces(
+            transaction,
+            part.missing.map(({ id }) => id as Buffer),
+          );
+          this.#progress(part);
+        }
+      });
+      return end;
+    });
+  }
+
+  /** Makes tables equal to Coder's, and begins again as long as there is more to delete than is kept in mind. */
+  async differences(plans: readonly TablePlan[]): Promise<void> {
+    do {
+      this.#remembered = 0;
+      this.#counts.rows = 0;
+      for (const plan of plans) await this.#table(plan);
+    } while (await this.#removeExtra());
+  }
+
+  /** Writes what is missing in a table or has changed, and keeps in mind what is to be deleted. While it is written, it is read on. */
+  async #table(plan: TablePlan): Promise<void> {
+    const { coder, database, epoch } = this.#options;
+    const isEmpty = this.#isFirst && (await hasNone(database, plan.table.name));
+    let written = Promise.resolve();
+    try {
+      for await (const part of compareTable(coder, database, plan)) {
+        await written;
+        if (part.missing.length + part.changed.length > 0) {
+          written = writeCopy(database, epoch, async (transaction) => {
+            const apply = () => this.#apply(transaction, plan, part, isEmpty);
+            await (this.#isFirst ? withoutNotes(transaction, apply) : apply());
+            return {};
+          });
+          written.catch(() => {}); // it is waited for with the next part
+        }
+        this.#remember(plan, part.extra);
+        this.#progress(part);
+      }
+    } finally {
+      await written;
+    }
+  }
+
+  async #apply(transaction: Database, { table, columns }: TablePlan, part: TableDifferences, isEmpty: boolean): Promise<void> {
+    const write = isEmpty ? insertRows : upsertRows;
+    await write(transaction, table, columns, part.missing, this.#limit);
+    await upsertRows(
+      transaction,
+      table,
+      columns,
+      part.changed.map(({ row }) => row),
+      this.#limit,
+    );
+    this.#counts.inserted += part.missing.length;
+    this.#counts.updated += part.changed.length;
+  }
+
+  #remember(plan: TablePlan, rows: readonly SyncedRow[]): void {
+    const { key } = plan.table;
+    const keys = this.#extra.get(plan) ?? [];
+    this.#extra.set(plan, keys);
+    for (const row of rows) {
+      this.#remembered += 1;
+      if (this.#remembered <= mostRemembered) keys.push(Object.fromEntries(key.map((column) => [column, row[column] ?? null])));
+    }
+  }
+
+  /** Deletes what Coder has not, children before their parents. Returns whether there is more. */
+  async #removeExtra(): Promise<boolean> {
+    const { database, epoch } = this.#options;
+    for (const [plan, keys] of [...this.#extra].reverse()) {
+      for (let from = 0; from < keys.length; from += deletedAtOnce) {
+        const part = keys.slice(from, from + deletedAtOnce);
+        await writeCopy(database, epoch, async (transaction) => {
+          await removeRows(transaction, plan.table, part);
+          return {};
+        });
+        this.#counts.deleted += part.length;
+      }
+    }
+    this.#extra.clear();
+    return this.#remembered > mostRemembered;
+  }
+
+  #progress({ compared }: TableDifferences): void {
+    this.#options.signal?.throwIfAborted();
+    this.#counts.rows += compared;
+    this.#options.onProgress?.(this.#counts.rows, Math.max(this.#about, this.#counts.rows));
+  }
+}
+
+/** Runs work whose inserts the triggers do not note. */
+async function withoutNotes(transaction: Database, work: () => Promise<void>): Promise<void> {
+  await transaction.raw(`set @${outboxBypass} = 1`);
+  try {
+    await work();
+  } finally {
+    await transaction.raw(`set @${outboxBypass} = null`);
+  }
+}
+
+async function hasNone(database: Database, table: string): Promise<boolean> {
+  const [rows] = (await database.raw('select 1 from ?? limit 1', [table])) as [unknown[]];
+  return rows.length === 0;
+}
+
+/** How many rows there are in all, by the statistics of PostgreSQL. */
+async function estimateRows(coder: CoderDatabase, { plans }: SourceShape): Promise<number> {
+  const [[rows] = []] = await coder.rows(
+    'select sum(greatest(c.reltuples, 0))::bigint from unnest($1::text[]) as n (name) ' +
+      'join pg_catalog.pg_class as c on c.oid = to_regclass(quote_ident(n.name))',
+    [plans.map(({ table }) => table.name)],
+  );
+  return Number(rows ?? 0);
+}
