@@ -77,6 +77,11 @@ const environment = z.object({
   DATABASE_REPLICA_URL: z.string().transform(parseDatabaseUrl).optional(),
   DATABASE_REPLICA_PASSWORD_FILE: z.string().optional(),
   DATABASE_REPLICA_PASSWORD_COMMAND: command.optional(),
+  CODER_DATABASE_URL: z.string().refine(isPostgresUrl, 'must look like postgres://user:password@host:5432/database').optional(),
+  CODER_WITHOUT_SESSIONS: flag.default(false),
+  CODER_IGNORE_COLUMNS: list
+    .refine((names) => names.every((name) => /^[a-z0-9_]+\.[a-z0-9_]+$/.test(name)), 'must be columns, such as users.theme')
+    .default([]),
   REPLICA_MAX_STALENESS_SECONDS: integer(2, 3600).default(10),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),
@@ -114,7 +119,7 @@ const environment = z.object({
 });
 
 /** Variables whose value is a secret: each can be given as a file's path in a variable of the same name with `_FILE` behind it. */
-const secrets = ['DATABASE_URL', 'DATABASE_REPLICA_URL', 'PAGE_TOKEN_KEY', 'PAGE_TOKEN_KEY_OLD'] as const;
+const secrets = ['DATABASE_URL', 'DATABASE_REPLICA_URL', 'CODER_DATABASE_URL', 'PAGE_TOKEN_KEY', 'PAGE_TOKEN_KEY_OLD'] as const;
 
 /** Every variable the service reads, in the order of the documentation. */
 export const variables: readonly string[] = Object.keys(environment.shape);
@@ -227,6 +232,18 @@ function toBlockList(texts: readonly string[]): BlockList {
 export function requireDatabaseUrl({ DATABASE_URL: address }: Config): DatabaseAddress {
   if (address === undefined) throw new ConfigError('DATABASE_URL is required: mysql://user:password@host:3306/database');
   return address;
+}
+
+/** Coder's database, as the settings name it. @throws {ConfigError} when they name none. */
+export function requireCoderDatabaseUrl({ CODER_DATABASE_URL: url }: Config): string {
+  if (url === undefined) throw new ConfigError('CODER_DATABASE_URL is required: postgres://user:password@host:5432/coder');
+  return url;
+}
+
+/** Whether a text is the address of a database of PostgreSQL. Its parameters are for the driver to read. */
+function isPostgresUrl(text: string): boolean {
+  const url = URL.parse(text);
+  return url !== null && (url.protocol === 'postgres:' || url.protocol === 'postgresql:') && url.pathname.length > 1;
 }
 
 function portOf(given: Readonly<Record<string, string>>, name: 'GRPC_PORT' | 'WEB_PORT' | 'OPS_PORT'): number | undefined {

@@ -15,6 +15,7 @@ const plainErrors: ReadonlySet<string> = new Set([
   'EngineError',
   'MigrationError',
   'PortError',
+  'SyncError',
 ]);
 
 /**
@@ -105,6 +106,22 @@ function createProgram(development: Development | undefined): Command {
       else if (options.retry) await onTables(retryFailedWorkspaces);
       else if (options.verify) await onTables(verifyReadModel);
       else command.error('one of --follow, --all, --retry and --verify is required');
+    });
+
+  program
+    .command('sync')
+    .description("copy Coder's tables from the database of CODER_DATABASE_URL")
+    .addOption(new Option('--once', 'copy what differs, and exit').conflicts(['verify', 'status']))
+    .addOption(new Option('--verify', 'compare Coder and the copy; exit with 1 if they differ').conflicts('status'))
+    .option('--status', 'print how the copy is doing')
+    .option('--without-sessions', 'leave the session tokens out, as CODER_WITHOUT_SESSIONS does')
+    .action(async (options: { once?: true; verify?: true; status?: true; withoutSessions?: true }, command: Command) => {
+      const { copyFromCoder, printSyncStatus, verifyCopyOfCoder } = await import('./commands/sync.ts');
+      const withoutSessions = options.withoutSessions === true;
+      if (options.once) await onTables((_, settings, address) => copyFromCoder(settings, address, withoutSessions));
+      else if (options.verify) await onTables((database, settings) => verifyCopyOfCoder(database, settings, withoutSessions));
+      else if (options.status) await onTables(printSyncStatus);
+      else command.error('one of --once, --verify and --status is required');
     });
 
   const keys = program.command('keys').description('create, list and revoke session tokens');

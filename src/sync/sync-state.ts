@@ -86,6 +86,11 @@ export function writeCopy(
   });
 }
 
+/** Writes why it does not go on, or that it does; unless another process has taken over. */
+export async function noteFailure(database: Database, epoch: number, error: string | null): Promise<void> {
+  await database.raw('update `sync_state` set `error` = ? where `id` = 1 and `epoch` = ?', [error, epoch]);
+}
+
 async function read(database: Database, lock: string): Promise<SyncState> {
   const [[row]] = (await database.raw(
     'select `s`.`epoch`, `s`.`phase`, `s`.`mode`, `s`.`source`, `s`.`coder_version`, `s`.`slot`, `s`.`position`, `s`.`snapshot`, ' +

@@ -181,9 +181,11 @@ async function write(
 ): Promise<void> {
   const names = columns.map((column) => `\`${column}\``).join(', ');
   const values = rows.map((row) => columns.map((column) => row[column] ?? null));
-  for (const part of partsOf(values, bytesInStatement, limit, rowsPerStatement)) {
-    await transaction.raw(`insert into \`${table.name}\` (${names}) values ?${end}`, [part as never]);
-  }
+  const parts = [...partsOf(values, bytesInStatement, limit, rowsPerStatement)];
+  // The driver sends one when the last has ended. Here they are made meanwhile, and so is what comes next.
+  await Promise.all(
+    parts.map((part) => transaction.raw(`insert into \`${table.name}\` (${names}) values ?${end}`, [part as never])),
+  );
 }
 
 /** The rows with all of their columns: those that a row lacks are read from the database. */

@@ -1,0 +1,93 @@
+import type { Config, DatabaseAddress } from '../config.ts';
+import { requireCoderDatabaseUrl } from '../config.ts';
+import { takeActiveLock } from '../db/active-process.ts';
+import { closeDatabase, type Database } from '../db/connection.ts';
+import { createLog } from '../platform/log.ts';
+import { openCoderDatabase } from '../sync/coder-database.ts';
+import { copyOnce } from '../sync/copy-once.ts';
+import { type CopyScope, readSourceShape } from '../sync/source-version.ts';
+import { countAdjusted, describeSync, openSyncDatabase } from '../sync/sync.ts';
+import { readSyncState, takeOverSync } from '../sync/sync-state.ts';
+import { verifyCopy } from '../sync/verify-copy.ts';
+import { CommandError } from './command-error.ts';
+import { progressBar } from './progress-bar.ts';
+
+/** What the settings and the command line leave out of a copy. */
+export function copyScope(config: Config, withoutSessions: boolean): CopyScope {
+  return { withoutSessions: withoutSessions || config.CODER_WITHOUT_SESSIONS, ignoredColumns: config.CODER_IGNORE_COLUMNS };
+}
+
+/**
+ * Copies Coder's tables, and exits.
+ *
+ * @throws {CommandError} while another process copies.
+ */
+export async function copyFromCoder(config: Config, address: DatabaseAddress, withoutSessions: boolean): Promise<void> {
+  const url = requireCoderDatabaseUrl(config);
+  const database = openSyncDatabase(address);
+  try {
+    if (!(await takeActiveLock(database, 'sync'))) {
+      throw new CommandError('another process copies from Coder: serve with CODER_DATABASE_URL, or sync');
+    }
+    const coder = await openCoderDatabase(url);
+    const bar = progressBar(process.stderr);
+    try {
+      const adjusted = countAdjusted();
+      const scope = copyScope(config, withoutSessions);
+      const shape = await readSourceShape(coder, scope, adjusted.add);
+      console.log(shape.version);
+      const state = await takeOverSync(database);
+      await copyOnce(
+        {
+          url,
+          coder,
+          database,
+          shape,
+          scope,
+          signal: new AbortController().signal,
+          onCopy() {},
+          onProgress: (rows, about) => bar.show(rows, about),
+          onCopied({ rows, inserted, updated, deleted }) {
+            bar.end();
+            console.log(`${rows} rows compared; ${inserted} inserted, ${updated} updated, ${deleted} deleted`);
+          },
+          onFollowing() {},
+          onApplied() {},
+        },
+        state,
+      );
+      adjusted.tell(createLog(config.LOG_LEVEL));
+    } finally {
+      await coder.close();
+    }
+  } finally {
+    await closeDatabase(database);
+  }
+}
+
+/** How long a difference has to last until it counts, in milliseconds, while changes are followed. */
+const patienceMs = 10_000;
+
+/**
+ * Prints every difference between Coder's tables and their copy.
+ *
+ * @throws {CommandError} when there are any.
+ */
+export async function verifyCopyOfCoder(database: Database, config: Config, withoutSessions: boolean): Promise<void> {
+  const coder = await openCoderDatabase(requireCoderDatabaseUrl(config));
+  try {
+    const shape = await readSourceShape(coder, copyScope(config, withoutSessions));
+    const { mode } = await readSyncState(database);
+    const isLive = mode === 'replication' || mode === 'polling';
+    const count = await verifyCopy({ coder, database, shape, patienceMs: isLive ? patienceMs : 0 }, (line) => console.log(line));
+    if (count > 0) throw new CommandError(`${count} differences found`);
+    console.log('no differences');
+  } finally {
+    await coder.close();
+  }
+}
+
+/** Prints how the copy is doing, whichever process keeps it. */
+export async function printSyncStatus(database: Database): Promise<void> {
+  for (const line of await describeSync(database)) console.log(line);
+}

@@ -1,0 +1,26 @@
+import type { CoderDatabase } from './coder-database.ts';
+import { copyTables } from './copy.ts';
+import type { KeepCopy } from './sync.ts';
+import { writeCopy } from './sync-state.ts';
+
+/**
+ * Copies everything once. What another way to follow had noted of its place is no longer true, since it does not have this copy's
+ * rows: it begins with a copy of its own.
+ */
+export const copyOnce: KeepCopy = async (
+  { coder, database, shape, signal, onCopy, onProgress, onCopied },
+  { epoch, copiedAt },
+) => {
+  onCopy(copiedAt === null ? 'nothing has been copied yet' : 'it was asked for');
+  const source = await readSource(coder);
+  await writeCopy(database, epoch, () => Promise.resolve({ phase: 'copying' as const, source }));
+  const end = { mode: 'once' as const, source, coderVersion: shape.version };
+  onCopied(await copyTables({ coder, database, epoch, shape, end, onProgress, signal }));
+};
+
+/** Which database it is: the identifier of its server, where that may be read, and its name. */
+export async function readSource(coder: CoderDatabase): Promise<string> {
+  const [[name] = []] = await coder.rows('select current_database()');
+  const identifier = await coder.rows('select system_identifier from pg_control_system()').catch(() => []);
+  return `${identifier[0]?.[0] ?? 'unknown'} ${name ?? ''}`;
+}
