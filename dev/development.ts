@@ -4,7 +4,7 @@ import { wholeNumber } from '../src/commands/arguments.ts';
 import type { Config } from '../src/config.ts';
 import type { Development } from '../src/development.ts';
 import type { Logger } from '../src/platform/log.ts';
-import { demoDatabase, readDemoFile } from './demo/demo-file.ts';
+import { demoDatabase, keepDemoFile, readDemoFile } from './demo/demo-file.ts';
 import type { EmbeddedEngine } from './engine/engine.ts';
 
 /** The private database with demo data, and the command `demo`. Modules are imported when they are needed. */
@@ -12,16 +12,38 @@ export const development: Development = {
   async startDatabase(config, log) {
     const started = performance.now();
     const engine = await startEngine(config, log);
+    let file: { remove(): void } | undefined;
     return {
       address: engine.address,
-      loadDemo: async (database) => (await import('./demo/serve-demo.ts')).serveDemo({ database, engine, config, log, started }),
-      [Symbol.asyncDispose]: () => engine.stop(),
+      ...(config.CODER_DATABASE_URL === undefined
+        ? {
+            loadDemo: async (database) =>
+              (await import('./demo/serve-demo.ts')).serveDemo({ database, engine, config, log, started }),
+          }
+        : {}),
+      announce(addresses) {
+        const web = `${config.TLS_CERT_FILE === undefined ? 'http' : 'https'}://${addresses.web}`;
+        file = keepDemoFile(engine, log, {
+          grpc: addresses.grpc,
+          web,
+          page: `${web}${config.BASE_PATH}`,
+          ops: `http://${addresses.ops}`,
+          socket: engine.address.socketPath ?? '',
+          user: engine.address.user,
+          database: engine.address.database,
+          tokens: {},
+        });
+      },
+      async [Symbol.asyncDispose]() {
+        file?.remove();
+        await engine.stop();
+      },
     };
   },
 
   async openDatabase(config) {
     const running = demoDatabase(config.DATA_DIR);
-    if (running !== undefined) return { address: running, async [Symbol.asyncDispose]() {} };
+    if (running !== undefined) return { address: { ...running, database: databaseOf(config) }, async [Symbol.asyncDispose]() {} };
     const { createLog } = await import('../src/platform/log.ts');
     const engine = await startEngine(config, createLog('warn'));
     return { address: engine.address, [Symbol.asyncDispose]: () => engine.stop() };
@@ -48,5 +70,11 @@ export const development: Development = {
 
 async function startEngine(config: Config, log: Logger): Promise<EmbeddedEngine> {
   const engine = await import('./engine/engine.ts');
-  return engine.startEngine({ dataDir: path.resolve(config.DATA_DIR), cacheDir: path.resolve(config.CACHE_DIR), log });
+  const folders = { dataDir: path.resolve(config.DATA_DIR), cacheDir: path.resolve(config.CACHE_DIR) };
+  return engine.startEngine({ ...folders, log, database: databaseOf(config) });
+}
+
+/** The name of the private database. A copy of a Coder has one of its own, beside that of the demo. */
+function databaseOf({ CODER_DATABASE_URL: coder }: Config): string {
+  return coder === undefined ? 'tasks' : 'coder';
 }

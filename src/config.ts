@@ -77,12 +77,12 @@ const environment = z.object({
   DATABASE_REPLICA_URL: z.string().transform(parseDatabaseUrl).optional(),
   DATABASE_REPLICA_PASSWORD_FILE: z.string().optional(),
   DATABASE_REPLICA_PASSWORD_COMMAND: command.optional(),
+  REPLICA_MAX_STALENESS_SECONDS: integer(2, 3600).default(10),
   CODER_DATABASE_URL: z.string().refine(isPostgresUrl, 'must look like postgres://user:password@host:5432/database').optional(),
   CODER_WITHOUT_SESSIONS: flag.default(false),
   CODER_IGNORE_COLUMNS: list
     .refine((names) => names.every((name) => /^[a-z0-9_]+\.[a-z0-9_]+$/.test(name)), 'must be columns, such as users.theme')
     .default([]),
-  REPLICA_MAX_STALENESS_SECONDS: integer(2, 3600).default(10),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),
   MIGRATE_ON_START: flag.default(false),

@@ -27,8 +27,10 @@ interface OpenedDatabase extends AsyncDisposable {
 
 /** The private database of a service. */
 interface PrivateDatabase extends OpenedDatabase {
-  /** Loads the demo data if it is missing, and keeps it changing until it is disposed of. */
-  loadDemo(database: Database): Promise<Demo>;
+  /** Loads the demo data if it is missing, and keeps it changing until it is disposed of. Absent for a copy of a Coder. */
+  loadDemo?(database: Database): Promise<Demo>;
+  /** Tells commands of the same machine where the service without a demo is. */
+  announce(addresses: Addresses): void;
 }
 
 /** The demo data of a service. */

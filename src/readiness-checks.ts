@@ -1,9 +1,11 @@
+import type { Config } from './config.ts';
 import type { Database } from './db/connection.ts';
 import type { Replica } from './db/replica.ts';
 import type { ReadinessCheck } from './platform/readiness.ts';
 import { countDeadLetters } from './projection/dead-letters.ts';
 import { projectionStallMs } from './schema/outbox.ts';
 import { missingTriggers } from './schema/triggers.ts';
+import { readSyncState, whyNotLive } from './sync/sync-state.ts';
 
 /**
  * When changes wait and nothing was projected for so long, in milliseconds, what is answered is too old to be served. While the
@@ -20,7 +22,7 @@ const noRight = 1142;
 /** What must hold for the service to answer well, by part. */
 export function readinessChecks(
   database: Database,
-  withTriggers: boolean,
+  { MIGRATE_TRIGGERS: withTriggers, CODER_DATABASE_URL: coder }: Pick<Config, 'MIGRATE_TRIGGERS' | 'CODER_DATABASE_URL'>,
   replica: Replica | undefined,
 ): Record<string, ReadinessCheck> {
   let triggersSeenAt = Number.NEGATIVE_INFINITY;
@@ -48,6 +50,13 @@ export function readinessChecks(
           },
         }
       : {}),
+    ...(coder === undefined
+      ? {}
+      : {
+          async sync() {
+            return whyNotLive(await readSyncState(database)); // what was copied is served meanwhile
+          },
+        }),
     ...(replica === undefined
       ? {}
       : {

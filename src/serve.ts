@@ -22,6 +22,10 @@ import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
+import { copyAtStart } from './sync/copy-once.ts';
+import { scopeOf } from './sync/source-version.ts';
+import { createSync } from './sync/sync.ts';
+import { addSyncMetrics } from './sync/sync-metrics.ts';
 import { createGetTask } from './tasks/get-task.ts';
 import { createListTasks } from './tasks/list-tasks.ts';
 import { createPageTokens } from './tasks/page-token.ts';
@@ -62,7 +66,7 @@ export async function serve(config: Config, development: Development | undefined
   if (privateDatabase !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
   else await requireNewestSchema(database);
 
-  const demo = parts.use(await privateDatabase?.loadDemo(database));
+  const demo = parts.use(await privateDatabase?.loadDemo?.(database));
   if (stop.aborted) return;
 
   // Connections of their own: when all of the pool are busy, the service is busy and not unready.
@@ -97,6 +101,13 @@ export async function serve(config: Config, development: Development | undefined
     parts.defer(() => projector.stop());
   }
 
+  if (config.CODER_DATABASE_URL !== undefined) {
+    const sync = createSync({ address, url: config.CODER_DATABASE_URL, log, keep: copyAtStart, scope: scopeOf(config) });
+    addSyncMetrics(registry, sync);
+    sync.start();
+    parts.defer(() => sync.stop());
+  }
+
   const taskRepository = (from: Database) =>
     withStatements(createTaskRepository(from, config.AGENT_INACTIVE_SECONDS), taskStatements, run);
   const tasks = taskRepository(database);
@@ -127,7 +138,7 @@ export async function serve(config: Config, development: Development | undefined
   const findUser = createFindUser(database);
   const findRights = createFindUserRights(database);
   const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);
-  const host = config.HOST ?? (demo === undefined ? '0.0.0.0' : '127.0.0.1');
+  const host = config.HOST ?? (privateDatabase === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
     methods: tasksMethods({ listTasks, getTask, watchTasks }),
     tasks: createTaskMessages(listTasks, getTask),
@@ -141,7 +152,7 @@ export async function serve(config: Config, development: Development | undefined
     page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demo },
     basePath: config.BASE_PATH,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
-    readiness: readinessChecks(watched, config.MIGRATE_TRIGGERS, replica),
+    readiness: readinessChecks(watched, config, replica),
     rateLimitOf: rateLimits(config, demo !== undefined),
     isOverloaded: () => isTooLong(connectionsOf(database)) || replica?.isOverloaded() === true,
     log,
@@ -151,8 +162,10 @@ export async function serve(config: Config, development: Development | undefined
   const addresses = await server.start();
   parts.defer(() => server.stop());
 
-  if (demo === undefined) log.info({ ...addresses, host }, 'listening');
-  else demo.announce(addresses);
+  if (demo === undefined) {
+    privateDatabase?.announce(addresses);
+    log.info({ ...addresses, host }, 'listening');
+  } else demo.announce(addresses);
 
   await aborted(stop);
   log.info('stopping');

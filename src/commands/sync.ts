@@ -5,17 +5,12 @@ import { closeDatabase, type Database } from '../db/connection.ts';
 import { createLog } from '../platform/log.ts';
 import { openCoderDatabase } from '../sync/coder-database.ts';
 import { copyOnce } from '../sync/copy-once.ts';
-import { type CopyScope, readSourceShape } from '../sync/source-version.ts';
+import { readSourceShape, scopeOf } from '../sync/source-version.ts';
 import { countAdjusted, describeSync, openSyncDatabase } from '../sync/sync.ts';
 import { readSyncState, takeOverSync } from '../sync/sync-state.ts';
 import { verifyCopy } from '../sync/verify-copy.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
-
-/** What the settings and the command line leave out of a copy. */
-export function copyScope(config: Config, withoutSessions: boolean): CopyScope {
-  return { withoutSessions: withoutSessions || config.CODER_WITHOUT_SESSIONS, ignoredColumns: config.CODER_IGNORE_COLUMNS };
-}
 
 /**
  * Copies Coder's tables, and exits.
@@ -33,7 +28,7 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
     const bar = progressBar(process.stderr);
     try {
       const adjusted = countAdjusted();
-      const scope = copyScope(config, withoutSessions);
+      const scope = scopeOf(config, withoutSessions);
       const shape = await readSourceShape(coder, scope, adjusted.add);
       console.log(shape.version);
       const state = await takeOverSync(database);
@@ -76,7 +71,7 @@ const patienceMs = 10_000;
 export async function verifyCopyOfCoder(database: Database, config: Config, withoutSessions: boolean): Promise<void> {
   const coder = await openCoderDatabase(requireCoderDatabaseUrl(config));
   try {
-    const shape = await readSourceShape(coder, copyScope(config, withoutSessions));
+    const shape = await readSourceShape(coder, scopeOf(config, withoutSessions));
     const { mode } = await readSyncState(database);
     const isLive = mode === 'replication' || mode === 'polling';
     const count = await verifyCopy({ coder, database, shape, patienceMs: isLive ? patienceMs : 0 }, (line) => console.log(line));

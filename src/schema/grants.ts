@@ -2,6 +2,7 @@
 export const accounts = {
   serve: 'serve with PROJECTOR=false. With the projector inside, the account needs what project has, too',
   project: 'project --follow, --all, --retry and --verify',
+  sync: 'sync. A serve with CODER_DATABASE_URL needs what sync has, too',
   migrate: 'migrate and keys. The triggers work with the rights of this account: keep it',
   replica: 'reads from a replica',
 } as const;
@@ -56,6 +57,27 @@ const readByProjector = [
   'workspaces',
 ];
 
+/** The tables that are copied from Coder. */
+const copiedTables = [
+  'api_keys',
+  'custom_roles',
+  'group_members',
+  'groups',
+  'organization_members',
+  'organizations',
+  'provisioner_jobs',
+  'template_versions',
+  'templates',
+  'users',
+  'workspace_agents',
+  'workspace_app_statuses',
+  'workspace_apps',
+  'workspace_build_parameters',
+  'workspace_builds',
+  'workspace_resources',
+  'workspaces',
+];
+
 const select = (tables: readonly string[]): Rights => Object.fromEntries(tables.map((table) => [table, ['select']]));
 
 /** The privileges of the accounts that are granted table by table. */
@@ -69,6 +91,8 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     replication_heartbeat: ['select', 'update (`beat_at`)'],
     // Readiness says how many workspaces cannot be projected.
     workspace_changes_failed: ['select'],
+    // And how the copy of Coder is doing.
+    sync_state: ['select'],
   },
   project: {
     ...select(readByProjector),
@@ -79,6 +103,13 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     workspace_changes_failed: ['select', 'insert', 'update', 'delete'],
     projector_state: ['select', 'update'],
     task_events: ['select', 'insert', 'delete'],
+  },
+  sync: {
+    ...Object.fromEntries(copiedTables.map((table) => [table, ['select', 'insert', 'update', 'delete']])),
+    knex_migrations: ['select'],
+    service_settings: ['select'],
+    sync_state: ['select', 'update'],
+    workspace_changes: ['insert'],
   },
   replica: select(readByLists),
 };

@@ -1,6 +1,8 @@
+import type { Config } from '../config.ts';
 import { type CoderDatabase, quote, type SourceRow } from './coder-database.ts';
 import { SyncError } from './sync-error.ts';
 import { type SyncedColumn, type SyncedTable, syncedTables } from './synced-tables.ts';
+import { unusedColumns } from './unused-columns.ts';
 import { type TargetValue, uuid, ValueError } from './values.ts';
 
 /** A row of ours: values by column. A column that is not there stays as it is. */
@@ -44,6 +46,14 @@ export interface CopyScope {
   readonly withoutSessions?: boolean;
   /** Columns, as `table.column`, that are in neither of our lists and are to be passed over. */
   readonly ignoredColumns?: readonly string[];
+}
+
+/** What the settings, or the command line, leave out of a copy. */
+export function scopeOf(
+  { CODER_WITHOUT_SESSIONS, CODER_IGNORE_COLUMNS }: Pick<Config, 'CODER_WITHOUT_SESSIONS' | 'CODER_IGNORE_COLUMNS'>,
+  withoutSessions = false,
+): CopyScope {
+  return { withoutSessions: withoutSessions || CODER_WITHOUT_SESSIONS, ignoredColumns: CODER_IGNORE_COLUMNS };
 }
 
 /** Columns, or tables if no column is said, that tell versions of Coder apart: when each came, newest first. */
@@ -104,7 +114,7 @@ function planTable(
   const found = new Map(all.filter((has) => has.table === name).map(({ column, readable }) => [column, readable]));
   if (found.size === 0) throw new SyncError(`Coder's database has no table ${name}, or it is not on the account's search_path`);
   const sourceOf = (column: string): string => table.columns[column]?.source ?? column;
-  const known = new Set([...Object.keys(table.columns).map(sourceOf), ...table.unused]);
+  const known = new Set([...Object.keys(table.columns).map(sourceOf), ...(unusedColumns[name] ?? [])]);
   const unknown = [...found.keys()].find((column) => !known.has(column) && !ignoredColumns.includes(`${name}.${column}`));
   if (unknown !== undefined) {
     throw new SyncError(

@@ -48,6 +48,13 @@ export function readSyncState(database: Database): Promise<SyncState> {
   return read(database, '');
 }
 
+/** What is to be said of the copy, if it is not complete or does not go on; undefined when it is live. */
+export function whyNotLive({ phase, copiedAt, error }: SyncState): string | undefined {
+  const copied = copiedAt === null ? 'nothing has been copied from Coder yet' : 'what was copied before is served';
+  if (error !== null) return `copying from Coder failed: ${error}; ${copied}`;
+  return phase === 'live' ? undefined : copied;
+}
+
 /** Starts a new epoch: from now on every other process that copies is fenced off. */
 export function takeOverSync(database: Database): Promise<SyncState> {
   return inTransaction(database, async (transaction) => {

@@ -187,10 +187,10 @@ export function createSync(options: SyncOptions): Sync {
             status.progress = { rows, about };
             options.onProgress?.(rows, about);
           },
-          onCopied({ snapshot: _, ...counts }) {
+          onCopied({ rows, inserted, updated, deleted }) {
             status.copies += 1;
             status.progress = undefined;
-            log.info(counts, 'copied from Coder');
+            log.info({ rows, inserted, updated, deleted }, 'copied from Coder');
             adjusted.tell(log);
           },
           onFollowing() {

@@ -243,7 +243,7 @@ describeOnEngines(
 
         // Where an operator looks.
         expect(projector.status().deadLetters).toBe(1);
-        const { projection } = readinessChecks(database, false, undefined);
+        const { projection } = readinessChecks(database, { MIGRATE_TRIGGERS: false, CODER_DATABASE_URL: undefined }, undefined);
         expect(await projection?.(new AbortController().signal)).toMatch(/^dead letters: 1 workspace that cannot be projected/);
         const logged = lines.filter((line) => line.includes('is a dead letter now'));
         expect(logged.map((line) => JSON.parse(line) as unknown)).toEqual([

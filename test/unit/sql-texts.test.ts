@@ -7,10 +7,39 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   // The statements of the file, one after another.
   'migrations/20261123000001_create_source_tables.js': ['statement'],
   'migrations/20261123000002_create_read_model.js': ['statement'],
+  // The tables and keys of the file.
+  'migrations/20261201000001_prepare_copies_of_coder.js': ['table', "changes.join(', ')"],
+  // One of two words.
+  'src/db/active-process.ts': ['kind'],
   // What a new connection is set to: the constants of the file and numbers of the settings. And the end of a statement by its number.
   'src/db/session.ts': ['sql'],
   // The statements of the file.
   'src/schema/migrations.ts': ['statement'],
+  // The statements of src/sync, which are made of the tables and columns of synced-tables.ts, with their values beside them.
+  'src/sync/coder-database.ts': ["{ text: sql, values: [...values], rowMode: 'array' }", 'sql'],
+  'src/sync/compare-tables.ts': [
+    "plan.sources.map((source) => `t.${quote(source)}`).join(', ')",
+    'quote(table.name)',
+    'order',
+    'this.#size',
+    'list',
+    'table.name',
+    'where',
+    'end',
+  ],
+  'src/sync/source-version.ts': ["sources.map((source) => `t.${quote(source)}`).join(', ')", 'quote(name)', "order.join(', ')"],
+  'src/sync/target-tables.ts': [
+    'table.name',
+    'condition',
+    "table.only === undefined ? '' : ` where ${table.only}`",
+    'names',
+    'end',
+    'list',
+  ],
+  // A constant of src/schema/triggers.ts.
+  'src/sync/copy.ts': ['outboxBypass'],
+  // Columns of the file, and whether the row is locked.
+  'src/sync/sync-state.ts': ["[...sets, '`changed_at` = utc_timestamp(6)'].join(', ')", 'lock'],
   // A constant, so often.
   'src/tasks/store/name-trigrams.ts': ['` union all ${countOne}`.repeat(unknown.length - 1)'],
   // One of two words, `?` so often, and a select made of both.
