@@ -24,6 +24,7 @@ import { addDeadLetter, countDeadLetters, errorForLog, processOrDeadLetter, remo
 import { FailedBatches } from './failed-batches.ts';
 import { failureKind } from './failure-kind.ts';
 import { type EventBatch, type FeedRetention, pruneFeed, recordVersion, takeOver, writeReadModel } from './feed.ts';
+import { type AheadReader, openAheadReader, serverOf } from './read-ahead.ts';
 import { projectWorkspaces } from './read-model.ts';
 import { Sweep } from './sweep.ts';
 
@@ -158,6 +159,7 @@ export function createProjector(options: ProjectorOptions): Projector {
   const stopping = new AbortController();
   let running: Promise<void> | undefined;
   let database: Database | undefined;
+  let reader: AheadReader | undefined;
   let active = false;
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
   let backlog: Backlog | undefined;
@@ -189,7 +191,8 @@ export function createProjector(options: ProjectorOptions): Projector {
         }
       }
       active = false;
-      await closeDatabase(database, closeMs);
+      await Promise.all([closeDatabase(database, closeMs), reader?.close(closeMs)]);
+      reader = undefined;
       await pause(rest);
     }
   }
@@ -210,6 +213,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       await recordVersion(database, epoch, version);
     }
     counters.deadLetters = await countDeadLetters(database);
+    reader = openAheadReader(address, await serverOf(database), statementTimeoutMs);
     active = true;
     log[failures === 0 ? 'info' : 'debug']({ epoch }, 'the projector is active');
     const keepHouse = housekeeping(database, epoch);
@@ -274,7 +278,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       written = await writeReadModel(database, epoch, async (transaction) => {
         begun = true;
         const ids = await workspacesOf(transaction, changes);
-        const done = await projectWorkspaces(transaction, ids);
+        const done = await projectWorkspaces(transaction, ids, reader?.read);
         if (counters.deadLetters > 0) await removeDeadLetters(transaction, ids);
         await deleteFromOutbox(transaction, changes);
         return done;

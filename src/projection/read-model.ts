@@ -11,7 +11,8 @@ import { promptParameter } from '../schema/projected-tables.ts';
 import { trigramsOf } from '../tasks/store/name-trigrams.ts';
 import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
-import { maxAclLength, promptFactBytes, readTaskFacts } from './task-facts.ts';
+import type { ReadAhead } from './read-ahead.ts';
+import { maxAclLength, promptFactBytes, readTaskFacts, type TaskFacts } from './task-facts.ts';
 
 /**
  * All columns of `workspace_tasks` but the generated ones and `job_id`, which is unused: one that is missing here would never be
@@ -120,11 +121,17 @@ export async function* batchesOf(database: Database, ids: readonly Buffer[]): As
 /**
  * Compares the read model of a batch of {@link batchesOf} with the source tables. It changes nothing and takes no locks: it reads
  * both sides by plain SELECTs, each in a snapshot of its own.
+ *
+ * @param read the facts of the workspaces, if they have been read.
  */
-export async function compareWorkspaces(database: Database, ids: Buffer[]): Promise<ModelDifference[]> {
+export async function compareWorkspaces(
+  database: Database,
+  ids: Buffer[],
+  read?: readonly TaskFacts[],
+): Promise<ModelDifference[]> {
   if (ids.length === 0) return [];
   const expected = new Map<string, ProjectedTask>();
-  for (const facts of await readTaskFacts(database, ids)) {
+  for (const facts of read ?? (await readTaskFacts(database, ids))) {
     const task = projectTask(facts);
     if (task !== undefined) expected.set(hex(facts.id), task);
   }
@@ -194,11 +201,26 @@ export async function applyDifferences(database: Database, differences: readonly
     }));
 }
 
-/** Projects any number of workspaces, batch by batch, and returns the changes. */
-export async function projectWorkspaces(database: Database, ids: readonly Buffer[]): Promise<ModelChange[]> {
+/**
+ * Projects any number of workspaces, batch by batch, and returns the changes.
+ *
+ * @param readAhead reads the facts of the next batch while one is written. The batches have different workspaces, so that none
+ *   depends on what the one before writes.
+ */
+export async function projectWorkspaces(
+  database: Database,
+  ids: readonly Buffer[],
+  readAhead?: ReadAhead,
+): Promise<ModelChange[]> {
   const changes: ModelChange[] = [];
-  for await (const part of batchesOf(database, ids)) {
-    changes.push(...(await applyDifferences(database, await compareWorkspaces(database, part))));
+  const parts: Buffer[][] = [];
+  for await (const part of batchesOf(database, ids)) parts.push(part);
+  let ahead: ReturnType<ReadAhead> | undefined;
+  for (const [index, part] of parts.entries()) {
+    const facts = (await ahead) ?? (await readTaskFacts(database, part));
+    const next = parts[index + 1];
+    ahead = next === undefined ? undefined : readAhead?.(next);
+    changes.push(...(await applyDifferences(database, await compareWorkspaces(database, part, facts))));
   }
   return changes;
 }

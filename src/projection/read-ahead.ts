@@ -1,0 +1,45 @@
+import type { DatabaseAddress } from '../config.ts';
+import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { readTaskFacts, type TaskFacts } from './task-facts.ts';
+
+/** Reads the facts of workspaces on another connection; undefined when it cannot, and they have to be read where they are needed. */
+export type ReadAhead = (ids: Buffer[]) => Promise<TaskFacts[] | undefined>;
+
+/** A connection that reads facts while another one writes: where much waits, the server works on both at the same time. */
+export interface AheadReader {
+  readonly read: ReadAhead;
+  close(milliseconds: number): Promise<void>;
+}
+
+/**
+ * Opens such a connection, on first use.
+ *
+ * It must see what the other one has seen, which another node of a cluster, or a replica behind a proxy, may not yet. So it reads
+ * in a transaction, which stays where it begins, and only if that is the same server.
+ *
+ * @param server of the other connection, see {@link serverOf}.
+ */
+export function openAheadReader(address: DatabaseAddress, server: string, statementTimeoutMs: number): AheadReader {
+  const database = openDatabase(address, { size: 1, statementTimeoutMs });
+  return {
+    async read(ids) {
+      try {
+        return await inTransaction(database, async (transaction) =>
+          (await serverOf(transaction)) === server ? await readTaskFacts(transaction, ids) : undefined,
+        );
+      } catch {
+        return undefined; // the one that needs them fails by the same cause, if it lasts
+      }
+    },
+    close: (milliseconds) => closeDatabase(database, milliseconds),
+  };
+}
+
+/** Which server a connection is to: its host, port and id. */
+export async function serverOf(database: Database): Promise<string> {
+  const [[row]] = (await database.raw("select concat_ws(' ', @@hostname, @@port, @@server_id) as `server`")) as [
+    [{ server: string }],
+  ];
+  return row.server;
+}
