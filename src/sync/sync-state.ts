@@ -17,6 +17,12 @@ export interface SyncState {
   readonly slot: string;
   /** The LSN up to which changes are applied. */
   readonly position: bigint;
+  /** The timeline of PostgreSQL's log in which position is: another server after a failover begins another. */
+  readonly timeline: number;
+  /** Which publications, with which tables, told of the changes. */
+  readonly publications: string | null;
+  /** Of the tables that are not replicated: what tells, as JSON, that they have not changed since they were compared. */
+  readonly unreplicated: string | null;
   /** The snapshot of the last copy, until the stream has passed all that it has. */
   readonly snapshot: string | null;
   /** When the last copy was complete, and when the state was last written, as DATETIME(6). */
@@ -39,6 +45,9 @@ const columns: Readonly<Record<keyof Omit<SyncStateChanges, 'copied'>, string>> 
   coderVersion: 'coder_version',
   slot: 'slot',
   position: 'position',
+  timeline: 'timeline',
+  publications: 'publications',
+  unreplicated: 'unreplicated',
   snapshot: 'snapshot',
   error: 'error',
 };
@@ -100,7 +109,8 @@ export async function noteFailure(database: Database, epoch: number, error: stri
 
 async function read(database: Database, lock: string): Promise<SyncState> {
   const [[row]] = (await database.raw(
-    'select `s`.`epoch`, `s`.`phase`, `s`.`mode`, `s`.`source`, `s`.`coder_version`, `s`.`slot`, `s`.`position`, `s`.`snapshot`, ' +
+    'select `s`.`epoch`, `s`.`phase`, `s`.`mode`, `s`.`source`, `s`.`coder_version`, `s`.`slot`, `s`.`position`, ' +
+      '`s`.`timeline`, `s`.`publications`, `s`.`unreplicated`, `s`.`snapshot`, ' +
       `\`s\`.\`copied_at\`, \`s\`.\`changed_at\`, \`s\`.\`error\` from \`sync_state\` as \`s\` where \`s\`.\`id\` = 1${lock}`,
   )) as [SyncStateRow[]];
   if (row === undefined) throw new Error('sync_state has lost its row: insert one with id 1');

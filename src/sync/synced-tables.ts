@@ -35,8 +35,8 @@ export interface SyncedTable {
   readonly name: string;
   /** The columns that identify a row, in the order by which both sides are read. */
   readonly key: readonly string[];
-  /** Whether its updates and deletes can be replicated, too: three tables have no primary key, which would make them fail in Coder. */
-  readonly via: 'replication' | 'inserts';
+  /** How its changes come. Three tables have no primary key: were their updates and deletes published, they would fail in Coder. */
+  readonly via: 'replication' | 'inserts' | 'comparison';
   readonly columns: Readonly<Record<string, SyncedColumn>>;
   /** The only rows of ours that are compared with Coder's, as SQL with the table's name for its columns. */
   readonly only?: string;
@@ -102,11 +102,11 @@ export const syncedTables: readonly SyncedTable[] = [
       avatar_url: { convert: longText(65_535) },
     },
   },
-  { name: 'group_members', key: ['user_id', 'group_id'], via: 'inserts', columns: { user_id: id, group_id: id } },
+  { name: 'group_members', key: ['user_id', 'group_id'], via: 'comparison', columns: { user_id: id, group_id: id } },
   {
     name: 'custom_roles',
     key: ['id'],
-    via: 'inserts',
+    via: 'comparison',
     columns: {
       id,
       name: words(191),

@@ -1,7 +1,7 @@
 import type { Database } from '../db/connection.ts';
 import { bytesInStatement, type PacketLimit, partsOf } from '../db/packet-limit.ts';
 import type { SyncedRow } from './source-version.ts';
-import { SyncError } from './sync-error.ts';
+import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import type { SyncedTable } from './synced-tables.ts';
 import { mostTextBytes, type TargetValue } from './values.ts';
 
@@ -40,7 +40,7 @@ export async function insertRows(
  *
  *   insert into users (id, …) values (…), (…) on duplicate key update username = values(username), …
  *
- * @throws {SyncError} when a row lacks columns and is not there.
+ * @throws {CopyOutdatedError} when a row lacks columns and is not there.
  */
 export async function upsertRows(
   transaction: Database,
@@ -209,7 +209,7 @@ async function completed(
   return rows.map((row) => {
     if (!partial.includes(row)) return row;
     const before = stored.get(keyBytes(table, row).toString('latin1'));
-    if (before === undefined) throw new SyncError(`a row of ${table.name} that Coder has changed is not in the copy`);
+    if (before === undefined) throw new CopyOutdatedError(`a row of ${table.name} that Coder has changed is not in the copy`);
     return { ...before, ...row };
   });
 }

@@ -36,6 +36,11 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'end',
     'list',
   ],
+  'src/sync/change-buffer.ts': ['table.name', "table.key.map((column) => `\\`${column}\\` = ?`).join(', ')", 'condition'],
+  'src/sync/unreplicated-tables.ts': ['quote(name)', "[...marks, 'pg_current_wal_flush_lsn()'].join(', ')"],
+  // Statements that an operator reads and runs: the tables of synced-tables.ts, the names in quotes, and a slot whose name was checked.
+  'src/sync/publication.ts': ['listed(tables.map(({ name }) => name))', 'user', 'names.slot'],
+  'src/sync/replication-standing.ts': ['slot'],
   // A constant of src/schema/triggers.ts.
   'src/sync/copy.ts': ['outboxBypass'],
   // Columns of the file, and whether the row is locked.
