@@ -31,6 +31,8 @@ const long = [
   'test/wire/replica.test.ts',
   'test/wire/fuzz.test.ts',
   'test/db/projector-chaos.test.ts',
+  'test/db/sync-chaos.test.ts',
+  'test/db/sync-replication.test.ts',
   'test/db/migrations.test.ts',
   'test/db/engine.test.ts',
   'test/db/task-repository.test.ts',
