@@ -83,6 +83,10 @@ const environment = z.object({
   CODER_IGNORE_COLUMNS: list
     .refine((names) => names.every((name) => /^[a-z0-9_]+\.[a-z0-9_]+$/.test(name)), 'must be columns, such as users.theme')
     .default([]),
+  CODER_SLOT: z
+    .string()
+    .regex(/^[a-z_][a-z0-9_]{0,53}$/, 'must be up to 54 lower-case letters, digits and _, no digit first')
+    .default('tasks_service'),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),
   MIGRATE_ON_START: flag.default(false),

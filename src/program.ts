@@ -38,6 +38,15 @@ export async function runProgram(development?: Development): Promise<void> {
   }
 }
 
+/** What `sync` does. */
+interface SyncFlags {
+  readonly once?: true;
+  readonly follow?: true;
+  readonly verify?: true;
+  readonly status?: true;
+  readonly withoutSessions?: true;
+}
+
 function createProgram(development: Development | undefined): Command {
   const config = async (): Promise<Config> => (await import('./config.ts')).readConfig(process.env);
   const onDatabase: OnDatabase = async (work) =>
@@ -108,21 +117,36 @@ function createProgram(development: Development | undefined): Command {
       else command.error('one of --follow, --all, --retry and --verify is required');
     });
 
-  program
+  const sync = program
     .command('sync')
     .description("copy Coder's tables from the database of CODER_DATABASE_URL")
-    .addOption(new Option('--once', 'copy what differs, and exit').conflicts(['verify', 'status']))
+    .addOption(new Option('--once', 'copy what differs, and exit').conflicts(['follow', 'verify', 'status']))
+    .addOption(new Option('--follow', 'copy, and follow the changes until stopped').conflicts(['verify', 'status']))
     .addOption(new Option('--verify', 'compare Coder and the copy; exit with 1 if they differ').conflicts('status'))
     .option('--status', 'print how the copy is doing')
     .option('--without-sessions', 'leave the session tokens out, as CODER_WITHOUT_SESSIONS does')
-    .action(async (options: { once?: true; verify?: true; status?: true; withoutSessions?: true }, command: Command) => {
-      const { copyFromCoder, printSyncStatus, verifyCopyOfCoder } = await import('./commands/sync.ts');
+    .action(async (options: SyncFlags, command: Command) => {
+      const { copyFromCoder, followCoder, printSyncStatus, verifyCopyOfCoder } = await import('./commands/sync.ts');
       const withoutSessions = options.withoutSessions === true;
       if (options.once) await onTables((_, settings, address) => copyFromCoder(settings, address, withoutSessions));
+      else if (options.follow) await onTables((_, settings, address) => followCoder(settings, address, withoutSessions));
       else if (options.verify) await onTables((database, settings) => verifyCopyOfCoder(database, settings, withoutSessions));
       else if (options.status) await onTables(printSyncStatus);
-      else command.error('one of --once, --verify and --status is required');
+      else command.error('one of --once, --follow, --verify and --status is required');
     });
+  sync
+    .command('grants')
+    .description("print what lets a role copy and follow Coder's tables, as statements for PostgreSQL")
+    .option('--poll', 'for polling, which needs nothing but SELECT')
+    .option('--without-sessions', 'leave the session tokens out')
+    .action(async ({ poll = false, withoutSessions = false }: { poll?: boolean; withoutSessions?: boolean }) => {
+      const { printSyncGrants } = await import('./commands/sync-source.ts');
+      printSyncGrants(await config(), { poll, withoutSessions });
+    });
+  sync
+    .command('drop')
+    .description("remove the replication slot and the publications from Coder's PostgreSQL")
+    .action(async () => (await import('./commands/sync-source.ts')).dropFromCoder(await config()));
 
   const keys = program.command('keys').description('create, list and revoke session tokens');
   keys

@@ -22,7 +22,8 @@ import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
-import { copyAtStart } from './sync/copy-once.ts';
+import { replicationNames } from './sync/publication.ts';
+import { keepByReplication } from './sync/replicate.ts';
 import { scopeOf } from './sync/source-version.ts';
 import { createSync } from './sync/sync.ts';
 import { addSyncMetrics } from './sync/sync-metrics.ts';
@@ -102,7 +103,8 @@ export async function serve(config: Config, development: Development | undefined
   }
 
   if (config.CODER_DATABASE_URL !== undefined) {
-    const sync = createSync({ address, url: config.CODER_DATABASE_URL, log, keep: copyAtStart, scope: scopeOf(config) });
+    const keep = keepByReplication({ names: replicationNames(config.CODER_SLOT) });
+    const sync = createSync({ address, url: config.CODER_DATABASE_URL, log, keep, scope: scopeOf(config) });
     addSyncMetrics(registry, sync);
     sync.start();
     parts.defer(() => sync.stop());

@@ -3,10 +3,14 @@ import { requireCoderDatabaseUrl } from '../config.ts';
 import { takeActiveLock } from '../db/active-process.ts';
 import { closeDatabase, type Database } from '../db/connection.ts';
 import { createLog } from '../platform/log.ts';
+import { aborted, stopSignal } from '../platform/stop-signal.ts';
 import { openCoderDatabase } from '../sync/coder-database.ts';
 import { copyOnce } from '../sync/copy-once.ts';
+import { replicationNames } from '../sync/publication.ts';
+import { keepByReplication } from '../sync/replicate.ts';
+import { describeSlot, readSlot } from '../sync/replication-standing.ts';
 import { readSourceShape, scopeOf } from '../sync/source-version.ts';
-import { countAdjusted, describeSync, openSyncDatabase } from '../sync/sync.ts';
+import { countAdjusted, createSync, describeSync, openSyncDatabase } from '../sync/sync.ts';
 import { readSyncState, takeOverSync } from '../sync/sync-state.ts';
 import { verifyCopy } from '../sync/verify-copy.ts';
 import { CommandError } from './command-error.ts';
@@ -60,6 +64,31 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
   }
 }
 
+/** Copies Coder's tables and follows their changes, until SIGINT or SIGTERM. One process is active, others stand by. */
+export async function followCoder(config: Config, address: DatabaseAddress, withoutSessions: boolean): Promise<void> {
+  const stop = stopSignal();
+  const log = createLog(config.LOG_LEVEL);
+  const bar = progressBar(process.stderr);
+  const keep = keepByReplication({ names: replicationNames(config.CODER_SLOT) });
+  const sync = createSync({
+    address,
+    url: requireCoderDatabaseUrl(config),
+    log,
+    async keep(context, state) {
+      const onCopied: typeof context.onCopied = (result) => {
+        bar.end();
+        context.onCopied(result);
+      };
+      await keep({ ...context, onCopied }, state);
+    },
+    scope: scopeOf(config, withoutSessions),
+    onProgress: (rows, about) => bar.show(rows, about),
+  });
+  sync.start();
+  await aborted(stop);
+  await sync.stop();
+}
+
 /** How long a difference has to last until it counts, in milliseconds, while changes are followed. */
 const patienceMs = 10_000;
 
@@ -82,7 +111,15 @@ export async function verifyCopyOfCoder(database: Database, config: Config, with
   }
 }
 
-/** Prints how the copy is doing, whichever process keeps it. */
-export async function printSyncStatus(database: Database): Promise<void> {
+/** Prints how the copy is doing, whichever process keeps it, and the slot of Coder's PostgreSQL. */
+export async function printSyncStatus(database: Database, config: Config): Promise<void> {
   for (const line of await describeSync(database)) console.log(line);
+  if (config.CODER_DATABASE_URL === undefined) return;
+  const coder = await openCoderDatabase(config.CODER_DATABASE_URL);
+  try {
+    const slot = await readSlot(coder, config.CODER_SLOT);
+    if (slot !== undefined) for (const line of describeSlot(config.CODER_SLOT, slot)) console.log(line);
+  } finally {
+    await coder.close();
+  }
 }

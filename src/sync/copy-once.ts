@@ -1,4 +1,3 @@
-import { aborted } from '../platform/stop-signal.ts';
 import type { CoderDatabase } from './coder-database.ts';
 import { copyTables } from './copy.ts';
 import type { KeepCopy } from './sync.ts';
@@ -17,13 +16,6 @@ export const copyOnce: KeepCopy = async (
   await writeCopy(database, epoch, () => Promise.resolve({ phase: 'copying' as const, source }));
   const end = { mode: 'once' as const, source, coderVersion: shape.version };
   onCopied(await copyTables({ coder, database, epoch, shape, end, onProgress, signal }));
-};
-
-/** Copies everything, and then lets it be until the signal is given. */
-export const copyAtStart: KeepCopy = async (context, state) => {
-  await copyOnce(context, state);
-  context.onFollowing();
-  await aborted(context.signal);
 };
 
 /** Which database it is: the identifier of its server, where that may be read, and its name. */

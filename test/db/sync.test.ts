@@ -2,9 +2,10 @@ import type { Client } from 'pg';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { aborted } from '../../src/platform/stop-signal.ts';
 import { readinessChecks } from '../../src/readiness-checks.ts';
-import { copyAtStart } from '../../src/sync/copy-once.ts';
-import { createSync, describeSync, type Sync } from '../../src/sync/sync.ts';
+import { copyOnce } from '../../src/sync/copy-once.ts';
+import { createSync, describeSync, type KeepCopy, type Sync } from '../../src/sync/sync.ts';
 import { addSyncMetrics } from '../../src/sync/sync-metrics.ts';
 import { readSyncState } from '../../src/sync/sync-state.ts';
 import { coderRows, loadCoderRows } from '../support/coder-rows.ts';
@@ -13,6 +14,13 @@ import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../s
 import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
 
 const patience = { timeout: 20_000 };
+
+/** Copies everything, and then lets it be until the signal is given. */
+const copyAtStart: KeepCopy = async (context, state) => {
+  await copyOnce(context, state);
+  context.onFollowing();
+  await aborted(context.signal);
+};
 
 await describeOnPostgres('processes that copy from Coder', '15', () => {
   describeOnOneEngine('to', (engine) => {
