@@ -2,7 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { formatLsn, parseLsn } from '../../src/sync/lsn.ts';
 import { MessageQueue } from '../../src/sync/message-queue.ts';
 import { grantStatements, replicationNames } from '../../src/sync/publication.ts';
+import { whyCopyAgain } from '../../src/sync/replicate.ts';
+import { describeSlot, type SlotStatus } from '../../src/sync/replication-standing.ts';
 import { nearest, parseSnapshot } from '../../src/sync/snapshot-visibility.ts';
+import type { SyncState } from '../../src/sync/sync-state.ts';
 import { syncedTables } from '../../src/sync/synced-tables.ts';
 
 describe('a position in the log', () => {
@@ -116,5 +119,69 @@ describe('the statements that an operator runs', () => {
 
   test.each(['', 'Tasks', '1st', 'a-b', "x'y", 'x'.repeat(55)])('%j is no name of a slot', (name) => {
     expect(() => replicationNames(name)).toThrow(/cannot be the name of a slot/);
+  });
+});
+
+describe('what was copied', () => {
+  const names = replicationNames('tasks_service');
+  const slot: SlotStatus = {
+    confirmed: 100n,
+    behindBytes: 12_345_678,
+    retainedBytes: 20_000_000,
+    walStatus: 'reserved',
+    safeBytes: 5_000_000_000,
+    keepSize: '5GB',
+    activePid: undefined,
+  };
+  const state: SyncState = {
+    epoch: 1,
+    phase: 'live',
+    mode: 'replication',
+    source: '7713980939536447912 coder',
+    coderVersion: 'Coder of June 2026 or later',
+    slot: 'tasks_service',
+    position: 100n,
+    timeline: 1,
+    publications: '16385:16390',
+    unreplicated: '{}',
+    snapshot: null,
+    copiedAt: '2026-11-30 12:00:00.000000',
+    changedAt: '2026-11-30 12:00:00.000000',
+    error: null,
+  };
+  const standing = { source: '7713980939536447912 coder', timeline: 1, publications: '16385:16390', slot };
+
+  test('is followed on, also where the log of the slot was not all read', () => {
+    expect(whyCopyAgain(state, standing, names)).toBe(undefined);
+    expect(whyCopyAgain(state, { ...standing, slot: { ...slot, confirmed: 40n } }, names)).toBe(undefined);
+  });
+
+  test.each<[why: string, state: Partial<SyncState>, standing: Partial<typeof standing>]>([
+    ['nothing has been copied yet', { phase: 'none' }, {}],
+    ['the last copy is not complete: PostgreSQL was away', { phase: 'copying', error: 'PostgreSQL was away' }, {}],
+    ['what is there was not followed by the slot tasks_service', { mode: 'polling' }, {}],
+    ['what is there was not followed by the slot tasks_service', { slot: 'another' }, {}],
+    ["Coder's database is another one", {}, { source: '7713980939536447913 coder' }],
+    ['PostgreSQL has gone on in timeline 2, after a failover or from a backup', {}, { timeline: 2 }],
+    ['the slot tasks_service has gone on without us, or is a new one', {}, { slot: { ...slot, confirmed: 101n } }],
+    ['the publications of tasks_service were changed', {}, { publications: '16385:16391' }],
+  ])('is copied again: %s', (why, otherState, otherStanding) => {
+    expect(whyCopyAgain({ ...state, ...otherState }, { ...standing, ...otherStanding }, names)).toBe(why);
+  });
+
+  test('the slot is described for who has a disk to look after', () => {
+    expect(describeSlot('tasks_service', slot)).toEqual([
+      'slot: tasks_service is 12.3 MB behind; nobody reads it',
+      "slot: it keeps 20.0 MB of the log on PostgreSQL's disk (reserved), and is lost after 5000.0 MB more",
+      'slot: max_slot_wal_keep_size is 5GB',
+    ]);
+    expect(describeSlot('tasks_service', { ...slot, safeBytes: undefined, keepSize: '-1', activePid: '42' })).toEqual([
+      'slot: tasks_service is 12.3 MB behind; process 42 of PostgreSQL serves its reader',
+      "slot: it keeps 20.0 MB of the log on PostgreSQL's disk (reserved)",
+      "slot: max_slot_wal_keep_size is -1: if nobody reads the slot, it fills PostgreSQL's disk",
+    ]);
+    expect(describeSlot('tasks_service', { ...slot, confirmed: undefined, walStatus: 'lost' })).toEqual([
+      'slot: tasks_service is lost, and made anew when it is followed; nobody reads it',
+    ]);
   });
 });
