@@ -28,6 +28,7 @@ export async function up(knex) {
     \`slot\` varchar(63) not null default '' comment 'the replication slot that position belongs to',
     \`position\` bigint unsigned not null default 0 comment 'changes up to this LSN are applied',
     \`timeline\` int unsigned not null default 0 comment 'of the log that position is in',
+    \`shape\` varchar(64) not null default '' comment 'a digest of the columns that are copied',
     \`publications\` text null comment 'which publications, with which tables, told of the changes',
     \`unreplicated\` text null comment 'JSON: what tells that tables which are not replicated have not changed',
     \`snapshot\` mediumtext null comment 'pg_current_snapshot() of the copy, while transactions that it has may still be sent',

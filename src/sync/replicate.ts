@@ -7,14 +7,14 @@ import { parseLsn } from './lsn.ts';
 import { type PublishedTables, publishedTables, type ReplicationNames } from './publication.ts';
 import type { ServerIdentity } from './replication.ts';
 import { checkReplication, missingSlot, type ReplicationStanding, type SlotStatus } from './replication-standing.ts';
-import type { SourceShape } from './source-version.ts';
+import { type SourceShape, shapeDigest } from './source-version.ts';
 import type { KeepCopy, SyncContext } from './sync.ts';
 import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import { readSyncState, type SyncState, type SyncStateChanges, writeCopy } from './sync-state.ts';
 import { readTableMarks, UnreplicatedTables } from './unreplicated-tables.ts';
 
 /** What was found at the source. */
-type Standing = ReplicationStanding & ServerIdentity;
+type Standing = ReplicationStanding & ServerIdentity & Pick<SyncState, 'shape'>;
 
 /** Why what is there cannot be followed on, and a new copy is needed; undefined when it can. */
 export function whyCopyAgain(state: SyncState, standing: Standing, names: ReplicationNames): string | undefined {
@@ -33,6 +33,7 @@ export function whyCopyAgain(state: SyncState, standing: Standing, names: Replic
   }
   if (slot.confirmed > state.position) return `the slot ${names.slot} has gone on without us, or is a new one`;
   if (state.publications !== standing.publications) return `the publications of ${names.slot} were changed`;
+  if (state.shape !== standing.shape) return 'other columns are copied than before';
   return undefined;
 }
 
@@ -69,6 +70,7 @@ export async function beginSlotAnew(
     source: standing.source,
     timeline: standing.timeline,
     publications: standing.publications,
+    shape: standing.shape,
     slot: names.slot,
     position: parseLsn(start ?? ''),
     unreplicated: JSON.stringify(marks),
@@ -113,7 +115,11 @@ export function keepByReplication(settings: ReplicationSettings): KeepCopy {
   return async (context, state) => {
     const { coder, database, shape, signal } = context;
     const { names } = settings;
-    const standing = { ...(await checkReplication(coder, names, tablesOf(shape))), ...(await identify(context.url)) };
+    const standing = {
+      ...(await checkReplication(coder, names, tablesOf(shape))),
+      ...(await identify(context.url)),
+      shape: shapeDigest(shape),
+    };
     settings.onSlot?.(standing.slot);
     const why = whyCopyAgain(state, standing, names);
     if (why === undefined) return follow(context, settings, state);

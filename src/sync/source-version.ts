@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Config } from '../config.ts';
 import { type CoderDatabase, quote, type SourceRow } from './coder-database.ts';
 import { SyncError } from './sync-error.ts';
@@ -54,6 +55,15 @@ export function scopeOf(
   withoutSessions = false,
 ): CopyScope {
   return { withoutSessions: withoutSessions || CODER_WITHOUT_SESSIONS, ignoredColumns: CODER_IGNORE_COLUMNS };
+}
+
+/**
+ * A digest of the columns that are copied, and of where they come from. It is another one when Coder or the service was upgraded,
+ * or other settings say what is left out: then rows that have not changed have to be copied, too.
+ */
+export function shapeDigest({ plans }: SourceShape): string {
+  const columns = plans.map(({ table, columns: ours, sources }) => [table.name, ours, sources]);
+  return createHash('sha256').update(JSON.stringify(columns)).digest('hex');
 }
 
 /** Columns, or tables if no column is said, that tell versions of Coder apart: when each came, newest first. */

@@ -19,6 +19,8 @@ export interface SyncState {
   readonly position: bigint;
   /** The timeline of PostgreSQL's log in which position is: another server after a failover begins another. */
   readonly timeline: number;
+  /** A digest of the columns that are copied, see `shapeDigest`. */
+  readonly shape: string;
   /** Which publications, with which tables, told of the changes. */
   readonly publications: string | null;
   /** Of the tables that are not replicated: what tells, as JSON, that they have not changed since they were compared. */
@@ -46,6 +48,7 @@ const columns: Readonly<Record<keyof Omit<SyncStateChanges, 'copied'>, string>> 
   slot: 'slot',
   position: 'position',
   timeline: 'timeline',
+  shape: 'shape',
   publications: 'publications',
   unreplicated: 'unreplicated',
   snapshot: 'snapshot',
@@ -110,7 +113,7 @@ export async function noteFailure(database: Database, epoch: number, error: stri
 async function read(database: Database, lock: string): Promise<SyncState> {
   const [[row]] = (await database.raw(
     'select `s`.`epoch`, `s`.`phase`, `s`.`mode`, `s`.`source`, `s`.`coder_version`, `s`.`slot`, `s`.`position`, ' +
-      '`s`.`timeline`, `s`.`publications`, `s`.`unreplicated`, `s`.`snapshot`, ' +
+      '`s`.`timeline`, `s`.`shape`, `s`.`publications`, `s`.`unreplicated`, `s`.`snapshot`, ' +
       `\`s\`.\`copied_at\`, \`s\`.\`changed_at\`, \`s\`.\`error\` from \`sync_state\` as \`s\` where \`s\`.\`id\` = 1${lock}`,
   )) as [SyncStateRow[]];
   if (row === undefined) throw new Error('sync_state has lost its row: insert one with id 1');

@@ -149,6 +149,16 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       expect(JSON.stringify(keys)).toMatch(/all|application_connect/);
     });
 
+    test('Coder is upgraded while nobody follows it', async () => {
+      await target.database.raw("update `workspace_builds` set `ai_task_sidebar_app_id` = repeat('x', 16)");
+      await coder.query('alter table workspace_builds drop column ai_task_sidebar_app_id');
+      await copiesAgain('other columns are copied than before');
+      const [builds] = await target.database.raw<[unknown[]]>(
+        'select 1 from `workspace_builds` as `b` where `b`.`ai_task_sidebar_app_id` is not null',
+      );
+      expect(builds).toEqual([]);
+    });
+
     test('a change of a row that is not in the copy makes it anew', async () => {
       const { rows } = await coder.query<{ id: string }>(
         "update provisioner_jobs set error = (select string_agg(md5(n::text), '') from generate_series(1, 3000) as n) returning id",

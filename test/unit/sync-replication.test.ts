@@ -142,6 +142,7 @@ describe('what was copied', () => {
     slot: 'tasks_service',
     position: 100n,
     timeline: 1,
+    shape: 'columns',
     publications: '16385:16390',
     unreplicated: '{}',
     snapshot: null,
@@ -149,7 +150,7 @@ describe('what was copied', () => {
     changedAt: '2026-11-30 12:00:00.000000',
     error: null,
   };
-  const standing = { source: '7713980939536447912 coder', timeline: 1, publications: '16385:16390', slot };
+  const standing = { source: '7713980939536447912 coder', timeline: 1, publications: '16385:16390', slot, shape: 'columns' };
 
   test('is followed on, also where the log of the slot was not all read', () => {
     expect(whyCopyAgain(state, standing, names)).toBe(undefined);
@@ -165,6 +166,7 @@ describe('what was copied', () => {
     ['PostgreSQL has gone on in timeline 2, after a failover or from a backup', {}, { timeline: 2 }],
     ['the slot tasks_service has gone on without us, or is a new one', {}, { slot: { ...slot, confirmed: 101n } }],
     ['the publications of tasks_service were changed', {}, { publications: '16385:16391' }],
+    ['other columns are copied than before', {}, { shape: 'others' }],
   ])('is copied again: %s', (why, otherState, otherStanding) => {
     expect(whyCopyAgain({ ...state, ...otherState }, { ...standing, ...otherStanding }, names)).toBe(why);
   });
