@@ -42,6 +42,7 @@ export async function runProgram(development?: Development): Promise<void> {
 interface SyncFlags {
   readonly once?: true;
   readonly follow?: true;
+  readonly poll?: number;
   readonly verify?: true;
   readonly status?: true;
   readonly withoutSessions?: true;
@@ -120,8 +121,13 @@ function createProgram(development: Development | undefined): Command {
   const sync = program
     .command('sync')
     .description("copy Coder's tables from the database of CODER_DATABASE_URL")
-    .addOption(new Option('--once', 'copy what differs, and exit').conflicts(['follow', 'verify', 'status']))
-    .addOption(new Option('--follow', 'copy, and follow the changes until stopped').conflicts(['verify', 'status']))
+    .addOption(new Option('--once', 'copy what differs, and exit').conflicts(['follow', 'poll', 'verify', 'status']))
+    .addOption(new Option('--follow', 'copy, and follow the changes until stopped').conflicts(['poll', 'verify', 'status']))
+    .addOption(
+      new Option('--poll <seconds>', 'copy, and look for changes so often, with SELECT alone, until stopped')
+        .argParser(wholeNumber(1, 3600))
+        .conflicts(['verify', 'status']),
+    )
     .addOption(new Option('--verify', 'compare Coder and the copy; exit with 1 if they differ').conflicts('status'))
     .option('--status', 'print how the copy is doing')
     .option('--without-sessions', 'leave the session tokens out, as CODER_WITHOUT_SESSIONS does')
@@ -129,10 +135,14 @@ function createProgram(development: Development | undefined): Command {
       const { copyFromCoder, followCoder, printSyncStatus, verifyCopyOfCoder } = await import('./commands/sync.ts');
       const withoutSessions = options.withoutSessions === true;
       if (options.once) await onTables((_, settings, address) => copyFromCoder(settings, address, withoutSessions));
-      else if (options.follow) await onTables((_, settings, address) => followCoder(settings, address, withoutSessions));
-      else if (options.verify) await onTables((database, settings) => verifyCopyOfCoder(database, settings, withoutSessions));
+      else if (options.follow || options.poll !== undefined) {
+        const { poll } = options;
+        await onTables((_, settings, address) =>
+          followCoder(poll === undefined ? settings : { ...settings, CODER_POLL_SECONDS: poll }, address, withoutSessions),
+        );
+      } else if (options.verify) await onTables((database, settings) => verifyCopyOfCoder(database, settings, withoutSessions));
       else if (options.status) await onTables(printSyncStatus);
-      else command.error('one of --once, --follow, --verify and --status is required');
+      else command.error('one of --once, --follow, --poll, --verify and --status is required');
     });
   sync
     .command('grants')

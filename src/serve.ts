@@ -22,8 +22,7 @@ import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
-import { replicationNames } from './sync/publication.ts';
-import { keepByReplication } from './sync/replicate.ts';
+import { keepBySettings } from './sync/keep-copy.ts';
 import { scopeOf } from './sync/source-version.ts';
 import { createSync } from './sync/sync.ts';
 import { addSyncMetrics } from './sync/sync-metrics.ts';
@@ -94,17 +93,25 @@ export async function serve(config: Config, development: Development | undefined
   const feedRepository = (from: Database) =>
     withStatements(createFeedRepository(from, config.AGENT_INACTIVE_SECONDS), feedStatements, run);
   const feed = parts.adopt(new TaskFeed(feedRepository(feedDatabase), log), (feed) => feed.stop());
+  let onWritten = (): void => {};
   if (config.PROJECTOR) {
     const onBatch = tracing === undefined ? {} : { onBatch: tracing.batch };
     const projector = createProjector({ address, log, onEvents: () => feed.wake(), ...onBatch });
     addProjectorMetrics(registry, projector);
     projector.start();
+    onWritten = () => projector.wake();
     parts.defer(() => projector.stop());
   }
 
   if (config.CODER_DATABASE_URL !== undefined) {
-    const keep = keepByReplication({ names: replicationNames(config.CODER_SLOT) });
-    const sync = createSync({ address, url: config.CODER_DATABASE_URL, log, keep, scope: scopeOf(config) });
+    const sync = createSync({
+      address,
+      url: config.CODER_DATABASE_URL,
+      log,
+      keep: keepBySettings(config, log),
+      scope: scopeOf(config),
+      onWritten,
+    });
     addSyncMetrics(registry, sync);
     sync.start();
     parts.defer(() => sync.stop());

@@ -6,8 +6,7 @@ import { createLog } from '../platform/log.ts';
 import { aborted, stopSignal } from '../platform/stop-signal.ts';
 import { openCoderDatabase } from '../sync/coder-database.ts';
 import { copyOnce } from '../sync/copy-once.ts';
-import { replicationNames } from '../sync/publication.ts';
-import { keepByReplication } from '../sync/replicate.ts';
+import { keepBySettings } from '../sync/keep-copy.ts';
 import { describeSlot, readSlot } from '../sync/replication-standing.ts';
 import { readSourceShape, scopeOf } from '../sync/source-version.ts';
 import { countAdjusted, createSync, describeSync, openSyncDatabase } from '../sync/sync.ts';
@@ -64,12 +63,12 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
   }
 }
 
-/** Copies Coder's tables and follows their changes, until SIGINT or SIGTERM. One process is active, others stand by. */
+/** Copies Coder's tables and follows their changes, or polls them, until SIGINT or SIGTERM. One process is active, others stand by. */
 export async function followCoder(config: Config, address: DatabaseAddress, withoutSessions: boolean): Promise<void> {
   const stop = stopSignal();
   const log = createLog(config.LOG_LEVEL);
   const bar = progressBar(process.stderr);
-  const keep = keepByReplication({ names: replicationNames(config.CODER_SLOT) });
+  const keep = keepBySettings(config, log);
   const sync = createSync({
     address,
     url: requireCoderDatabaseUrl(config),

@@ -78,6 +78,8 @@ export interface ProjectorStatus {
 /** Keeps the read model and the feed in step with the source tables. */
 export interface Projector {
   start(): void;
+  /** Makes it look into the outbox now: something was written there, perhaps after a quiet time. */
+  wake(): void;
   /** Stops after the current batch; resolves when its connection is closed. */
   stop(): Promise<void>;
   status(): ProjectorStatus;
@@ -157,6 +159,8 @@ export function createProjector(options: ProjectorOptions): Projector {
     deadLetters: 0,
   };
   const stopping = new AbortController();
+  /** Ends the rest after an empty outbox. */
+  let woken = new AbortController();
   let running: Promise<void> | undefined;
   let database: Database | undefined;
   let reader: AheadReader | undefined;
@@ -219,11 +223,13 @@ export function createProjector(options: ProjectorOptions): Projector {
     const keepHouse = housekeeping(database, epoch);
     while (!stopping.signal.aborted) {
       forgetFailures(began);
+      woken = new AbortController(); // before it looks: what is written from now on may be seen or not
       const waits = await measureLag(database);
       const taken = waits === undefined ? 0 : await projectNext(database, epoch);
       if (taken === outboxBatchSize) continue;
       if ((waits ?? 0) < lagForHousekeepingMs) await keepHouse();
-      await pause(taken > 0 ? pollBusyMs : restAfterQuiet(performance.now() - changedAt, pollIdle));
+      if (taken > 0) await pause(pollBusyMs);
+      else await pause(restAfterQuiet(performance.now() - changedAt, pollIdle), woken.signal);
     }
   }
 
@@ -357,16 +363,20 @@ export function createProjector(options: ProjectorOptions): Projector {
     }
   }
 
-  async function pause(milliseconds: number): Promise<void> {
-    await sleep(milliseconds, undefined, { signal: stopping.signal }).catch(() => {});
+  async function pause(milliseconds: number, signal = stopping.signal): Promise<void> {
+    await sleep(milliseconds, undefined, { signal }).catch(() => {});
   }
 
   return {
     start() {
       running ??= run();
     },
+    wake() {
+      woken.abort();
+    },
     async stop() {
       stopping.abort();
+      woken.abort();
       const late = setTimeout(() => database !== undefined && void closeDatabase(database, 0), stopMs);
       await running;
       clearTimeout(late);

@@ -40,6 +40,8 @@ export interface SyncOptions {
   readonly keep: KeepCopy;
   readonly scope?: CopyScope;
   readonly onProgress?: (rows: number, about: number) => void;
+  /** Called after each transaction that changed the copy, and after a whole copy. It must not block. */
+  readonly onWritten?: () => void;
 }
 
 /** How a sync of this process is doing. The counters are this process's, since it started. */
@@ -191,6 +193,7 @@ export function createSync(options: SyncOptions): Sync {
             status.copies += 1;
             status.progress = undefined;
             log.info({ rows, inserted, updated, deleted }, 'copied from Coder');
+            options.onWritten?.();
             adjusted.tell(log);
           },
           onFollowing() {
@@ -201,6 +204,7 @@ export function createSync(options: SyncOptions): Sync {
           },
           onApplied(changes) {
             status.changes += changes;
+            options.onWritten?.();
             adjusted.tell(log);
           },
         },

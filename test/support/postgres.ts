@@ -116,6 +116,28 @@ export async function startPostgres({ version = '15', settings = [] }: PostgresO
   }
 }
 
+/** Starts a read replica of a server of version 15, which it follows by physical replication. */
+export async function startPostgresReplica(primary: PostgresServer, settings: readonly string[] = []): Promise<PostgresServer> {
+  const account = accountOfServers();
+  const folder = mkdtempSync(join(tmpdir(), 'pg-'));
+  if (account !== undefined) chownSync(folder, account.uid, account.gid);
+  try {
+    const programs = await runnable(await findPostgres('15'), account, folder);
+    const data = join(folder, 'data');
+    const from = [`--host=${primary.socketFolder}`, `--port=${primary.port}`, `--username=${superuser.user}`];
+    const how = ['--write-recovery-conf', '--checkpoint=fast', '--no-sync'];
+    await run(join(programs.bin, 'pg_basebackup'), [`--pgdata=${data}`, ...from, ...how], {
+      ...account,
+      cwd: '/',
+      env: { ...process.env, ...programs.env },
+    });
+    return await startIn({ ...programs, folder, data, port: await freePort(), account }, settings);
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 });
+    throw error;
+  }
+}
+
 /** Programs that run as the account of the servers. */
 interface RunningPrograms extends PostgresPrograms {
   readonly version: string;

@@ -16,6 +16,12 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   // The statements of the file.
   'src/schema/migrations.ts': ['statement'],
   // The statements of src/sync, which are made of the tables and columns of synced-tables.ts, with their values beside them.
+  'src/sync/changed-rows.ts': [
+    'columns',
+    'quote(table.name)',
+    "sources.map((source) => `t.${quote(source)}`).join(', ')",
+    'plan.select.slice(from)',
+  ],
   'src/sync/coder-database.ts': ["{ text: sql, values: [...values], rowMode: 'array' }", 'sql'],
   'src/sync/compare-tables.ts': [
     "plan.sources.map((source) => `t.${quote(source)}`).join(', ')",
@@ -27,6 +33,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'where',
     'end',
   ],
+  'src/sync/poll.ts': ['quote(name)', 'name', "only === undefined ? '' : ` where ${only}`"],
   'src/sync/source-version.ts': ["sources.map((source) => `t.${quote(source)}`).join(', ')", 'quote(name)', "order.join(', ')"],
   'src/sync/target-tables.ts': [
     'table.name',
