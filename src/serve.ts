@@ -23,8 +23,9 @@ import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
 import { keepBySettings } from './sync/keep-copy.ts';
+import { addSlotMetrics } from './sync/slot-metrics.ts';
 import { scopeOf } from './sync/source-version.ts';
-import { createSync } from './sync/sync.ts';
+import { createSync, type Sync } from './sync/sync.ts';
 import { addSyncMetrics } from './sync/sync-metrics.ts';
 import { createGetTask } from './tasks/get-task.ts';
 import { createListTasks } from './tasks/list-tasks.ts';
@@ -104,11 +105,13 @@ export async function serve(config: Config, development: Development | undefined
   }
 
   if (config.CODER_DATABASE_URL !== undefined) {
-    const sync = createSync({
+    const listener = addSlotMetrics(registry, () => sync.status().activity === 'following');
+    const keep = keepBySettings(config, log, listener);
+    const sync: Sync = createSync({
       address,
       url: config.CODER_DATABASE_URL,
       log,
-      keep: keepBySettings(config, log),
+      keep,
       scope: scopeOf(config),
       onWritten,
     });

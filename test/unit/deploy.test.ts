@@ -25,6 +25,7 @@ interface Container {
   readonly image: string;
   readonly args?: readonly string[];
   readonly env?: readonly { readonly name: string; readonly value: string }[];
+  readonly envFrom?: readonly unknown[];
   readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
 }
 interface PodSpec {
@@ -314,6 +315,23 @@ describe('the chart', () => {
       expect(
         find(objects(renderChart('networkPolicy.enabled=false', 'podDisruptionBudget.enabled=false')), 'NetworkPolicy'),
       ).toEqual({});
+    });
+
+    test('copies from Coder in the processes that serve, or in one of its own', () => {
+      const secretsOf = (spec: Readonly<Record<string, unknown>>) => podOf(spec).containers[0].envFrom;
+      const own = [{ secretRef: { name: 'tasks-service' } }];
+      const both = [...own, { secretRef: { name: 'coder' } }];
+      const inside = objects(renderChart('coder.existingSecret=coder'));
+      expect(secretsOf(find(inside, 'Deployment'))).toEqual(both);
+      expect(find(inside, 'Deployment', 'tasks-service-sync')).toEqual({});
+      const outside = objects(renderChart('coder.existingSecret=coder', 'coder.ownDeployment=true', 'env.CODER_POLL_SECONDS=10'));
+      expect(secretsOf(find(outside, 'Deployment'))).toEqual(own);
+      const sync = find(outside, 'Deployment', 'tasks-service-sync');
+      expect(secretsOf(sync)).toEqual(both);
+      expect(podOf(sync).containers[0]).toMatchObject({
+        args: ['dist/main.js', 'sync', '--follow'],
+        env: [{ name: 'CODER_POLL_SECONDS', value: '10' }],
+      });
     });
   });
 });
