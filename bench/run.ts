@@ -7,6 +7,7 @@ import { listsBySize } from './parts/lists.ts';
 import { memory } from './parts/memory.ts';
 import { scale } from './parts/scale.ts';
 import { start } from './parts/start.ts';
+import { sync } from './parts/sync.ts';
 import { unaryCalls } from './parts/unary.ts';
 import { watch } from './parts/watch.ts';
 import { web } from './parts/web.ts';
@@ -16,7 +17,17 @@ import { machine, render, renderChecks } from './report.ts';
 
 // `npm run bench`: how fast the service is, and whether it reaches its targets. docs/performance.md says what is measured, and how.
 
-const parts: Readonly<Record<string, Part>> = { unary: unaryCalls, lists: listsBySize, web, writes, watch, scale, memory, start };
+const parts: Readonly<Record<string, Part>> = {
+  unary: unaryCalls,
+  lists: listsBySize,
+  web,
+  writes,
+  watch,
+  scale,
+  memory,
+  start,
+  sync,
+};
 
 /** The parts that check a ratio; the others only print figures. */
 const quickParts = ['unary', 'lists'];
