@@ -12,7 +12,7 @@ import { readTaskQuery, type TaskQuery } from './task-query.ts';
 
 /** What a transport may say of a list beside the request. */
 export interface ListOptions {
-  /** Whose tasks a query without an owner means; the caller's own if not said. */
+  /** Whose tasks any query without an owner means; as docs/query.md has it if not said. */
   readonly defaultOwner?: 'me' | 'everyone';
 }
 

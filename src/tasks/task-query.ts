@@ -24,7 +24,7 @@ export interface TaskQuery {
 
 const orders: ReadonlySet<string> = new Set<OrderBy>(['created_at', 'created_at desc', 'name', 'name desc']);
 
-/** Keys that name the tasks by something else than their owner: beside them, no owner means everyone the caller may read. */
+/** Keys that name the tasks by something else than their owner: beside them, no owner means everyone, if nothing else is said. */
 const wideningFilters = ['ids', 'organizationId', 'sharedWithUserId', 'sharedWithGroupId'] as const;
 const wideningNames = ['organization', 'sharedWithUser', 'sharedWithGroup'] as const;
 
@@ -38,11 +38,12 @@ export interface ReadTaskQuery {
 /**
  * Reads a ListTasks request. It never throws: names that only the database knows are looked up before all problems are told.
  *
- * @param defaultOwner whose tasks a query means that says nothing about it.
+ * @param defaultOwner whose tasks a query without an owner means; if not said, the caller's own, and with a key that names the tasks
+ *   by something else everyone's.
  */
 export function readTaskQuery(
   request: Pick<ListTasksRequest, 'query' | 'orderBy' | 'pageSize'>,
-  defaultOwner: 'me' | 'everyone' = 'me',
+  defaultOwner?: 'me' | 'everyone',
 ): ReadTaskQuery {
   const { values, violations: grammar } = split(request.query);
   const ofQuery: Violation[] = [...grammar];
@@ -62,7 +63,7 @@ export function readTaskQuery(
   if (pageSize < 0) ofRequest.push({ field: 'page_size', description: `must not be negative; 0 means ${defaultPageSize}` });
   const isWide =
     wideningFilters.some((key) => terms.filter[key] !== undefined) || wideningNames.some((key) => terms.names[key] !== undefined);
-  const owner = terms.owner ?? { kind: isWide ? 'everyone' : defaultOwner };
+  const owner = terms.owner ?? { kind: defaultOwner ?? (isWide ? 'everyone' : 'me') };
   const order = orderBy.trim().replace(/ +/g, ' ');
   if (order !== '' && !orders.has(order)) {
     ofRequest.push({

@@ -156,6 +156,8 @@ describeOnEngines('each filter', (engine) => {
     ['param:zone=us%', ({ parameters }) => parameters.get('zone') === 'us%'],
     ['param:zone=eu,zone=us%', ({ parameters }) => ['eu', 'us%'].includes(parameters.get('zone') ?? '')],
     ['param:zone=%', () => false, false],
+    ['param:zon_', () => false, false],
+    ['param:z%', () => false, false],
     ['param:"what is 1 + 1?"', () => false, false],
     ['param:"ai prompt=what is 1 + 1?"', ({ parameters }) => parameters.get('ai prompt') === 'what is 1 + 1?'],
     ['id:a7a27450-ca16-4553-a6c5-9d6f04808569,50f92138-f463-4f2b-abad-1816264b065f', ({ name }) => /herschel|dewdney/.test(name)],

@@ -444,6 +444,27 @@ describeOnServerKinds('Coder-shaped JSON over the read model', (engine) => {
     for (const token of [member, stranger]) expect((await get(service.web, '', token)).body).toEqual({ tasks: [], count: 0 });
   });
 
+  test('without an owner the path decides whose tasks a query means, whatever its keys', async () => {
+    const id = formatUuid(taskId);
+    for (const q of ['organization:home', `organization:${formatUuid(home)}`, `id:${id}`, `id:${id}+status:running`]) {
+      expect((await get(service.web, `/me?q=${q}`, siteOwner)).body, q).toEqual({ tasks: [], count: 0 });
+      expect((await get(service.web, `/me?q=${q}`, owner)).body.count, q).toBeGreaterThan(0);
+      expect((await get(service.web, `?limit=20&q=${q}`, siteOwner)).body.count, q).toBeGreaterThan(0);
+      expect((await get(service.web, `/me?q=${q}+owner:owner`, siteOwner)).body.count, q).toBeGreaterThan(0);
+    }
+  });
+
+  test('a token that reads no tasks knows of no user, and its list without one is empty', async () => {
+    const { database } = testDatabase;
+    const apps = await tokenFor(database, 'owner');
+    const [id] = (apps['coder-session-token'] ?? '').split('-');
+    await database('api_keys').where('api_keys.id', id).update({ scope: 'application_connect' });
+    for (const path of ['/me', '/owner', '/OWNER?q=x', '/me?limit=x', `/me/${formatUuid(taskId)}`, '/me/x']) {
+      expect(await get(service.web, path, apps), path).toMatchObject({ status: 404, body: nobody });
+    }
+    expect(await get(service.web, '', apps)).toMatchObject({ status: 200, body: { tasks: [], count: 0 } });
+  });
+
   test('the user of the path filters nothing', async () => {
     expect((await get(service.web, '/owner', siteOwner)).body.count).toBe(0);
     expect((await get(service.web, `/boss/${formatUuid(taskId)}`, siteOwner)).body.name).toBe('a-first');

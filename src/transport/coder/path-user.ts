@@ -7,11 +7,12 @@ import { customOnSite, permits, readsEveryUser } from '../../tasks/scope.ts';
 
 /**
  * Checks the user that a path names: `me`, an id, or a username in either case. It filters nothing, as in Coder: it must only be
- * somebody whom the caller may know of.
+ * somebody whom the caller may know of. A token that reads no tasks knows of nobody, not even of its own user.
  *
  * @throws {ConnectError} NOT_FOUND, the same for a user who does not exist and one whom the caller may not know of.
  */
 export async function checkPathUser(user: string, { caller, signal }: Call, findUser: FindUser): Promise<void> {
+  if (!caller.mayRead) throw taskNotFound();
   const id = parseLooseUuid(user);
   if (user === 'me' || id?.equals(caller.userId) === true || user.toLowerCase() === caller.username.toLowerCase()) return;
   const found = await findUser(id ?? user, signal);
