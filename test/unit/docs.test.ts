@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readConfig, variables } from '../../src/config.ts';
+import { syncedTables } from '../../src/sync/synced-tables.ts';
 import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
 
 const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
@@ -45,6 +46,17 @@ describe('every key of the query, and every word of theirs, is', () => {
     const text = read('proto/tasks/v1/tasks.proto');
     for (const key of queryKeys.keys()) expect(text).toContain(`\`${key}\``);
   });
+});
+
+test('docs/coder.md says which columns of Coder are copied', () => {
+  const rows = [...read('docs/coder.md').matchAll(/^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|$/gm)].map(
+    ([, table = '', columns = '']) => [table, columns.replaceAll('`', '').split(', ')],
+  );
+  const copied = syncedTables.map(({ name, columns }) => [
+    name,
+    [...new Set(Object.entries(columns).map(([column, { source = column }]) => source))],
+  ]);
+  expect(rows).toEqual(copied);
 });
 
 const pages = [
