@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -133,14 +133,7 @@ function usageOf(pid: number): Usage {
   }
 }
 
-/** The processor time of a process in milliseconds, exactly: where it sleeps most of the time, ticks of the clock miss what it does. */
+/** The processor time of a process with all threads that it has or had, in milliseconds. */
 export function processorMs(pid: number): number {
-  try {
-    const threads = readdirSync(`/proc/${pid}/task`).map((thread) =>
-      readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8'),
-    );
-    return threads.reduce((sum, text) => sum + Number(text.split(' ')[0]) / 1e6, 0);
-  } catch {
-    return Number.NaN;
-  }
+  return usageOf(pid).cpuMs;
 }
