@@ -51,8 +51,7 @@ export function connectionOptions(url: string, purpose: string) {
 export async function openCoderDatabase(url: string, purpose = 'sync'): Promise<CoderDatabase> {
   const { default: pg } = await import('pg'); // a service without a Coder never loads it
   const client = new pg.Client(connectionOptions(url, purpose));
-  // A connection that is lost fails what runs on it; without a listener the event would end the process.
-  client.on('error', () => {});
+  const database = wrap(client);
   try {
     await client.connect();
     await client.query(session);
@@ -60,17 +59,28 @@ export async function openCoderDatabase(url: string, purpose = 'sync'): Promise<
     await client.end().catch(() => {});
     throw new SyncError(`Coder's database cannot be reached: ${reasonOf(error)}`, { cause: error });
   }
-  return wrap(client);
+  return database;
 }
 
 function wrap(client: Client): CoderDatabase {
-  const rows = async (sql: string, values: readonly unknown[] = []): Promise<SourceRow[]> =>
-    (await client.query<(string | null)[]>({ text: sql, values: [...values], rowMode: 'array' })).rows;
+  // Of a connection that was lost while nothing ran, the driver tells why by this event alone: what is run next only hears that it
+  // is lost.
+  let lost: Error | undefined;
+  client.on('error', (error) => {
+    lost ??= error;
+  });
+  const rows = async (sql: string, values: readonly unknown[] = []): Promise<SourceRow[]> => {
+    try {
+      return (await client.query<(string | null)[]>({ text: sql, values: [...values], rowMode: 'array' })).rows;
+    } catch (error) {
+      throw lost ?? error;
+    }
+  };
   return {
     rows,
 
     async inSnapshot(work) {
-      await client.query('begin transaction isolation level repeatable read, read only');
+      await rows('begin transaction isolation level repeatable read, read only');
       try {
         const [[snapshot] = []] = await rows('select pg_current_snapshot()');
         return await work(snapshot ?? '');
@@ -80,7 +90,7 @@ function wrap(client: Client): CoderDatabase {
     },
 
     async *batches(sql) {
-      await client.query(`declare batches no scroll cursor for ${sql}`);
+      await rows(`declare batches no scroll cursor for ${sql}`);
       try {
         let next = rows(`fetch ${batchRows.first} from batches`);
         for (;;) {

@@ -397,6 +397,19 @@ for (const [postgres, kind] of [
             await pair.client.query(`drop role ${role}`);
           }
         });
+
+        test('what runs on a connection that was lost before it is told why', async () => {
+          await using pair = await open('newest', false);
+          const [[pid] = []] = await pair.coder.rows('select pg_backend_pid()');
+          await pair.client.query('select pg_terminate_backend($1)', [pid]);
+          // The end arrives while nothing runs, or is what the statement hears.
+          await expect
+            .poll(() => pair.client.query('select from pg_stat_activity where pid = $1', [pid]))
+            .toMatchObject({ rowCount: 0 });
+          await expect(pair.coder.inSnapshot(async () => {})).rejects.toThrow(
+            'terminating connection due to administrator command',
+          );
+        });
       },
       [kind],
     );
