@@ -129,7 +129,7 @@ function tell(message) {
 
 /** @typedef {{ packages?: Record<string, LockedPackage & Manifest> }} Lockfile */
 
-/** @param {string} file @returns {unknown} The parsed file, or undefined when there is none that can be read. */
+/** @param {string} file @returns {unknown} The parsed file, or undefined when it is absent or cannot be read. */
 function readJson(file) {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));

@@ -9,7 +9,7 @@ interface SessionToken {
   readonly secret: string;
 }
 
-/** The parts of a session token, or undefined when the text is none. */
+/** The parts of a session token, or undefined when the text is not a session token. */
 export function parseSessionToken(text: string): SessionToken | undefined {
   const [, id, secret] = /^([0-9A-Za-z]{10})-([0-9A-Za-z]{22})$/.exec(text) ?? [];
   return id === undefined || secret === undefined ? undefined : { id, secret };

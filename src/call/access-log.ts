@@ -26,7 +26,7 @@ interface AccessLogEntry {
   readonly failure: ConnectError | undefined;
 }
 
-/** Writes one line for a call: at `debug` what is open to everybody or refused by the thousand, at `error` what is our own fault. */
+/** Writes one line for a call: at `debug` for open services and refusals by overload, at `error` for the server's own faults. */
 export function writeAccessLog(log: Logger, entry: AccessLogEntry): void {
   const level = levelOfEntry(entry);
   if (!log.isLevelEnabled(level)) return;
@@ -46,7 +46,7 @@ export function codeName(failure: ConnectError | undefined): string {
   return statusNames[failure?.code ?? 0] ?? '';
 }
 
-/** The id of a caller as a text, which is made once for each caller that is remembered. */
+/** The id of a caller as text, made once for each cached caller. */
 export function callerIdOf(caller: Caller): string {
   let id = callerIds.get(caller);
   if (id === undefined) {
@@ -58,7 +58,7 @@ export function callerIdOf(caller: Caller): string {
 
 const callerIds = new WeakMap<Caller, string>();
 
-/** Whether a call failed through a fault of ours, or of what we depend on, and not of its client. */
+/** Whether a call failed through a fault of the server, or of what it depends on, and not of its client. */
 export function isFault(failure: ConnectError | undefined): boolean {
   return ['error', 'warn'].includes(levelOf(failure?.code));
 }
@@ -82,12 +82,15 @@ function levelOf(code: Code | undefined): 'error' | 'warn' | 'info' {
   }
 }
 
-/** Why a call failed: of an error its name, message, stack and codes, and no more. A driver's error also holds the SQL with its values. */
+/**
+ * Why a call failed: the name, message, stack and codes of an error. Nothing else is logged: a driver's error also has the SQL
+ * with its values.
+ */
 function causeOf({ cause }: Error, depth = 0): object | undefined {
   if (cause === undefined || cause === null) return undefined;
   if (!(cause instanceof Error)) return { type: typeof cause };
   const { code, errno } = cause as { code?: unknown; errno?: unknown };
-  // Three levels show what failed; a chain may be a ring.
+  // Three levels of causes are enough; a chain of causes may be circular.
   const deeper = depth < 3 ? causeOf(cause, depth + 1) : undefined;
   return { type: cause.name, message: cause.message, stack: cause.stack, code, errno, cause: deeper };
 }

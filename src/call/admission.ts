@@ -5,11 +5,11 @@ import { authenticatingLimits, maxReceivingCalls, maxUnaryCalls, openCallLimits,
 import { networkOf } from './network.ts';
 import type { RateLimit } from './rate-limit.ts';
 
-/** Reads a header of a call: metadata on gRPC, HTTP headers on the web port. `cookie` is there on the web port only. */
+/** Reads a header of a call: metadata of gRPC, HTTP headers on the web port. `cookie` exists on the web port only. */
 export type HeaderReader = (name: string) => string | undefined;
 
 /**
- * Finds out who calls: at once where the caller is remembered, else by asking somebody.
+ * Authenticates the caller: at once where the caller is cached, else by a statement or the issuer's keys.
  *
  * @throws {ConnectError} UNAUTHENTICATED, with one message for everything that can be wrong.
  */
@@ -18,12 +18,12 @@ export type Authenticate = (header: HeaderReader, address?: string) => Caller | 
 /** Chooses the limit for a protocol, if there is one. */
 export type RateLimitOf = (protocol: string) => RateLimit | undefined;
 
-/** What admission is decided by. */
+/** What the decision to admit a call depends on. */
 export interface AdmissionParts {
   readonly authenticate: Authenticate;
   /** What limits the calls of a user over a protocol, if anything does. */
   readonly rateLimitOf?: RateLimitOf | undefined;
-  /** Whether more work waits than can be done in time. New calls are then refused at once, which costs next to nothing. */
+  /** Whether more calls wait than can be answered in time. New calls are then refused at once, which is cheap. */
   readonly isOverloaded?: (() => boolean) | undefined;
 }
 
@@ -45,13 +45,13 @@ export interface AdmissionRequest {
   abort(why: () => ConnectError): void;
 }
 
-/** What a call takes up while it runs. */
+/** What an admitted call holds while it runs. */
 export interface Admitted {
-  /** Who calls; undefined where nobody had to say so. */
+  /** The caller; undefined for methods that need no token. */
   readonly caller: Caller | undefined;
-  /** Says that the request has been read whole. */
+  /** Tells that the whole request has been read. */
   requestReceived(): void;
-  /** Gives back what is left when the call has ended. */
+  /** Releases what the call holds, when it has ended. */
   release(): void;
 }
 
@@ -69,9 +69,9 @@ export interface Admission {
 export const overloadRefusal: ConnectError = overloaded();
 
 /**
- * Makes the admission of one process. In this order, a call has to pass: the limit of calls at work and the overload signal, its
- * token, the budget of requests that are being received, and the rate limit of its user. Methods that are open to everybody have
- * limits of their own, a budget of requests and counts of streams, so that they can take nothing from callers with a token.
+ * Makes the admission of one process. A call has to pass, in this order: the limit of running calls and the overload signal, its
+ * token, the budget of requests being received, and the rate limit of its user. Open methods have limits of their own, a budget of
+ * requests and counts of streams, so that they cannot affect callers with a token.
  */
 export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () => false }: AdmissionParts): Admission {
   let unaryCalls = 0;
@@ -82,8 +82,8 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
   const openStreams = createCount({ perKey, total: openCallLimits.streams }, () => tooManyOpenStreams(perKey));
   const openBidiStreams = createCount({ perKey, total: openCallLimits.bidiStreams }, () => tooManyOpenStreams(perKey));
 
-  // Until the answer each call may hold 64 KiB that its client sends, and no token keeps anyone from making such calls. Remembered
-  // callers wait for nobody, and are not counted.
+  // Until it is authenticated a call may hold 64 KiB that its client sends, and anyone can make such calls. Cached callers are
+  // authenticated at once and not counted.
   const authenticated = async (answer: Promise<Caller>, address: string): Promise<Caller> => {
     let release = (): void => {};
     try {
@@ -91,7 +91,7 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
       return await answer;
     } finally {
       release();
-      answer.catch(() => {}); // nobody waits for it if there were too many
+      answer.catch(() => {}); // it is not awaited when there were too many
     }
   };
 
@@ -151,15 +151,15 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
   };
 }
 
-/** Site owners may lift the limit for their load tests and automation (coderd/httpmw/ratelimit.go). */
+/** Site owners may bypass the limit for load tests and automation (coderd/httpmw/ratelimit.go). */
 function liftsRateLimit({ roles }: Caller, header: HeaderReader): boolean {
   return roles.includes('owner') && /^(1|t|true)$/i.test(header('x-coder-bypass-ratelimit') ?? '');
 }
 
 /**
- * Counts the calls whose requests are not whole yet, each of which may hold up to 64 KiB. When there are too many, the one that has
- * been sending for longest makes room if it has had a second, which is longer than any sound client takes; else the new one is
- * refused. So clients that stop in the middle of a request shut nobody out.
+ * Counts the calls whose requests are incomplete, each of which may hold up to 64 KiB. When there are too many, the oldest is ended
+ * if it has had a second, which is longer than any sound client takes; else the new one is refused. So clients that stop in the
+ * middle of a request cannot lock others out.
  */
 function createReceiving(most: number): { add(call: AdmissionRequest): () => void } {
   const calls = new Map<AdmissionRequest, number>();
@@ -180,7 +180,7 @@ function createReceiving(most: number): { add(call: AdmissionRequest): () => voi
 }
 
 /**
- * Counts what is under way by key, such as a connection, and in all. Both numbers are limits; `add` returns what ends the count of one.
+ * Counts calls by key, such as a connection, and in all; both counts are limited. `add` returns the function that ends its count.
  *
  * @param tooManyOfKey the refusal when a key has as many as it may have.
  */

@@ -2,7 +2,7 @@ import type { DescMethod } from '@bufbuild/protobuf';
 import { Code } from '@connectrpc/connect';
 import { Counter, Histogram, type Registry } from 'prom-client';
 
-/** What is counted of the calls of one method. */
+/** The counters of one method. */
 export interface MethodMetrics {
   started(): void;
   received(): void;
@@ -26,17 +26,17 @@ const codes: readonly string[] = [
     .map((code) => Code[code]),
 ];
 
-/** From 1 ms, since a warm call takes a few, to 10 s, when a drain would cut it. */
+/** Buckets from 1 ms, since a warm call takes a few, to 10 s, after which a drain cuts calls. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /**
  * Adds the metrics of the calls to a registry, under the names of go-grpc-prometheus: `grpc_server_started_total`,
  * `grpc_server_handled_total`, `grpc_server_handling_seconds`, `grpc_server_msg_received_total`, `grpc_server_msg_sent_total`.
  *
- * Calls are counted in plain numbers, which go into prom-client when somebody asks: each of its counters would look up its labels
- * at each call. Every code of every method is there from the start with 0, so that a rate sees the first error.
+ * Calls are counted in plain numbers, which are copied into prom-client when the metrics are read: its counters would look up their
+ * labels at each call. Every code of every method exists from the start with 0, so that `rate` sees the first error.
  *
- * @returns what gives the counters of one method. There are no labels but those of such methods: a client cannot add any.
+ * @returns the function that gives the counters of one method. Labels come from such methods alone: a client cannot add any.
  */
 export function createCallMetrics(registry: Registry): (method: MethodLabels) => MethodMetrics {
   const methods = new Map<MethodLabels, Counted>();

@@ -1,25 +1,31 @@
 import type { Logger } from 'pino';
 import type { Caller } from './caller.ts';
 
-/** What a handler knows of the call it answers, the same over every transport. */
+/** The context of a call for its handler, the same over every transport. */
 export interface Call {
   /** Identifies the call in the log and in the header `x-request-id` of its answer. */
   readonly requestId: string;
-  /** Who calls. */
+  /** The caller. */
   readonly caller: Caller;
-  /** Aborted when the client cancels, its deadline passes, or the server stops. Statements that are given it end then, too. */
+  /**
+   * Aborted when the client cancels, its deadline passes, or the server stops. Statements that are given the signal end then,
+   * too.
+   */
   readonly signal: AbortSignal;
-  /** Aborted when the server is about to stop. A stream that asks for it may say a last word and must then end; others are ended. */
+  /**
+   * Aborted when the server is about to stop. A stream that uses it may send a last message and must then end; others are
+   * aborted.
+   */
   readonly draining: AbortSignal;
   /**
-   * Finds out anew who calls, which a stream must do from time to time. It asks the database at most each AUTH_CACHE_SECONDS, and
-   * gives the same object as long as it has not asked.
+   * Authenticates the caller again, as a stream must from time to time. It reads the database at most every AUTH_CACHE_SECONDS, and
+   * returns the same object in between.
    *
    * @throws {ConnectError} UNAUTHENTICATED when the token is no longer good.
    */
   reauthenticate(): Promise<Caller>;
   /** The call's own logger, which adds the request id. */
   readonly log: Logger;
-  /** How many tasks were read for it, for the log; whoever reads them says so. */
+  /** How many tasks were read for the call, for the log. Set by the code that reads them. */
   rows?: number;
 }

@@ -17,23 +17,23 @@ export interface Membership {
   readonly organizationId: Buffer;
   /** Role names in this organization, besides the implied `organization-member`. */
   readonly roles: readonly string[];
-  /** What those of the roles permit that are not built in. */
+  /** The permissions of those roles that are custom. */
   readonly customRoles: readonly RolePermissions[];
 }
 
-/** A verified user, with what the permission rules need to know. Ids are the 16 bytes of a UUID. */
+/** An authenticated user, with everything that decides what the user may read. Ids are the 16 bytes of a UUID. */
 export interface Caller {
   readonly userId: Buffer;
   readonly username: string;
   /** Site roles, besides the implied `member`. */
   readonly roles: readonly string[];
-  /** What those of the site roles permit that are not built in. */
+  /** The permissions of those site roles that are custom. */
   readonly customRoles: readonly RolePermissions[];
   readonly memberships: readonly Membership[];
-  /** Groups the caller is in, besides each organization's group Everyone. */
+  /** Groups of the caller, besides each organization's group Everyone. */
   readonly groupIds: readonly Buffer[];
-  /** Whether the caller's token is good for reading tasks at all. */
+  /** Whether the scope of the caller's token allows reading tasks at all. */
   readonly mayRead: boolean;
-  /** The tasks that the token is good for, where it is not good for all. */
+  /** The tasks that the token may read, where it is restricted to some. */
   readonly onlyIds?: readonly Buffer[];
 }

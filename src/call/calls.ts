@@ -6,20 +6,20 @@ import { shuttingDown } from './errors.ts';
 import type { Method } from './method.ts';
 import { type CallInfo, type MethodInfo, ServerCall, type SharedByCalls } from './server-call.ts';
 
-/** Services that anyone may call without a token: they tell how to call the others, and whether they answer. */
+/** Services that need no token: they tell how to call the others, and whether they are up. */
 const openServices: ReadonlySet<string> = new Set([
   'grpc.health.v1.Health',
   'grpc.reflection.v1.ServerReflection',
   'grpc.reflection.v1alpha.ServerReflection',
 ]);
 
-/** The calls of one process, over whichever transport they come. */
+/** The calls of one process, over all transports. */
 export interface Calls {
-  /** Makes a method known, so that its counters are there before its first call. Returns what begins its calls. */
+  /** Registers a method, so that its counters exist before its first call. Returns the function that begins a call of it. */
   register(method: Pick<Method, 'kind' | 'desc'>): (info: CallInfo) => ServerCall;
   /**
-   * Refuses new calls with SHUTTING_DOWN and ends the streams with it, which would never end by themselves. Health checks are
-   * still answered. Resolves when no call is running.
+   * Refuses new calls with SHUTTING_DOWN, and ends streams with it, which would never end by themselves. Health checks are still
+   * answered. Resolves when no call is running.
    */
   drain(): Promise<void>;
   /** Ends all running calls with SHUTTING_DOWN. */
@@ -28,7 +28,7 @@ export interface Calls {
   readonly running: number;
 }
 
-/** What calls need. `metrics` makes the counters of a method. */
+/** What calls share. `metrics` makes the counters of a method. */
 interface CallsParts extends AdmissionParts {
   readonly log: Logger;
   readonly metrics: (method: MethodLabels) => MethodMetrics;
@@ -36,7 +36,7 @@ interface CallsParts extends AdmissionParts {
   readonly trace?: TraceCall | undefined;
 }
 
-/** Makes the calls of a process. */
+/** Makes the registry of the calls of a process. */
 export function createCalls(parts: CallsParts): Calls {
   const running = new Set<ServerCall>();
   let draining = false;

@@ -28,7 +28,7 @@ type Reason =
   | 'SHUTTING_DOWN'
   | 'INTERNAL';
 
-/** One thing that is wrong with a request: which field or query key, and what would be right. */
+/** One violation in a request: the field or query key, and what would be valid. */
 export interface Violation {
   readonly field: string;
   readonly description: string;
@@ -38,7 +38,7 @@ export interface Violation {
 export const maxViolations = 20;
 const maxViolationBytes = 4096 - 512;
 
-/** Bad input as an error may repeat it: at most 64 characters or so many as said, control characters shown as `�`. */
+/** Bad input as it may be repeated in an error: at most 64 characters, or `length`, with control characters shown as `�`. */
 export function echo(text: string, length = 64): string {
   const head = [...text.slice(0, 2 * length + 2)].slice(0, length).join('');
   return (head.length < text.length ? `${head}…` : head).replace(/\p{Cc}|\p{Cs}/gu, '\u{fffd}');
@@ -85,7 +85,7 @@ export function unsupportedRequest(why: string): ConnectError {
   return failure(Code.Unimplemented, echo(why, 200), 'INVALID_ARGUMENT');
 }
 
-/** UNAUTHENTICATED, with one message whatever is wrong with the token: which part was right is no business of the caller. */
+/** UNAUTHENTICATED, with one message whatever is wrong with the token, so that it tells nothing about valid tokens. */
 export function unauthenticated(): ConnectError {
   return failure(
     Code.Unauthenticated,
@@ -104,17 +104,17 @@ export function rateLimited(retryMs: number): ConnectError {
   return failure(Code.ResourceExhausted, 'too many calls, slow down', 'RATE_LIMITED', [retryIn(Math.ceil(retryMs))]);
 }
 
-/** UNAVAILABLE because the database is away, or refuses. */
+/** UNAVAILABLE because the database cannot be reached, or refuses. */
 export function databaseUnavailable(cause: unknown): ConnectError {
   return failure(Code.Unavailable, 'the database is unavailable, try again', 'DATABASE_UNAVAILABLE', [retryIn(1000)], cause);
 }
 
-/** UNAVAILABLE because the keys of the issuer of JSON Web Tokens cannot be had, and the token's is not a known one. */
+/** UNAVAILABLE because the keys of the issuer of JSON Web Tokens cannot be fetched, and the token's key is not cached. */
 export function issuerUnavailable(cause: unknown): ConnectError {
   return failure(Code.Unavailable, 'the token cannot be checked now, try again', 'ISSUER_UNAVAILABLE', [retryIn(1000)], cause);
 }
 
-/** UNAVAILABLE because more calls came than can be answered in time. */
+/** UNAVAILABLE because more calls wait than can be answered in time. */
 export function overloaded(cause?: unknown): ConnectError {
   return failure(Code.Unavailable, 'too many calls at once, try again', 'OVERLOADED', [retryIn(1000)], cause);
 }
@@ -135,14 +135,14 @@ export function queryTooExpensive(cause: unknown): ConnectError {
   );
 }
 
-/** RESOURCE_EXHAUSTED because the caller has as many watches as one may have. */
+/** RESOURCE_EXHAUSTED because the caller is at the limit of watches. */
 export function tooManyWatches(limit: number): ConnectError {
   return failure(Code.ResourceExhausted, `you have ${limit} watches, and no more are allowed: end one first`, 'RATE_LIMITED', [
     retryIn(1000),
   ]);
 }
 
-/** RESOURCE_EXHAUSTED because a connection has as many streams of services that need no token as it may have. */
+/** RESOURCE_EXHAUSTED because the connection is at the limit of streams of services that need no token. */
 export function tooManyOpenStreams(limit: number): ConnectError {
   return failure(
     Code.ResourceExhausted,
@@ -152,7 +152,7 @@ export function tooManyOpenStreams(limit: number): ConnectError {
   );
 }
 
-/** OUT_OF_RANGE because a watch cannot go on where it was: it must begin anew, without a token. */
+/** OUT_OF_RANGE because a watch cannot be resumed at this token: it must start again without one. */
 export function resumeTokenExpired(why: string): ConnectError {
   return failure(Code.OutOfRange, `${why}: watch again without resume_token`, 'RESUME_TOKEN_EXPIRED');
 }
@@ -162,12 +162,12 @@ export function deadlineExceeded(cause?: unknown): ConnectError {
   return failure(Code.DeadlineExceeded, 'the deadline has passed', 'DEADLINE_EXCEEDED', [], cause);
 }
 
-/** CANCELLED because the caller gave up, or its connection broke. Only the log sees it. */
+/** CANCELLED because the client canceled the call, or its connection broke. It is seen in the log only. */
 export function canceled(cause?: unknown): ConnectError {
   return new ConnectError('the call was canceled', Code.Canceled, undefined, undefined, cause);
 }
 
-/** INTERNAL with nothing but the id under which the cause is logged. */
+/** INTERNAL with only the request id under which the cause is logged. */
 export function internal(requestId: string, cause: unknown): ConnectError {
   return failure(
     Code.Internal,
@@ -179,9 +179,9 @@ export function internal(requestId: string, cause: unknown): ConnectError {
 }
 
 /**
- * What the outside sees of an error that was thrown somewhere below: why the call was aborted, if it was, such as a deadline that has
- * passed; for an error of the database what `databaseErrors` says of it; ConnectErrors stay as they are; the rest is INTERNAL. The
- * cause goes to the log and never to the client.
+ * Translates an error for the client: if the call was aborted, into the reason of that, such as a passed deadline; an error of
+ * the database by the table `databaseErrors`; a ConnectError is kept; anything else becomes INTERNAL. The cause goes to the log
+ * and never to the client.
  */
 export function toConnectError(error: unknown, call: { readonly requestId: string; readonly signal: AbortSignal }): ConnectError {
   if (error instanceof ConnectError) return error;
@@ -218,7 +218,7 @@ function retryIn(milliseconds: number): Detail {
 
 function failure(code: Code, message: string, reason: Reason, details: readonly Detail[] = [], cause?: unknown): ConnectError {
   return new ConnectError(
-    message.toWellFormed(), // half a surrogate pair cannot be percent-encoded, which gRPC does with it
+    message.toWellFormed(), // gRPC percent-encodes it, which fails for half a surrogate pair
     code,
     undefined,
     [detail(ErrorInfoSchema, { reason, domain: errorDomain }), ...details],

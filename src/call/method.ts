@@ -8,8 +8,8 @@ import type {
 import type { Call } from './call.ts';
 
 /**
- * A method with one request and one response. Its handler gives a result, which a transport then has made into a message or, where
- * there is a shorter way, into the bytes of that message.
+ * A method with one request and one response. Its handler returns a result, which the transport turns into a message or, where the
+ * method has an encoder, directly into the bytes of that message.
  */
 export interface UnaryMethod<I extends DescMessage = DescMessage, O extends DescMessage = DescMessage, R = unknown> {
   readonly kind: 'unary';
@@ -17,7 +17,7 @@ export interface UnaryMethod<I extends DescMessage = DescMessage, O extends Desc
   handle(request: MessageShape<I>, call: Call): Promise<R>;
   /** The response as a message. */
   toMessage(result: R, call: Call): MessageShape<O>;
-  /** The response in the binary format, if there is a shorter way to it than over the message. */
+  /** Encodes the response in the binary format without making the message, where the method can. */
   readonly toBinary?: ((result: R, call: Call) => Uint8Array<ArrayBuffer>) | undefined;
 }
 
@@ -35,10 +35,10 @@ export interface BidiStreamingMethod<I extends DescMessage = DescMessage, O exte
   handle(requests: AsyncIterable<MessageShape<I>>, call: Call): AsyncIterable<MessageShape<O>>;
 }
 
-/** A method of a service with what answers it. It does not know which transport it is called over. */
+/** A method of a service with its handler, independent of the transport. */
 export type Method = UnaryMethod | ServerStreamingMethod | BidiStreamingMethod;
 
-/** Describes a unary method whose handler gives the response itself, its types checked against the contract. */
+/** Describes a unary method whose handler returns the response itself; the types are checked against the proto. */
 export function unary<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodUnary<I, O>,
   handle: (request: MessageShape<I>, call: Call) => Promise<MessageShape<O>>,
@@ -46,14 +46,17 @@ export function unary<I extends DescMessage, O extends DescMessage>(
   return unaryWithResult<I, O, MessageShape<O>>({ desc, handle, toMessage: (response) => response });
 }
 
-/** Describes a unary method whose handler gives something that becomes the response, its types checked against the contract. */
+/**
+ * Describes a unary method whose handler returns a result that is turned into the response; the types are checked against the
+ * proto.
+ */
 export function unaryWithResult<I extends DescMessage, O extends DescMessage, R>(
   method: Omit<UnaryMethod<I, O, R>, 'kind'>,
 ): Method {
   return { kind: 'unary', ...method } satisfies UnaryMethod<I, O, R> as UnaryMethod;
 }
 
-/** Describes a server-streaming method, its types checked against the contract. */
+/** Describes a server-streaming method; the types are checked against the proto. */
 export function serverStreaming<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodServerStreaming<I, O>,
   handle: ServerStreamingMethod<I, O>['handle'],
@@ -61,7 +64,7 @@ export function serverStreaming<I extends DescMessage, O extends DescMessage>(
   return { kind: 'server_streaming', desc, handle } satisfies ServerStreamingMethod<I, O> as ServerStreamingMethod;
 }
 
-/** Describes a bidirectional method, its types checked against the contract. */
+/** Describes a bidirectional method; the types are checked against the proto. */
 export function bidiStreaming<I extends DescMessage, O extends DescMessage>(
   desc: DescMethodBiDiStreaming<I, O>,
   handle: BidiStreamingMethod<I, O>['handle'],

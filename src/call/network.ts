@@ -1,6 +1,9 @@
 import { isIPv6 } from 'node:net';
 
-/** The network that an address is counted with: an IPv6 address with the 2^64 addresses that one customer has, any other by itself. */
+/**
+ * The network that an address is counted as: the /64 of an IPv6 address, which one customer has as a whole; an IPv4 address
+ * itself.
+ */
 export function networkOf(address: string): string {
   const plain = address.replace(/%.*$/, '').replace(/^\[(.*)\]$/, '$1');
   if (!isIPv6(plain)) return address;

@@ -11,15 +11,15 @@ import type { Caller } from './caller.ts';
 import { canceled, reasonOf, shuttingDown, toConnectError } from './errors.ts';
 import type { Method } from './method.ts';
 
-/** What a transport knows of a call before its request: where it comes from, and its headers. */
+/** What a transport knows of a call before its request: the client's address and the headers. */
 export interface CallInfo {
   /** `grpc`, `grpc-web`, `connect` or `coder-json`. */
   readonly protocol: string;
-  /** The client for the log: its address and port, or its address alone where a trusted proxy has told it. */
+  /** The client for the log: its address and port, or only its address where a trusted proxy told it. */
   readonly peer: string;
   /** The client's address. */
   readonly address: string;
-  /** What tells this connection from others: the address and port of its other end. */
+  /** Identifies the connection: the address and port of its other end. */
   readonly connection: string;
   readonly header: HeaderReader;
 }
@@ -37,17 +37,17 @@ export interface MethodInfo {
 /** What calls of one process share. */
 export interface SharedByCalls {
   readonly admission: Admission;
-  /** Finds out anew who calls. */
+  /** Authenticates the caller again. */
   readonly reauthenticate: Authenticate;
   readonly log: Logger;
   /** Starts a span for each call of a service that is not open, if traces are on. */
   readonly trace?: TraceCall | undefined;
   readonly draining: boolean;
-  /** Told when a call has ended. */
+  /** Called when a call has ended. */
   ended(call: ServerCall): void;
 }
 
-/** Who calls where nobody had to say so: a caller that may read nothing. */
+/** The caller of methods that need no token: it may read nothing. */
 const anyone: Caller = {
   userId: Buffer.alloc(0),
   username: '',
@@ -58,13 +58,13 @@ const anyone: Caller = {
   mayRead: false,
 };
 
-/** A client's own request id is taken if it looks like one; anything else could forge lines of a log. */
+/** The form in which a client's own request id is accepted; any other text could forge log lines. */
 const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
 
-/** How long a stream may take for its last message when the server stops, in milliseconds: its client may have stopped reading. */
+/** How long a stream may take to send its last message when the server stops, in milliseconds: its client may not be reading. */
 const lastMessageMs = 1000;
 
-/** Request ids count the calls of a process, behind what tells it from all others. A UUID for each would take ten times as long. */
+/** Request ids are a random prefix of the process and the number of the call. A UUID for each call would take ten times as long. */
 const processId = randomBytes(9).toString('base64url');
 let requests = 0;
 
@@ -74,9 +74,9 @@ function newRequestId(): string {
 }
 
 /**
- * A call from its headers to its end, the same over every transport. A transport begins it, asks {@link admit} before it reads the
- * request, then answers it by {@link unary} or {@link stream}. `admit` ends the call only by failing, the other two always, with one
- * line in the access log and one count in the metrics.
+ * A call from its headers to its end, the same over every transport. A transport begins it, asks {@link admit} before it reads
+ * the request, then answers it by {@link unary} or {@link stream}. `admit` ends the call only by failing, the other two always,
+ * with one line in the access log and one count in the metrics.
  *
  * A call that is aborted is answered at once with the reason, whether or not its handler listens to the signal.
  */
@@ -94,7 +94,7 @@ export class ServerCall implements Call, AdmissionRequest {
   #draining: AbortController | undefined;
   #log: Logger | undefined;
   #abortedBy: ConnectError | undefined;
-  /** Ends what the call waits for: its work, or a client that takes a response. */
+  /** Ends what the call waits for: its handler, or a client that has to take a response. */
   #interrupt: ((reason: ConnectError) => void) | undefined;
   #onAborted: ((failure: ConnectError) => void) | undefined;
   #ended = false;
@@ -165,15 +165,15 @@ export class ServerCall implements Call, AdmissionRequest {
   /**
    * Decides on the headers whether the request is read.
    *
-   * @param onAborted told what the client shall see when the call ends while its request is still on the way.
-   * @throws {ConnectError} what the client shall see; the call has ended.
+   * @param onAborted called with the error for the client when the call ends before its request has been read.
+   * @throws {ConnectError} the error for the client; the call has ended.
    */
   async admit(onAborted: (failure: ConnectError) => void): Promise<void> {
     this.#onAborted = onAborted;
     try {
       this.throwIfAborted();
       const admission = this.#inSpan(() => this.#shared.admission.admit(this));
-      // An aborted call does not wait for its admission. What that takes up when it succeeds later is given back.
+      // An aborted call does not wait for its admission. If that succeeds later, what it holds is released.
       admission.then(
         (admitted) => {
           if (this.#ended) admitted.release();
@@ -193,7 +193,7 @@ export class ServerCall implements Call, AdmissionRequest {
    * Answers a unary call, whose request has been read.
    *
    * @param answer makes the response in the form that the transport sends.
-   * @throws {ConnectError} what the client shall see; the call has ended.
+   * @throws {ConnectError} the error for the client; the call has ended.
    */
   async unary<T>(answer: () => Promise<T>): Promise<T> {
     try {
@@ -208,10 +208,10 @@ export class ServerCall implements Call, AdmissionRequest {
   }
 
   /**
-   * Answers a call with one request, which has been read, and any number of responses. When the consumer stops early, the call counts
-   * as canceled.
+   * Answers a call with one request, which has been read, and any number of responses. When the consumer stops early, the call
+   * counts as canceled.
    *
-   * @throws {ConnectError} what the client shall see; the call has ended.
+   * @throws {ConnectError} the error for the client; the call has ended.
    */
   stream(answer: () => AsyncIterable<Message>): AsyncGenerator<Message, void> {
     return this.#stream(() => {
@@ -235,8 +235,8 @@ export class ServerCall implements Call, AdmissionRequest {
     let responses: AsyncIterator<Message> | undefined;
     const leave = (): void => {
       if (!this.#ended) this.fail(canceled());
-      this.#controller?.abort(canceled()); // ends the waits of a handler that is left in the middle
-      void responses?.return?.()?.catch(() => {}); // it may wait for something, and the client does not
+      this.#controller?.abort(canceled()); // ends what a handler waits for when its consumer stops early
+      void responses?.return?.()?.catch(() => {}); // not awaited: the handler may still wait for something
     };
     try {
       const from = open()[Symbol.asyncIterator]();
@@ -245,7 +245,7 @@ export class ServerCall implements Call, AdmissionRequest {
         const next = await this.#untilAborted(this.#inSpan(() => from.next()));
         if (next.done === true) break;
         this.#method.metrics.sent();
-        this.#interrupt = leave; // a client that is gone may never take the response
+        this.#interrupt = leave; // a disconnected client never takes the response
         yield next.value;
       }
       this.#end();
@@ -264,8 +264,8 @@ export class ServerCall implements Call, AdmissionRequest {
   }
 
   /**
-   * Ends the call early. Nothing happens when it has ended already. Takes a function because most aborts come after the end, and an
-   * error with its stack is costly.
+   * Ends the call early; without effect when it has ended already. Takes a function because most aborts come after the end, and
+   * making an error with its stack is expensive.
    */
   abort(why: () => ConnectError): void {
     if (this.#ended || this.#abortedBy !== undefined) return;
@@ -273,13 +273,13 @@ export class ServerCall implements Call, AdmissionRequest {
     this.#abortedBy = reason;
     this.#controller?.abort(reason);
     if (this.#interrupt !== undefined) this.#interrupt(reason);
-    else if (this.#admitted !== undefined) this.#onAborted?.(this.fail(reason)); // its request has not come: nobody else waits for the call
+    else if (this.#admitted !== undefined) this.#onAborted?.(this.fail(reason)); // not read yet: no handler waits
   }
 
   /**
    * Ends a call with an error.
    *
-   * @returns what the client shall see: why the call was aborted, if it was; the log has it already, with its cause.
+   * @returns the error for the client: if the call was aborted, the reason of that. It is logged already, with its cause.
    */
   fail(error: unknown): ConnectError {
     const failure = this.#abortedBy ?? toConnectError(error, this);
@@ -287,7 +287,7 @@ export class ServerCall implements Call, AdmissionRequest {
     return failure;
   }
 
-  /** Does work of the call where its span, if it has one, is the parent of others. */
+  /** Runs work of the call within its span, if it has one. */
   #inSpan<T>(work: () => T): T {
     return this.#span === undefined ? work() : this.#span.run(work);
   }

@@ -5,12 +5,12 @@ export class FencedError extends Error {
   override readonly name = 'FencedError';
 }
 
-/** How long one `get_lock` waits, in seconds. A stop may have to wait as long. */
+/** How long one `get_lock` waits, in seconds. A stop can be delayed by as much. */
 const standbySeconds = 1;
 
 /**
- * Takes the lock of the one active process of a kind, waiting shortly; returns whether it did. The server frees it with the
- * connection, so that the pool must have one connection.
+ * Tries for a short time to take the lock of the one active process of a kind; returns whether it was taken. The server releases
+ * the lock when the connection ends, so the pool must have exactly one connection.
  *
  * @param kind up to 7 characters: with it the name has the 64 that MySQL allows.
  */

@@ -1,7 +1,7 @@
 import { type AuthPlugin, authPlugins } from 'mysql2';
 import type { DatabaseAddress } from '../config.ts';
 
-/** Ways to sign in that the driver does not have, by the name that the server calls them by, and what an account can have instead. */
+/** Authentication plugins that the driver does not support, by the server's name for them, and what an account can use instead. */
 const unsupported: readonly string[] = [
   'parsec',
   'dialog',
@@ -15,8 +15,8 @@ const unsupported: readonly string[] = [
 ];
 
 /**
- * The ways to sign in beside those that the driver has by itself (`caching_sha2_password`, `sha256_password`,
- * `mysql_native_password`, and sockets, for which nothing is sent). Those that cannot be used fail with one clear line.
+ * The authentication plugins beside those built into the driver (`caching_sha2_password`, `sha256_password`,
+ * `mysql_native_password`, and Unix sockets, for which nothing is sent). An unsupported plugin fails with one clear line.
  */
 export function authPluginsFor({ ssl, socketPath }: DatabaseAddress): Readonly<Record<string, AuthPlugin>> {
   const isGuarded = socketPath !== undefined || ssl === 'verify' || ssl === 'verify-ca';
@@ -32,7 +32,7 @@ export function authPluginsFor({ ssl, socketPath }: DatabaseAddress): Readonly<R
     client_ed25519:
       ({ connection }) =>
       async (scramble) => {
-        const { signEd25519 } = await import('./ed25519.ts'); // few need it
+        const { signEd25519 } = await import('./ed25519.ts'); // loaded only for accounts that use it
         return signEd25519(connection.config.password ?? '', scramble.subarray(0, 32));
       },
     mysql_clear_password: isGuarded

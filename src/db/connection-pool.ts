@@ -2,46 +2,49 @@ import { connect, type Socket } from 'node:net';
 import type { Knex } from 'knex';
 import { type Connection, type ConnectionOptions, createConnection } from 'mysql2';
 
-/** What a connection signs in with. */
+/** The credentials of a connection. */
 export type Credentials = Pick<ConnectionOptions, 'password' | 'ssl'>;
 
 /** How a pool behaves. */
 export interface ConnectionPoolOptions {
   /** Where the server is, and how connections to it are made. */
   readonly driver: ConnectionOptions;
-  /** Reads what a new connection signs in with, where that may change while the pool is open. */
+  /** Reads the credentials of a new connection, where they may change while the pool is open. */
   credentials?(): Promise<Credentials>;
   /** Makes a new connection ready for use. */
   prepare(connection: Connection): Promise<void>;
   /** Most connections. */
   readonly size: number;
-  /** How long somebody waits for a connection, in milliseconds. */
+  /** How long a request for a connection waits, in milliseconds. */
   readonly waitMs: number;
   /** How long a connection may be silent before it counts as lost, in milliseconds; 0 means for ever. */
   readonly silenceMs: number;
 }
 
-/** When the server has refused a connection beside those that are open, how long no other one is opened, in milliseconds. */
+/** After the server has refused a connection while others are open: how long no further one is opened, in milliseconds. */
 const refusedMs = 200;
 
 /**
- * A connection that nobody has used for so long, in milliseconds, is asked whether it is still there before it is lent: a server or a
- * proxy may be ending it at this moment. No idle limit of theirs is shorter than a second.
+ * A connection that has been idle for this long, in milliseconds, is pinged before it is lent: the server or a proxy may be
+ * closing it at this moment. No idle limit of theirs is shorter than a second.
  */
 const trustedMs = 500;
 
-/** How long that may take, in milliseconds. A connection that is silent is lent all the same: its statement ends by `silenceMs`. */
+/**
+ * How long this ping may take, in milliseconds. A connection that does not answer is lent all the same: `silenceMs` ends its
+ * statement.
+ */
 const askedMs = 100;
 
-/** Over how many loans the pace is averaged: they come in bursts. */
+/** Over how many loans the average interval is taken: they come in bursts. */
 const paceOver = 50;
 
-/** No connection of the pool came free in time. */
+/** Thrown when no connection of the pool became free in time. */
 export class ConnectionWaitError extends Error {
   override readonly name = 'ConnectionWaitError';
 }
 
-/** Somebody who waits for a connection. */
+/** A request that waits for a connection. */
 interface Waiting {
   readonly since: number;
   readonly timer: NodeJS.Timeout;
@@ -51,17 +54,17 @@ interface Waiting {
 
 /**
  * A pool of connections to one database, which Knex uses, too (its option `connectionPool`). Each connection is opened with the
- * credentials of that moment and made ready before it is lent. The one that was used last is lent first, to who has waited longest;
- * the wait is limited and measured, and connections that fail or are silent are dropped.
+ * credentials of that moment and made ready before it is lent. The most recently used connection is lent first, to the request that
+ * has waited longest; waits are limited and measured, and connections that fail or do not answer are dropped.
  */
 export class ConnectionPool implements Knex.TarnPoolLike {
   readonly #options: ConnectionPoolOptions;
-  /** The connections that are ready, each with its socket, and those of them that nobody has. */
+  /** The connections that are ready, each with its socket, and those of them that are free. */
   readonly #open = new Map<Connection, Socket>();
   readonly #free: Connection[] = [];
   readonly #lent = new Set<Connection>();
   readonly #pinged = new WeakSet<Connection>();
-  /** When a connection came free. */
+  /** When a connection last became free. */
   readonly #freeSince = new WeakMap<Connection, number>();
   readonly #sockets = new Set<Socket>();
   readonly #waiting = new Set<Waiting>();
@@ -69,18 +72,18 @@ export class ConnectionPool implements Knex.TarnPoolLike {
   /** How many connections are being opened, and how many there may be at present. */
   #opening = 0;
   #limit: number;
-  /** How much time lies between two who waited and were lent a connection, on average, and when the last one was. */
+  /** The average time between two loans to waiting requests, and the time of the last one. */
   #paceMs = 0;
   #lentAt = 0;
   #isClosed = false;
   #onReturned: (() => void) | undefined;
-  /** Called with how long somebody waited for a connection, in seconds, also for one who got none. */
+  /** Called with how long a request waited for a connection, in seconds, whether or not it got one. */
   onWaited: ((seconds: number) => void) | undefined;
 
   constructor(options: ConnectionPoolOptions) {
     this.#options = options;
     this.#limit = options.size;
-    // The answers tell idle connections from lost ones before somebody needs them, and no server ends the idle ones.
+    // Pings find lost connections before a call needs them, and keep the server from closing idle ones.
     if (options.silenceMs > 0) this.#pinging = setInterval(() => this.#ping(), options.silenceMs / 2).unref();
   }
 
@@ -100,13 +103,13 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     return this.#waiting.size;
   }
 
-  /** How long the first who waits has been waiting, in milliseconds; 0 when nobody waits. */
+  /** How long the oldest waiting request has been waiting, in milliseconds; 0 when none waits. */
   get longestWaitMs(): number {
     for (const { since } of this.#waiting) return performance.now() - since;
     return 0;
   }
 
-  /** How long whoever comes now would wait behind the others, in milliseconds, as fast as connections come free at present. */
+  /** How long a new request would wait behind the others, in milliseconds, at the rate at which connections become free now. */
   get expectedWaitMs(): number {
     return this.#waiting.size * this.#paceMs;
   }
@@ -119,7 +122,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
   /**
    * Lends a connection. {@link release} must follow.
    *
-   * @throws {ConnectionWaitError} when none came free in time; and what opening one failed with.
+   * @throws {ConnectionWaitError} when none became free in time; and the error of opening one.
    */
   take(): Promise<Connection> {
     if (this.#isClosed) return Promise.reject(closed());
@@ -156,7 +159,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     return true;
   }
 
-  /** Refuses who waits, waits for what is lent, and says goodbye to the server. */
+  /** Refuses waiting requests, waits for lent connections, and closes all in order. */
   async destroy(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#pinging);
@@ -170,12 +173,12 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     await Promise.all(Array.from(this.#sockets, (socket) => new Promise((resolve) => socket.once('close', resolve))));
   }
 
-  /** Ends all connections at once, whoever uses them. */
+  /** Closes all connections at once, also those in use. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Lends what is free to who waits, and opens connections for the others, up to the limit. */
+  /** Lends free connections to waiting requests, and opens connections for the others, up to the limit. */
   #serve(): void {
     for (const waiting of this.#waiting) {
       const connection = this.#free.pop();
@@ -226,7 +229,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     if (this.#isClosed) return;
     const socket = this.#openSocket();
     const connection = createConnection({ ...this.#options.driver, ...credentials, stream: socket });
-    // Whoever waits for a statement is told by its callback; without a listener the event would end the process.
+    // A statement that runs learns of the error by its callback; without a listener the event would end the process.
     connection.on('error', () => {});
     try {
       await new Promise<void>((resolve, reject) => connection.connect((error) => (error ? reject(error) : resolve())));
@@ -243,7 +246,10 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     }
   }
 
-  /** Where others are open, the server may have no more to give: these are all there are for a while, and one of them comes free. */
+  /**
+   * Where others are open, the server may be at its limit: for a while no further one is opened, and waiting requests get one of
+   * these.
+   */
   #refused(error: unknown): void {
     if (this.#open.size > 0 && !this.#isClosed) {
       this.#limit = this.#open.size;
@@ -265,7 +271,10 @@ export class ConnectionPool implements Knex.TarnPoolLike {
     return true;
   }
 
-  /** The driver is given the socket, since it can end a connection that is silent only by waiting for the server. */
+  /**
+   * The socket is made here and given to the driver, which could otherwise close a silent connection only by waiting for the
+   * server.
+   */
   #openSocket(): Socket {
     const { host = '127.0.0.1', port = 3306, socketPath } = this.#options.driver;
     const tcp = { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 };
@@ -295,7 +304,7 @@ export class ConnectionPool implements Knex.TarnPoolLike {
   }
 }
 
-/** Whether a connection is there, as far as is known in time. */
+/** Whether a connection is alive, as far as a ping tells in time. */
 function isAlive(connection: Connection): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(true), askedMs);

@@ -12,15 +12,15 @@ import { type ConnectionIdentity, runOn, type SessionOptions, setUpSession, whyN
 export type Database = Knex;
 
 /**
- * How long a database may be silent beyond the statement limit, in milliseconds, before its connection counts as lost: a host
- * that vanishes, or a network that forgets, ends no connection, and a call on it would wait for a quarter of an hour.
+ * How long a database may be silent beyond the statement limit, in milliseconds, before its connection counts as lost: when a host
+ * vanishes, or a network device forgets a connection, TCP reports it only after a quarter of an hour.
  */
 const silenceMs = 3000;
 
-/** Statements that a connection keeps prepared. A server has room for 16,382 of all its connections together, unless told otherwise. */
+/** Prepared statements that a connection keeps. A server's default limit is 16,382 over all its connections. */
 const maxPreparedStatements = 100;
 
-/** A statement that is sent. */
+/** A statement as it is sent. */
 export interface SentStatement {
   readonly sql: string;
   readonly values: readonly unknown[];
@@ -30,14 +30,17 @@ export interface SentStatement {
 export interface PoolOptions extends SessionOptions {
   /** Most connections. */
   readonly size: number;
-  /** The server ends a statement after this many milliseconds, and a server that is silent for longer is lost; 0 means no limit. */
+  /**
+   * The server ends a statement after this many milliseconds, and a server that is silent for longer counts as lost; 0 means no
+   * limit.
+   */
   readonly statementTimeoutMs: number;
   /** How long a caller waits for a connection, in milliseconds. */
   readonly acquireTimeoutMs?: number;
-  /** What else makes a new connection ready. */
+  /** Prepares a new connection further. */
   prepare?(connection: Connection): Promise<void>;
   readonly migrations?: Knex.MigratorConfig;
-  /** Is told of each statement, before it is sent. */
+  /** Called with each statement, before it is sent. */
   onStatement?(statement: SentStatement): void;
 }
 
@@ -91,8 +94,8 @@ export function openDatabase(address: DatabaseAddress, pool: PoolOptions): Datab
 }
 
 /**
- * Closes a pool when the statements that run have ended, or after so many milliseconds without waiting for them any longer: a
- * database that does not answer must not keep the program from ending. `destroy()` of Knex does not close it.
+ * Closes a pool when its running statements have ended, and at the latest after so many milliseconds: a database that does not
+ * answer must not keep the program from ending. `destroy()` of Knex does not close it.
  */
 export async function closeDatabase(database: Database, milliseconds = 2000): Promise<void> {
   const open = opened.get(database);
@@ -102,7 +105,7 @@ export async function closeDatabase(database: Database, milliseconds = 2000): Pr
   if (open?.killer !== undefined) await closeDatabase(open.killer, milliseconds);
 }
 
-/** What is kept of a pool that is open. */
+/** What is known of an open pool. */
 interface OpenDatabase {
   readonly address: DatabaseAddress;
   readonly connections: ConnectionPool;
@@ -124,7 +127,7 @@ export function addressOf(database: Database): DatabaseAddress {
   return openedAs(database).address;
 }
 
-/** Tells whoever listens to the statements of a database of one that goes past Knex. */
+/** Reports a statement that does not go through Knex to the database's `onStatement`. */
 export function tellStatement(database: Database, statement: SentStatement): void {
   openedAs(database).onStatement?.(statement);
 }
@@ -136,15 +139,15 @@ export function connectionsOf(database: Database): ConnectionPool {
 
 const identities = new WeakMap<Connection, ConnectionIdentity>();
 
-/** How long the end of a statement may take, in milliseconds, on a server that is well: some 1 is usual. */
+/** How long ending a statement may take on a healthy server, in milliseconds: about 1 is usual. */
 const killTimeoutMs = 1000;
 
 /**
  * Lends a connection of the pool to some work. When the signal is aborted, the statement that the work is waiting for is ended in
- * the server, which by itself would go on: it does not notice that nobody waits any more.
+ * the server, which would otherwise run it to its end: it does not notice that nobody waits for the result.
  *
- * The connection goes back to the pool when the server has said that it has ended the statement, and not before: else the one of
- * the next who gets the connection would be hit.
+ * The connection goes back to the pool only when the server has confirmed that the statement has ended: otherwise the next
+ * statement on this connection could be ended instead.
  */
 export async function withConnection<T>(
   database: Database,
@@ -159,7 +162,7 @@ export async function withConnection<T>(
     ending = endStatement(database, connection);
   };
   try {
-    signal?.throwIfAborted(); // it waited for the connection in vain
+    signal?.throwIfAborted(); // it may have been aborted while it waited for the connection
     signal?.addEventListener('abort', end, { once: true });
     return await work(connection);
   } finally {
@@ -169,12 +172,12 @@ export async function withConnection<T>(
   }
 }
 
-/** When a statement has not ended for so long, in milliseconds, the order is given again; and then after twice as long each time. */
+/** When a statement has not ended after so many milliseconds, KILL QUERY is sent again; then after twice as long each time. */
 const againAfterMs = 20;
 
 const isTrue = (): boolean => true;
 
-/** Ends the statement that runs on a connection, if one does. Never rejects: the statement limit stands behind it. */
+/** Ends the statement that runs on a connection, if one does. Never rejects: the statement limit is the fallback. */
 async function endStatement(database: Database, connection: Connection): Promise<void> {
   const open = opened.get(database);
   const victim = identities.get(connection);
@@ -184,13 +187,13 @@ async function endStatement(database: Database, connection: Connection): Promise
   try {
     for (let waitMs = againAfterMs; ; waitMs *= 2) {
       await withConnection(killer, undefined, async (connected) => {
-        // Behind a balancer, or after a failover, the same number is the connection of somebody else.
+        // Behind a load balancer, or after a failover, this number may be another client's connection.
         if (identities.get(connected)?.server !== victim.server || hasEnded(connection)) return;
         await runOn(connected, `kill query ${victim.id}`);
       });
-      // Where the statement ended just before, an engine may keep the order for the next one: this is the next one.
+      // Where the statement had just ended, an engine may apply KILL QUERY to the next one: this is the next one.
       const ended = runOn(connection, 'do 0').then(isTrue, isTrue);
-      // MySQL forgets an order that comes while it takes the statement in.
+      // MySQL ignores a KILL QUERY that arrives while it is still parsing the statement.
       if (await Promise.race([ended, sleep(waitMs, false, { ref: false })])) return;
     }
   } catch {}
@@ -200,10 +203,10 @@ function hasEnded({ state }: Connection): boolean {
   return state === 'error' || state === 'disconnected';
 }
 
-/** How long a program that starts waits for its first connection, in milliseconds, at most. A command may have to make the password. */
+/** How long a starting program waits for its first connection at most, in milliseconds. A command may have to make the password. */
 const firstConnectionMs = commandLimitMs + 2000;
 
-/** The database cannot be used, for a reason that whoever started the program can do something about. */
+/** Thrown when the database cannot be used for a reason that the operator can change. */
 class DatabaseError extends Error {
   override readonly name = 'DatabaseError';
 }
@@ -222,12 +225,12 @@ export async function requireDatabase(database: Database): Promise<void> {
       throw new DatabaseError(`the database cannot be used: ${why}`);
     } catch (error) {
       if (error instanceof DatabaseError) throw error;
-      // Calls do not wait as long as a busy machine may take to open the first connection, which is there for the next attempt.
+      // On a busy machine the first connection may take longer to open than a call waits; the next attempt finds it ready.
       if (error instanceof ConnectionWaitError && performance.now() - began < firstConnectionMs) continue;
       throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 }
 
-/** Knex prints what it also throws; whoever catches it logs it. */
+/** Keeps Knex from printing errors that it also throws: they are logged where they are caught. */
 function quiet(): void {}

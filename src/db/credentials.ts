@@ -8,21 +8,21 @@ import type { Credentials } from './connection-pool.ts';
 /** How long the command for a password may take, in milliseconds: command lines of clouds need some seconds. */
 export const commandLimitMs = 10_000;
 
-/** How long what a command printed is used for further connections, and how long a failure of it is final, in milliseconds. */
+/** How long a command's output is used for further connections, and how long its failure is not tried again, in milliseconds. */
 const keptMs = 10_000;
 const failedMs = 1000;
 
 /** Most bytes that a command may print. Tokens have one to four thousand. */
 const maxPasswordBytes = 64 * 1024;
 
-/** What a connection should sign in with cannot be had. The message names the setting, and neither the secret nor the command. */
+/** Thrown when credentials cannot be read. The message names the setting, and neither the secret nor the command. */
 export class CredentialsError extends Error {
   override readonly name = 'CredentialsError';
-  /** As the driver marks errors that end a connection. */
+  /** Set as the driver sets it on errors that end a connection. */
   readonly fatal = true;
 }
 
-/** Makes what reads the credentials of a new connection to a server: files as they are at that time, and commands. */
+/** Makes the function that reads the credentials of each new connection: from files as they are at that time, and by commands. */
 export function createCredentials(address: DatabaseAddress): () => Promise<Credentials> {
   const { ssl, passwordSource } = address;
   const tls = ssl === undefined ? undefined : tlsOptionsOf({ ...address, ssl });
@@ -62,7 +62,7 @@ async function readPasswordFile(variable: string, file: string): Promise<string>
   return password;
 }
 
-/** What a command prints on its standard output. What it prints on the other may have a secret, and nobody sees it. */
+/** What a command prints on its standard output. Its standard error may contain a secret and is dropped. */
 function runCommand(variable: string, [program, ...args]: readonly [string, ...string[]]): Promise<string> {
   return new Promise((resolve, reject) => {
     const limits = { timeout: commandLimitMs, killSignal: 'SIGKILL', maxBuffer: maxPasswordBytes } as const;
@@ -83,19 +83,22 @@ function whyItFailed({ code, killed, signal }: { code?: unknown; killed?: unknow
   return typeof code === 'string' ? `the command cannot be run (${code})` : `the command was ended by ${String(signal)}`;
 }
 
-/** Editors and `echo` put a line break behind a text, and no password ends with one. */
+/** Removes the line break that editors and `echo` append; no password ends with one. */
 function withoutLineBreak(text: string): string {
   return text.replace(/\r?\n$/, '');
 }
 
-/** Makes what reads the options of TLS. The object stays the same while the files do: by it the driver resumes sessions. */
+/**
+ * Makes the function that reads the options of TLS. It returns the same object while the files are unchanged, so that the driver
+ * can resume TLS sessions.
+ */
 function tlsOptionsOf(address: DatabaseAddress & Required<Pick<DatabaseAddress, 'ssl'>>): () => Promise<SslOptions> {
   const { ssl } = address;
   let current: (SslOptions & TlsFiles) | undefined;
   return async () => {
     const files = await readTlsFiles(address);
     if (current === undefined || current.ca !== files.ca || current.cert !== files.cert || current.key !== files.key) {
-      // The driver would throw in an event of the socket, where nobody can catch it.
+      // The driver would throw in an event of the socket, where it cannot be caught.
       const problem = tlsFilesProblem(files);
       if (problem !== undefined) throw new CredentialsError(`TLS to the database: ${problem}`);
       current = { ...files, rejectUnauthorized: ssl !== 'no-verify', verifyIdentity: ssl === 'verify' };

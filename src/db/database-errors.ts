@@ -1,6 +1,6 @@
 /**
- * What an error of the database means for the call that met it: the database is away or refuses for now or until somebody mends it,
- * the statement reads too much, or too many calls wait for a connection.
+ * What an error of the database means for the call that met it: the database is away or refuses, for now or until an operator acts;
+ * the statement reads too much; or too many calls wait for a connection.
  */
 export type DatabaseErrorKind = 'unavailable' | 'too-expensive' | 'busy';
 
@@ -17,8 +17,9 @@ export interface DatabaseErrors {
 }
 
 /**
- * Every error by which a read or write of ours can fail without a mistake in its SQL, out of all that MariaDB (to 11.8) and MySQL (to
- * 9.7) have. Whatever is not in this table is a mistake of ours: an unknown column, a syntax error, a value that does not fit.
+ * Every error by which a read or write of ours can fail without a mistake in its SQL, out of all that MariaDB (to 11.8) and MySQL
+ * (to 9.7) have. Whatever is not in this table is a mistake of ours: an unknown column, a syntax error, a value that does not
+ * fit.
  *
  * From 1900 on, the two servers number their errors on their own. Where a number is another error of the other server, that one
  * belongs to statements that we do not send.
@@ -55,7 +56,7 @@ export const databaseErrors: readonly DatabaseErrors[] = [
       [1184, 'ER_NEW_ABORTING_CONNECTION'],
       [1835, 'ER_MALFORMED_PACKET'],
       [4031, 'ER_CLIENT_INTERACTION_TIMEOUT'], // MySQL
-      // Errors of the servers' own clients, which proxies pass on.
+      // Client errors that proxies report as errors of the server.
       [2002, 'CR_CONNECTION_ERROR'],
       [2003, 'CR_CONN_HOST_ERROR'],
       [2006, 'CR_SERVER_GONE_ERROR'],
@@ -280,7 +281,7 @@ export const databaseErrors: readonly DatabaseErrors[] = [
   { cause: 'no connection of the pool came free in time', kind: 'busy', errors: ['ConnectionWaitError'] },
 ];
 
-/** Classes of SQLSTATE that say by themselves that it is no matter of the SQL, for errors that newer servers may have. */
+/** Classes of SQLSTATE that are never caused by the SQL itself, for errors that newer servers may add. */
 const unavailableClasses: ReadonlySet<string> = new Set([
   '08', // the connection
   '40', // the transaction was rolled back
@@ -293,12 +294,12 @@ const kinds: ReadonlyMap<unknown, DatabaseErrorKind> = new Map(
   ),
 );
 
-/** What an error means if it is one of the database, of its driver, or of the way to it; undefined for any other. */
+/** What an error means if it comes from the database, its driver or the network between; undefined for any other. */
 export function databaseErrorKind(error: unknown): DatabaseErrorKind | undefined {
   const { errno, code, name, sqlState, fatal } = Object(error) as Readonly<Record<string, unknown>>;
   const known = kinds.get(errno) ?? kinds.get(code) ?? kinds.get(name);
   if (known !== undefined) return known;
-  // mysql2 marks what ended its connection as fatal; some of that has no code.
+  // mysql2 marks errors that ended the connection as fatal; some of them have no code.
   if (fatal === true) return 'unavailable';
   return typeof sqlState === 'string' && unavailableClasses.has(sqlState.slice(0, 2)) ? 'unavailable' : undefined;
 }

@@ -1,4 +1,4 @@
-/** A time as the database keeps it: seconds since 1970 and the nanoseconds on top, which are whole microseconds. */
+/** A time as the database keeps it: seconds since 1970, and nanoseconds, which are whole microseconds. */
 interface Instant {
   readonly seconds: bigint;
   readonly nanos: number;
@@ -7,7 +7,7 @@ interface Instant {
 /**
  * Reads a DATETIME(6) in UTC as the driver returns it, `2025-08-22 09:21:39.697094`, without losing a microsecond.
  *
- * @throws {TypeError} for any other text: a row that cannot be read is a bug, not an empty value.
+ * @throws {TypeError} for any other text: an unreadable value is a bug and not an empty value.
  */
 export function parseDatetime(text: string): Instant {
   return { seconds: BigInt(secondsOf(text)), nanos: nanosOf(text) };
@@ -17,8 +17,8 @@ export function parseDatetime(text: string): Instant {
 const firstSecond = -62_135_596_800;
 
 /**
- * The seconds of a DATETIME(6) since 1970 as Protobuf's Timestamp can hold them; undefined for what it cannot, such as
- * `0000-00-00 00:00:00`, which a server may have let in.
+ * The seconds of a DATETIME(6) since 1970 in the range of Protobuf's Timestamp; undefined outside of it, such as for
+ * `0000-00-00 00:00:00`, which a server may have accepted.
  */
 export function timestampSeconds(text: string): number | undefined {
   const seconds = secondsOrNaN(text);
@@ -61,7 +61,9 @@ export function nanosOf(text: string): number {
   return micros * 1000;
 }
 
-/** The days from 1970 to a date of the Gregorian calendar. Years begin in March here, so that a leap day is the last of its year. */
+/**
+ * The days from 1970 to a date of the Gregorian calendar. Years begin in March here, so that a leap day is the last of its year.
+ */
 function daysOf(year: number, month: number, day: number): number {
   const years = month > 2 ? year : year - 1;
   const months = month > 2 ? month - 3 : month + 9;
@@ -69,7 +71,7 @@ function daysOf(year: number, month: number, day: number): number {
   return 365 * years + leapDays + Math.trunc((153 * months + 2) / 5) + day - 719_469;
 }
 
-/** The number that two digits are, or NaN. */
+/** The value of two digits, or NaN. */
 function digits(text: string, at: number): number {
   const tens = text.charCodeAt(at) - 48;
   const ones = text.charCodeAt(at + 1) - 48;

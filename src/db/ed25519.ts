@@ -5,8 +5,8 @@ import { bytesToNumberLE } from '@noble/curves/utils.js';
 const { BASE, Fn } = ed25519.Point;
 
 /**
- * Signs a message as MariaDB's plugin `ed25519` wants it: Ed25519 of RFC 8032, with a password of any length in the place of the
- * 32 bytes of the private key. Where the password has 32 bytes both are the same; `sign` of a library takes no other length.
+ * Signs a message as MariaDB's plugin `ed25519` expects it: Ed25519 of RFC 8032, with a password of any length in place of the
+ * 32-byte private key. Only for passwords of 32 bytes is this the `sign` of a library, which takes no other length.
  */
 export function signEd25519(password: string, message: Uint8Array): Buffer {
   const hash = sha512(Buffer.from(password));

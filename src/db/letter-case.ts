@@ -2,18 +2,18 @@ import type { Knex } from 'knex';
 import type { Database } from './connection.ts';
 
 /**
- * Folds a text for a comparison in which case does not count and everything else does: each character becomes its simple lower
- * case, as Go and the C library have it, so that it never depends on the neighbours and a text keeps its number of characters.
+ * Folds a text for a comparison that ignores case and nothing else: each character becomes its simple lower case, as in Go and the
+ * C library, so that the result never depends on neighbouring characters and keeps the number of characters.
  */
 export function foldCase(text: string): string {
-  // The two whose lower case is longer, or another one at the end of a word.
+  // İ, whose full lower case is two characters, and Σ, whose lower case differs at the end of a word.
   return text.replace(/[İΣ]/g, (letter) => (letter === 'İ' ? 'i' : 'σ')).toLowerCase();
 }
 
 /** Characters in one regular expression. The library of MariaDB takes 64 KiB when compiled; a letter takes up to 45 bytes. */
 const charactersAtOnce = 512;
 
-/** What a column is compared with: a folded text, and the pattern of each of its pieces. Their type is that of values to bind. */
+/** What a column is compared with: a folded text, and the pattern of each of its pieces, as values to bind. */
 export interface AnyCaseText<Bound = string> {
   readonly text: Bound;
   readonly patterns: readonly Bound[];
@@ -31,8 +31,8 @@ export function anyCaseText(text: string, pieces = 0): AnyCaseText {
 }
 
 /**
- * The condition that a column equals a text but for case, by the rules of `foldCase` on every engine: their own `lower()` knows
- * the letters of old versions of Unicode, and not all engines the same.
+ * The condition that a column equals a text except for case, by the rules of `foldCase` on every engine: `lower()` of each engine
+ * follows another, old version of Unicode.
  *
  * `char_length(f.name) = char_length('eu') and substring(f.name, 1, 512) regexp '(?-i)\A[\x{65}\x{45}][\x{75}\x{55}]\z'`, with the
  * text and its pattern bound; what is longer than 512 characters is compared piece by piece.
@@ -47,10 +47,10 @@ export function equalsInAnyCase(database: Database, column: string, { text, patt
   return database.raw(`(${conditions.join(' and ')})`, values);
 }
 
-/** The letters that fold to a lower-case one, by it. */
+/** The letters that fold to a lower-case letter, by that letter. */
 let capitals: Map<string, string[]> | undefined;
 
-/** A class of a regular expression: a folded character and all that fold to it, by their numbers, so that none has a meaning. */
+/** A class of a regular expression: a folded character and all that fold to it, as code points, so that none needs escaping. */
 function anyCaseOf(character: string): string {
   capitals ??= allCapitals();
   const all = [character, ...(capitals.get(character) ?? [])];

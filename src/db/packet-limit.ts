@@ -1,13 +1,13 @@
 import { escape } from 'mysql2';
 import type { Database } from './connection.ts';
 
-/** What is bound to a statement of the text protocol. */
+/** A value that is bound to a statement of the text protocol. */
 export type TextValue = Buffer | string | number | null;
 
-/** The least `max_allowed_packet` with which every statement of a few rows can be sent. */
+/** The smallest `max_allowed_packet` that the service accepts: with it every statement of a few rows can be sent. */
 const leastPacketBytes = 64 * 1024;
 
-/** Most bytes of values in one statement, whatever the server takes: they are in memory several times over. */
+/** Most bytes of values in one statement, even where the server takes more: they are in memory several times. */
 const mostValueBytes = 4 * 1024 * 1024;
 
 /** Room for the text of a statement around its values. */
@@ -22,7 +22,7 @@ export interface PacketLimit {
 }
 
 /**
- * Asks the server how large a statement may be. It is a setting of the server, which new connections take over.
+ * Asks the server how large a statement may be. It is a global setting that applies to new connections.
  *
  *   select @@session.max_allowed_packet as bytes
  *
@@ -102,7 +102,7 @@ export async function appendInPieces(
   for (const piece of piecesOf(value, limit.valueBytes)) await database.raw(update, [piece, ...others] as never);
 }
 
-/** Pieces that fit into a statement whatever is escaped in them; no character is cut in two. */
+/** Pieces that fit into a statement even if every character is escaped; no character is split. */
 function* piecesOf(value: string | Buffer, valueBytes: number): Generator<string | Buffer> {
   const length = Math.floor(valueBytes / 3) - 2;
   for (let from = 0; from < value.length; ) {

@@ -7,19 +7,21 @@ export interface Statement {
   readonly values: readonly Value[];
 }
 
-/** What is bound to a statement. A number is sent as a floating-point one, which `limit` of MySQL does not take: that wants text. */
+/**
+ * A value that is bound to a statement. The driver sends numbers as floating-point, which MySQL's `limit` refuses: pass it text.
+ */
 export type Value = Buffer | string | number;
 
 /**
- * Errors that are no fault of a statement but of its being prepared, by their numbers: the server has no room for another one, or does
- * not know it any more; or each time that it had prepared it again, its tables were flushed or changed before it could be run. It is
- * run once more without being prepared, which none of these can happen to.
+ * Errors of preparing a statement rather than of the statement itself, by number: the server is at its limit of prepared
+ * statements, has forgotten this one, or gave up because its tables were flushed or changed each time it was prepared again. The
+ * statement is then run once without preparing, where none of these can happen.
  */
 const runUnprepared: ReadonlySet<number | undefined> = new Set([1461, 1243, 1615]);
 
 /**
  * Reads the rows of a statement, each as an array of its values: by a prepared statement, which the server parses once for each
- * connection, and past Knex, whose text it is. The statement ends when the signal is aborted.
+ * connection, and directly by the driver; Knex only writes the text. The statement ends when the signal is aborted.
  *
  * @typeParam Row the values of a row, as the columns of the statement have them.
  */

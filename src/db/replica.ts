@@ -9,7 +9,7 @@ import { databaseErrorKind } from './database-errors.ts';
 
 /** What a replica is opened with. */
 interface ReplicaOptions {
-  /** Connections to the primary that calls do not use, so that it can be asked when they are busy. */
+  /** A pool of connections to the primary that calls do not use, so that it can be asked while theirs is busy. */
   readonly primary: Database;
   /** How the pool of the replica behaves. */
   readonly pool: PoolOptions;
@@ -18,64 +18,70 @@ interface ReplicaOptions {
   readonly log: Logger;
 }
 
-/** A replica that is watched: whether it may be read from, and for how long. */
+/** A replica that is checked continuously: whether it may be read from. */
 export interface Replica {
   /** The pool to read from. */
   readonly database: Database;
-  /** Looks for the first time, and then again and again. */
+  /** Checks for the first time, and then periodically. */
   start(): Promise<void>;
-  /** Looks no more, and closes the pool. */
+  /** Stops checking, and closes the pool. */
   close(): Promise<void>;
   /** The present time of use, whose signal is aborted when it ends; undefined when nothing may be read from the replica. */
   use(): AbortSignal | undefined;
   /** Ends the time of use: a read failed. */
   leave(why: string): void;
-  /** At most how old what the replica shows is, in milliseconds; undefined when nobody knows. */
+  /** An upper bound of the age of what the replica shows, in milliseconds; undefined when it is not known. */
   stalenessMs(): number | undefined;
   /** Why it is not in use, or undefined when it is. */
   whyNot(): string | undefined;
-  /** Whether it answers, as far as can be said at the moment. */
+  /** Whether it answers, as far as is known at the moment. */
   answers(): boolean;
-  /** Whether more reads wait for it than it can answer in time. One that does not answer is not overloaded: it is left soon. */
+  /**
+   * Whether more reads wait for it than it can answer in time. A replica that does not answer is not overloaded: it is soon out
+   * of use.
+   */
   isOverloaded(): boolean;
 }
 
-/** How often it is looked at, in milliseconds. It is also the least that can be said of how old a replica is. */
+/** How often it is checked, in milliseconds. No replica's age can be known more exactly than this. */
 const lookEveryMs = 500;
 
-/** How long a server may take for that, in milliseconds. A replica that takes longer is no help. */
+/** How long a check may take, in milliseconds. A slower replica is not worth reading from. */
 const lookLimitMs = 1000;
 
-/** After so many milliseconds without an answer to a look, it does not seem to answer. */
+/** After so many milliseconds without an answer to a check, the replica counts as not answering. */
 const slowLookMs = 250;
 
 /**
- * So many milliseconds a read waits for a connection to a replica that answers, at most: longer than it takes to see that it does not,
- * also where timers are late.
+ * How long a read waits for a connection to a replica that answers at most, in milliseconds: longer than it takes to notice that
+ * the replica does not answer, even where timers are late.
  */
 const overloadedMs = lookEveryMs + slowLookMs + 200;
 
-/** How many looks in a row must have been good before a replica is used: one that comes and goes is worse than none. */
+/** How many checks in a row must succeed before a replica is used: one that comes and goes is worse than none. */
 const goodLooks = 2;
 
 /** What a server knows of the database. */
 interface Look {
   readonly now: string;
   readonly beat_at: string;
-  /** Of the feed: random, so another database has another one. A rebuild makes a new one, which a replica has a moment later. */
+  /**
+   * The generation of the feed: random, so that it tells databases apart. A rebuild makes a new one, which reaches a replica a
+   * moment later.
+   */
   readonly generation: string | null;
   readonly newest: string | null;
 }
 
 /**
- * Opens a replica and watches it: each half second the time of the primary is written into `replication_heartbeat` there, and read from the
- * replica. What the replica shows is at most as old as the difference, and grows older until the next look.
+ * Opens a replica and checks it: each half second the primary's time is written into `replication_heartbeat` on the primary, and
+ * read from the replica. What the replica shows is at most as old as the difference, plus the time since the check.
  *
- * No status of the server is asked, which would need rights and knows of one hop only; this sees what a reader sees, behind chains,
- * balancers and delays. When the primary cannot be asked or written, the replica grows old with the time that passes.
+ * The server's replication status is not asked: it needs rights and covers one hop only, while this sees what a reader sees, behind
+ * chains, load balancers and delays. While the primary cannot be written, the replica's age grows with the time that passes.
  *
- * It is used when it has the same database at the same migration and is not older than half the limit, and until it is older than
- * the limit, cannot be reached, or a read fails.
+ * The replica comes into use when it has the same database at the same migration and is not older than half the limit. It goes out
+ * of use when it is older than the limit, cannot be reached, or a read fails.
  */
 export function openReplica(address: DatabaseAddress, { primary, pool, maxStalenessSeconds, log }: ReplicaOptions): Replica {
   const database = openDatabase(address, pool);
@@ -152,7 +158,7 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
     use() {
       if (inUse === undefined) return undefined;
       const age = stalenessMs() ?? Number.POSITIVE_INFINITY;
-      if (age > maxStalenessMs) leave(`it may be ${seconds(age)} behind`); // between two looks
+      if (age > maxStalenessMs) leave(`it may be ${seconds(age)} behind`); // it grew too old between two checks
       return inUse?.signal;
     },
     leave,
@@ -166,9 +172,9 @@ export function openReplica(address: DatabaseAddress, { primary, pool, maxStalen
 /**
  * The methods of `primary`, each answered by `copy` while the replica is in use.
  *
- * A read that the replica fails, or does not end before its time of use does, is done again by the primary; so is one that finds
- * nothing, since the primary may know what is new. The statement limit, a pool that is busy, and a client that left are the same
- * anywhere, and stay.
+ * A read is repeated on the primary when it fails on the replica, has not ended when the replica goes out of use, or finds
+ * nothing, since the primary may have what is new. The statement limit, a busy pool and a canceled call are final: the primary
+ * would not help.
  */
 export function preferReplica<T extends object>(primary: T, copy: T, replica: Replica, fellBack: () => void): T {
   type Method = (...args: unknown[]) => Promise<unknown>;

@@ -1,15 +1,15 @@
 import type { Knex } from 'knex';
 import type { Connection, RowDataPacket } from 'mysql2';
 
-/** In what a session may differ from the others. */
+/** The options of a session. */
 export interface SessionOptions {
   /** The server ends a statement after this many milliseconds; 0 means no limit. */
   readonly statementTimeoutMs: number;
-  /** Session variables with another value than usual, such as `wait_timeout`. */
+  /** Session variables whose value differs from the list below, such as `wait_timeout`. */
   readonly session?: Readonly<Record<string, number>>;
 }
 
-/** How the server knows a connection: which server it is, and the connection's number there. */
+/** Identifies a connection: the server, and the connection's number there. */
 export interface ConnectionIdentity {
   readonly server: string;
   readonly id: number | string;
@@ -19,38 +19,39 @@ export interface ConnectionIdentity {
 const unlimited = '18446744073709551615';
 
 /**
- * The session variables that a statement of ours relies on, as SQL. What a server's administrator has set for everybody, or
- * `init_connect` for one connection, is meant for other programs. The value is the one that the engines come with, or the comment
- * says why it is another. docs/session-variables.md says what would happen otherwise, and why the other variables are left alone.
+ * The session variables that a statement of ours relies on, as SQL: what an administrator has set globally, or by `init_connect`,
+ * is meant for other programs. Each value is the engines' default unless a comment says why not. docs/session-variables.md says
+ * what would happen otherwise, and why the other variables are left alone.
  */
 const variables: Readonly<Record<string, string>> = {
-  // First: it also commits what init_connect may have begun, so that the rest applies to all transactions.
+  // First: it also commits a transaction that init_connect may have begun, so that the rest applies to all transactions.
   autocommit: '1',
-  // After CHAIN a commit begins another transaction, which nobody ends; after RELEASE it ends the connection.
+  // With CHAIN a commit begins another transaction, which is never ended; with RELEASE it ends the connection.
   completion_type: "'NO_CHAIN'",
   // Quotes, backslashes and || have their usual meaning; what does not fit a column is an error; NULL and '' are two values.
   sql_mode:
     "'STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
   // The tables have times in UTC; only a TIMESTAMP would depend on it, and what people compare by hand.
   time_zone: "'+00:00'",
-  // Statements of the projector update and delete by joins, or by keys that the server does not count as such.
+  // The projector's statements update and delete by joins, or by keys that safe updates do not accept.
   sql_safe_updates: '0',
   sql_select_limit: unlimited,
   // In this order: a limit turns big selects off.
   max_join_size: unlimited,
   sql_big_selects: '1',
-  // MariaDB cuts json_arrayagg to it, at 1 MiB by default: the groups of a user, and whom a task is shared with. 16 MiB are 480,000.
+  // MariaDB cuts json_arrayagg to it, at 1 MiB by default: the groups of a user, and whom a task is shared with. 16 MiB are
+  // 480,000.
   group_concat_max_len: '16777216',
-  // A row whose key is taken is never written twice.
+  // A duplicate key is an error.
   unique_checks: '1',
   foreign_key_checks: '1',
-  // `is null` means that, also of a column that counts by itself.
+  // `is null` never means "the last inserted id".
   sql_auto_is_null: '0',
   // Bytes that count when rows are sorted: keys of lists have up to 100.
   max_sort_length: '1024',
   // Digits that a division adds.
   div_precision_increment: '4',
-  // How long a lock of a row, and of a table, is waited for, in seconds. A day is the least that an engine comes with.
+  // How long to wait for a lock of a row, and of a table, in seconds. A day is the smallest default of the engines.
   innodb_lock_wait_timeout: '50',
   lock_wait_timeout: '86400',
   // How long the server waits for us, in seconds. The pool pings its idle connections more often.
@@ -60,7 +61,7 @@ const variables: Readonly<Record<string, string>> = {
 };
 
 const ofMariadb: Readonly<Record<string, string>> = {
-  // Regular expressions mean the same everywhere: none of them is extended, or free of case.
+  // Regular expressions mean the same on every server: no flag is on by default.
   default_regex_flags: "''",
   check_constraint_checks: '1',
   old_mode: "'UTF8_IS_UTF8MB3'",
@@ -88,7 +89,7 @@ export function sessionStatement(version: string, { statementTimeoutMs, session 
 }
 
 /**
- * Sets the session of a new connection up, and returns how the server knows it.
+ * Sets up the session of a new connection, and returns what identifies it.
  *
  *   select version() as version, … limit 1         (sql_select_limit does not count where there is a limit)
  *   set names utf8mb4 collate utf8mb4_bin, session autocommit = 1, …
@@ -102,7 +103,7 @@ export async function setUpSession(connection: Connection, options: SessionOptio
   return { server: row.server, id: row.id };
 }
 
-/** Runs a statement without values on a connection, past Knex. */
+/** Runs a statement without values on a connection, directly by the driver. */
 export function runOn(connection: Connection, sql: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
     connection.query<RowDataPacket[]>(sql, (error, rows) => (error ? reject(error) : resolve(rows)));
@@ -110,8 +111,8 @@ export function runOn(connection: Connection, sql: string): Promise<unknown> {
 }
 
 /**
- * Why this program cannot write on a server, for a setting that no ordinary session may change; undefined when it can. Where
- * statements are logged as such, the server refuses each write at READ COMMITTED (error 1665).
+ * Why this program cannot write to a server because of a setting that an ordinary session cannot change; undefined when it can.
+ * With `binlog_format=STATEMENT` the server refuses each write at READ COMMITTED (error 1665).
  */
 export async function whyNotWritable(database: Knex): Promise<string | undefined> {
   const [rows] = (await database.raw(

@@ -3,7 +3,7 @@ import type { Database } from './connection.ts';
 /**
  * The key that authenticates page tokens, as a migration stored it, so that all processes of the service agree.
  *
- * @throws {Error} when the database has none, which means that it is not migrated.
+ * @throws {Error} when the database has no key, which means that it is not migrated.
  */
 export async function readPageTokenKey(database: Database): Promise<Buffer> {
   const [row] = (await database

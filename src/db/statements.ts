@@ -1,6 +1,6 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
 
-/** What the statements of calls are called in metrics and traces. There are no others, so that no label is a client's. */
+/** The names of statements in metrics and traces. The list is closed, so that clients cannot create labels. */
 export const statementNames = [
   'list_tasks',
   'count_tasks',
@@ -28,17 +28,17 @@ export type StatementName = (typeof statementNames)[number];
 /** Runs a statement under its name. */
 export type RunStatement = <T>(name: StatementName, run: () => Promise<T>) => Promise<T>;
 
-/** Runs a statement, and tells nobody. */
+/** Runs a statement without metrics or traces. */
 export const runUnseen: RunStatement = (_name, run) => run();
 
-/** From 0.25 ms, what a row by its key takes, to 5 s, more than the statement limit. */
+/** Buckets from 0.25 ms, the time of a read by key, to 5 s, more than the statement limit. */
 const secondsBuckets = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
 /**
- * Adds `tasks_db_statement_seconds` and `tasks_db_statement_failures_total` to the metrics, and returns what measures a statement:
- * with the wait for a connection, which `tasks_db_pool_acquire_seconds` has by itself.
+ * Adds `tasks_db_statement_seconds` and `tasks_db_statement_failures_total` to the metrics, and returns the function that runs and
+ * measures a statement, including its wait for a connection (`tasks_db_pool_acquire_seconds` has that wait alone).
  *
- * @param run what runs it then, such as a trace.
+ * @param run runs the statement, for example within a trace.
  */
 export function measureStatements(registry: Registry, run: RunStatement = runUnseen): RunStatement {
   const seconds = new Histogram({

@@ -2,8 +2,8 @@ import type { Knex } from 'knex';
 import type { Database } from './connection.ts';
 
 /**
- * Runs work in a transaction. When it fails, it is with the first error: where the connection was lost, the ROLLBACK that follows
- * fails as well, and its error says nothing of the cause.
+ * Runs work in a transaction. When it fails, the first error is thrown: where the connection was lost, the ROLLBACK fails as well,
+ * and its error would hide the cause.
  */
 export async function inTransaction<T>(
   database: Database,

@@ -6,17 +6,17 @@ export type { Logger } from 'pino';
 const warning = 40;
 
 /**
- * Lines are written together: when they are so many bytes, or after so many milliseconds; warnings and errors at once. Each write is
- * a system call on a thread of its own, which costs a call three times what the text of its line does. They are also written when the
- * program ends by itself, and lost when a signal ends it that it does not handle.
+ * Lines are written in batches: at so many bytes, or after so many milliseconds; warnings and errors at once. Each write is a
+ * system call on another thread, which costs three times as much as making the text of a line. Lines are also written when the
+ * program exits by itself; they are lost when a signal kills it that it does not handle.
  */
 const gathered = { bytes: 4096, milliseconds: 50 };
 
 /**
  * Opens the program's log: one JSON line an event on standard output, times in ISO 8601.
  *
- * Values under names that hold secrets are cut out, should one ever be logged by mistake; and the text of a failed statement, which
- * has the values of its rows in it.
+ * Values under names of secrets are removed, should one ever be logged by mistake, and so is the text of a failed statement, which
+ * contains values of rows.
  */
 export function createLog(level: string, destination?: DestinationStream): Logger {
   const standardOutput = destination === undefined ? openStandardOutput() : undefined;
@@ -41,7 +41,7 @@ export function createLog(level: string, destination?: DestinationStream): Logge
   );
 }
 
-/** Standard output, where lines are gathered. Its timer runs only while there are some: pino's own would wake an idle process. */
+/** Standard output with a buffer of lines. Its timer runs only while the buffer has some: pino's own would wake an idle process. */
 function openStandardOutput(): { readonly stream: DestinationStream; written(atOnce: boolean): void } {
   const stream = pino.destination({ dest: 1, sync: false, minLength: gathered.bytes });
   let timer: NodeJS.Timeout | undefined;

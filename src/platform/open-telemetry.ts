@@ -10,20 +10,20 @@ import {
 import { NodeSDK } from '@opentelemetry/sdk-node';
 import type { CallSpan, Tracing } from './tracing.ts';
 
-/** What the service is called in traces unless `OTEL_SERVICE_NAME` says otherwise. */
+/** The service's name in traces unless `OTEL_SERVICE_NAME` is set. */
 const serviceName = 'tasks-service';
 
 /**
- * Starts OpenTelemetry as its variables say (sampler, exporter, endpoint, headers, resource, propagators), for traces alone:
- * metrics and logs go other ways.
+ * Starts OpenTelemetry as configured by its variables (sampler, exporter, endpoint, headers, resource, propagators), for traces
+ * only: metrics are read from `/metrics`, and logs from standard output.
  *
- * Names follow its semantic conventions 1.45. A span holds what the log has of a call, and of a statement its name: no query, no
- * value, no token, and of an error no more than its kind.
+ * Names follow its semantic conventions 1.45. The span of a call has what the access log has, the span of a statement its name: no
+ * query, no value, no token, and of an error only its kind.
  */
 export function startOpenTelemetry(version: string): Tracing {
   const sdk = new NodeSDK({
     resource: defaultResource().merge(resourceFromAttributes({ 'service.name': serviceName, 'service.version': version })),
-    // Not those of the process and the system: its command line is nobody's business.
+    // Without the detectors of process and system, which would report the command line.
     resourceDetectors: [serviceInstanceIdDetector, resourceAttributesEnvDetector, serviceNameEnvDetector],
     instrumentations: [],
     metricReaders: [],
@@ -60,7 +60,7 @@ export function startOpenTelemetry(version: string): Tracing {
     },
 
     statement(name, work) {
-      if (trace.getActiveSpan() === undefined) return work(); // looks into the feed belong to no call
+      if (trace.getActiveSpan() === undefined) return work(); // reads of the feed belong to no call
       const attributes = { 'db.system.name': 'mysql', 'db.query.summary': name };
       return tracer.startActiveSpan(name, { kind: SpanKind.CLIENT, attributes }, async (span) => {
         try {
@@ -92,7 +92,7 @@ export function startOpenTelemetry(version: string): Tracing {
 
     async close() {
       unsubscribe(fetchChannel, passOn);
-      await sdk.shutdown().catch(() => {}); // nobody takes what is left
+      await sdk.shutdown().catch(() => {}); // the collector is away: the remaining spans are dropped
     },
   };
 }
@@ -105,17 +105,17 @@ const systems: Readonly<Record<string, string>> = {
   'coder-json': 'http',
 };
 
-/** On which Node tells of each request that `fetch` is about to make. */
+/** The diagnostics channel on which Node announces each request that `fetch` is about to make. */
 const fetchChannel = 'undici:request:create';
 
-/** Lets what the service fetches for a call, such as keys of an issuer, be part of the call's trace. */
+/** Makes requests that the service sends for a call, such as for an issuer's keys, part of the call's trace. */
 function passOn(message: unknown): void {
   if (trace.getActiveSpan() === undefined) return;
   const { request } = message as { request: { addHeader(name: string, value: string): void } };
   propagation.inject(context.active(), request, { set: (to, name, value) => to.addHeader(name, value) });
 }
 
-/** What kind of error it is: the driver's code, else its name. Messages may hold values. */
+/** The kind of an error: the driver's code, else its name. Its message is left out, since it may contain values. */
 function kindOf(error: unknown): string {
   const { code, name } = Object(error) as { code?: unknown; name?: unknown };
   return [code, name].find((text) => typeof text === 'string') ?? typeof error;

@@ -2,35 +2,38 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { withTimeLimit } from './time-limit.ts';
 
 /**
- * Whether a part of the service can do its work: resolves when it can, with a remark when it cannot but the service can do without
- * it; rejects with an Error that says why it cannot. It should stop waiting when the signal is aborted.
+ * Checks whether a part of the service can do its work. Resolves when it can, or with a remark when it cannot but the service works
+ * without it; rejects with an Error that says why it cannot. It should stop waiting when the signal is aborted.
  */
 export type ReadinessCheck = (signal: AbortSignal) => Promise<string | void>;
 
-/** How the parts of the service are. */
+/** The readiness of the service and its parts. */
 interface ReadinessReport {
   readonly ready: boolean;
-  /** By part: `ok`, why it is not ready, or what is to be said of it although the service is ready. */
+  /** By part: `ok`, why it is not ready, or a remark. */
   readonly parts: Readonly<Record<string, string>>;
 }
 
-/** Finds out whether the service is ready. */
+/** Checks whether the service is ready. */
 export interface Readiness {
-  /** Asks all parts. Those who ask at the same time share one look. */
+  /** Checks all parts. Concurrent callers share one check. */
   check(): Promise<ReadinessReport>;
-  /** Asks again and again and tells `watcher`, until the signal is aborted. Its first answer comes before the promise resolves. */
+  /** Checks periodically and tells `watcher`, until the signal is aborted. The promise resolves after the first result. */
   watch(watcher: (report: ReadinessReport) => void, signal: AbortSignal): Promise<void>;
   /** From now on the service is not ready. */
   drain(): void;
 }
 
-/** A part that does not answer for so long is not ready. Probes of Kubernetes give up after a second by default. */
+/**
+ * A part that does not answer within this time is not ready, in milliseconds. Kubernetes' probes time out after a second by
+ * default.
+ */
 const checkTimeoutMs = 900;
 
-/** How often the parts are asked for those who watch, such as gRPC's health clients. */
+/** How often the parts are checked for watchers, such as gRPC's health clients, in milliseconds. */
 const watchEveryMs = 2000;
 
-/** Makes the readiness of the service out of those of its parts. */
+/** Combines the readiness of all parts into that of the service. */
 export function createReadiness(checks: Readonly<Record<string, ReadinessCheck>>): Readiness {
   let draining = false;
   let underWay: Promise<ReadinessReport> | undefined;
@@ -70,14 +73,14 @@ export function createReadiness(checks: Readonly<Record<string, ReadinessCheck>>
   };
 }
 
-/** Whether a part holds up the service, and what is told of it. */
+/** Whether a part makes the service not ready, and what is reported of it. */
 interface PartState {
   readonly ready: boolean;
   readonly text: string;
 }
 
 async function stateOf(check: ReadinessCheck): Promise<PartState> {
-  // One that throws at once counts as one that rejects.
+  // A check that throws synchronously counts as one that rejects.
   const checked = async (): Promise<string | void> => check(AbortSignal.timeout(checkTimeoutMs));
   try {
     const remark = await withTimeLimit(checkTimeoutMs, checked());

@@ -1,4 +1,4 @@
-/** The shortest and the longest rest between two looks, in milliseconds. */
+/** The shortest and the longest pause between two polls, in milliseconds. */
 export interface RestLimits {
   readonly least: number;
   readonly most: number;

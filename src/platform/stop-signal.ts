@@ -1,12 +1,12 @@
-/** Ctrl-C arrives several times, from the terminal and from npm and the launcher, which pass it on: within this time it is one, in milliseconds. */
+/** Signals within this time count as one, in milliseconds: Ctrl-C comes from the terminal, and again from npm and the launcher. */
 const sameRequestMs = 1000;
 
-/** How often to look whether the launcher is still there, in milliseconds. */
+/** How often to check whether the launcher still runs, in milliseconds. */
 const launcherCheckMs = 500;
 
 /**
  * An AbortSignal that SIGINT, SIGTERM and SIGHUP abort, and the death of the launcher that started this process. A signal more
- * than a second after the first ends the program at once: whoever asks twice does not want to wait for a drain.
+ * than a second after the first ends the program at once, without a drain.
  */
 export function stopSignal(): AbortSignal {
   const controller = new AbortController();
@@ -18,7 +18,8 @@ export function stopSignal(): AbortSignal {
       controller.abort();
     });
   }
-  // A launcher killed with -9 can pass on nothing. LAUNCHER_PID is inherited further down; it speaks of us only if it is our parent.
+  // A launcher killed with -9 cannot pass a signal on. LAUNCHER_PID is inherited by grandchildren, too: it counts only if it is
+  // our parent.
   const launcher = process.ppid;
   if (process.env['LAUNCHER_PID'] === String(launcher)) {
     const check = setInterval(() => {

@@ -1,10 +1,10 @@
-/** Work did not end in the time that it had. */
+/** Thrown when work did not end within its time limit. */
 class TimeLimitError extends Error {
   override readonly name = 'TimeLimitError';
 }
 
 /**
- * Waits for work, but no longer than so many milliseconds. The work goes on after that, and nobody is told when it fails.
+ * Waits for work, but no longer than so many milliseconds. After that the work continues, and its failure is ignored.
  *
  * @returns what the work returns.
  * @throws {TimeLimitError} that names the limit; and what the work throws in time.

@@ -1,11 +1,11 @@
 /** Reads a header of a call, such as `traceparent`. */
 type Header = (name: string) => string | undefined;
 
-/** What is told of a call when it has ended. Never what it asked for. */
+/** What a span records of a call that has ended. Never its request. */
 interface CallOutcome {
   /** Such as `OK` or `NOT_FOUND`. */
   readonly code: string;
-  /** Whether that is a fault of ours and not of the client. */
+  /** Whether it is the server's fault and not the client's. */
   readonly isFault: boolean;
   /** The reason of an error. */
   readonly reason: string | undefined;
@@ -26,7 +26,7 @@ export interface CallSpan {
 /** Starts the span of a call, as a child of the one that the client's headers name, if they name one. */
 export type TraceCall = (method: string, protocol: string, header: Header) => CallSpan;
 
-/** What is told of a batch of changes that the projector has taken over. */
+/** What a span records of a batch of changes that the projector has written. */
 interface TracedBatch {
   readonly changes: number;
   readonly events: number;
@@ -39,13 +39,13 @@ export interface Tracing {
   /** Runs a statement under its name. */
   readonly statement: <T>(name: string, run: () => Promise<T>) => Promise<T>;
   readonly batch: (batch: TracedBatch) => void;
-  /** Sends what has not been sent. */
+  /** Sends the spans that have not been sent. */
   close(): Promise<void>;
 }
 
 /**
  * Turns traces on if OpenTelemetry's variables ask for them: an endpoint (`OTEL_EXPORTER_OTLP_ENDPOINT` or
- * `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) or an exporter (`OTEL_TRACES_EXPORTER`) is set. Otherwise nothing of it is even loaded.
+ * `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) or an exporter (`OTEL_TRACES_EXPORTER`) is set. Otherwise the library is not even loaded.
  *
  * @param environment the variables; the library reads its own from the process.
  */

@@ -22,7 +22,7 @@ const pauseMs = 100;
  * found: `deadLetter` is called for each of those, and all others are processed. Any other error, of the server or of the
  * connection, is thrown as it is.
  *
- * @param process calls `begin` when it comes to the items: an error before that is none of theirs.
+ * @param process calls `begin` when it comes to the items: an error before that is not caused by them.
  */
 export async function processOrDeadLetter<T>(
   items: readonly T[],

@@ -1,7 +1,7 @@
 /**
  * A position in PostgreSQL's write-ahead log from its text, such as `16/B374D848`.
  *
- * @throws {TypeError} when the text is none.
+ * @throws {TypeError} when the text is not an LSN.
  */
 export function parseLsn(text: string): bigint {
   const [, high, low] = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/.exec(text) ?? [];

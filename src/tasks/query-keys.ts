@@ -93,7 +93,7 @@ export const queryKeys: ReadonlyMap<string, QueryKey> = new Map<string, QueryKey
   [
     'id',
     list((words, terms) => {
-      const ids = words.map(({ text }) => parseLooseUuid(text)); // also of an empty one, which is none, as in Coder
+      const ids = words.map(({ text }) => parseLooseUuid(text)); // an empty word is not a UUID, as in Coder
       const wrong = words.filter((_, index) => ids[index] === undefined);
       const [first] = wrong;
       if (first !== undefined) {

@@ -153,7 +153,7 @@ function writeNumber(tag: number, value: number): void {
   if (value !== 0) writer.number(tag, value);
 }
 
-/** A time that is none is left out, as in task-mapper.ts: it must not take the other tasks of a list with it. */
+/** An invalid time is left out, as in task-mapper.ts: it must not fail the other tasks of a list. */
 function writeTime(tag: number, datetime: string): void {
   const seconds = timestampSeconds(datetime);
   if (seconds === undefined) return;

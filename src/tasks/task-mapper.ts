@@ -115,7 +115,7 @@ function unhealthyReason(status: AgentStatus, lifecycle: number): string | undef
   }
 }
 
-/** A time as a field of a message; nothing for one that is none, which must not take the other tasks of a list with it. */
+/** A time as a field of a message. An invalid time is left out: it must not fail the other tasks of a list. */
 function timeField<Name extends string>(name: Name, datetime: string): { readonly [K in Name]?: Timestamp } {
   const seconds = timestampSeconds(datetime);
   if (seconds === undefined) return {};

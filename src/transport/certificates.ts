@@ -14,24 +14,24 @@ export interface CertificateFiles {
   readonly clientCa?: string | undefined;
 }
 
-/** How a port speaks TLS, with what the files say at the moment. */
+/** The TLS of a port, from the present content of the files. */
 export interface Certificates {
-  /** What a TLS server is made with, besides its protocols. */
+  /** The options of a TLS server, except its protocols. */
   readonly options: TlsOptions;
-  /** When the certificate that is shown runs out. */
+  /** When the certificate in use expires. */
   readonly expiresAt: Date;
-  /** Gives a server every later certificate, and logs the handshakes that fail on it. */
+  /** Keeps a server's certificate up to date, and logs the handshakes that fail on it. */
   follow(server: Server): void;
-  /** Looks no more at the files. */
+  /** Stops checking the files. */
   close(): void;
 }
 
-/** How often the files are looked at, in milliseconds. They change every few weeks, and are small. */
+/** How often the files are checked, in milliseconds. They change every few weeks, and are small. */
 const lookEveryMs = 5000;
 
 /**
- * What is common to all certificates: TLS 1.2 with forward secrecy and authenticated encryption alone, as HTTP/2 demands it
- * (RFC 9113, 9.2.2), and TLS 1.3.
+ * The TLS options that do not depend on the files: TLS 1.3, and TLS 1.2 only with forward secrecy and authenticated encryption, as
+ * HTTP/2 demands (RFC 9113, 9.2.2).
  */
 const protocol: TlsOptions = {
   minVersion: 'TLSv1.2',
@@ -51,8 +51,8 @@ const protocol: TlsOptions = {
 };
 
 /**
- * Reads the certificate, and reads it again while the program runs: what replaces the files is used for new connections within
- * seconds. Files that do not fit together are not used, which is an error in the log, and the former ones stay.
+ * Reads the certificate, and reads it again while the program runs: new files are used for new connections within seconds. Files
+ * that do not fit together are not used: an error is logged, and the former certificate stays in use.
  *
  * @throws {ConfigError} when the files cannot be used at the start.
  */
@@ -79,7 +79,7 @@ export function createCertificates(files: CertificateFiles, log: Logger, everyMs
   const look = async (): Promise<void> => {
     const read = new Map(await Promise.all(paths.map(async ([kind, path]) => [kind, await readFile(path)] as const)));
     if ([...read].every(([kind, bytes]) => seen.get(kind)?.equals(bytes) === true)) return;
-    seen = read; // a mistake is told once
+    seen = read; // an error is logged once
     current = check(read);
     for (const server of servers) server.setSecureContext(current.options);
     log.info({ expiresAt: current.expiresAt }, 'the new TLS certificate is in use');
@@ -108,7 +108,8 @@ export function createCertificates(files: CertificateFiles, log: Logger, everyMs
       server.once('close', () => servers.delete(server));
       server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
         const { remoteAddress, remotePort, authorizationError } = socket;
-        // Probes connect and hang up. A client whose certificate is refused is cut off, with the reason here.
+        // Probes connect and hang up, which is not logged. A client whose certificate is refused is disconnected; the reason is
+        // only here.
         const level = error.code === 'ECONNRESET' && !authorizationError ? 'debug' : 'info';
         const why = authorizationError ?? error.code;
         log[level]({ peer: `${remoteAddress}:${remotePort}`, why }, 'a TLS handshake failed');
@@ -120,7 +121,7 @@ export function createCertificates(files: CertificateFiles, log: Logger, everyMs
   };
 }
 
-/** Whether files can be used together, and what TLS is told of them. */
+/** Checks that the files fit together, and returns the TLS options made from them. */
 function check(read: ReadonlyMap<keyof CertificateFiles, Buffer>): Pick<Certificates, 'options' | 'expiresAt'> {
   const [cert, key, ca] = [read.get('cert'), read.get('key'), read.get('clientCa')];
   if (cert === undefined || key === undefined) throw new ConfigError('TLS_CERT_FILE and TLS_KEY_FILE are required together');
@@ -136,7 +137,7 @@ function check(read: ReadonlyMap<keyof CertificateFiles, Buffer>): Pick<Certific
           ca,
           requestCert: true,
           rejectUnauthorized: true,
-          // A resumed session shows no certificate. Each connection shall.
+          // A resumed session presents no certificate, and each connection must.
           secureOptions: constants.SSL_OP_NO_TICKET,
         }),
   };

@@ -1,18 +1,18 @@
 import { type BlockList, isIP } from 'node:net';
 import type { HeaderReader } from '../call/admission.ts';
 
-/** Who sent a call: the name for the log, with a port where it is known, and the address that limits go by. */
+/** The client of a call: its name in the log, with a port where it is known, and the address that limits count. */
 export interface Client {
   readonly peer: string;
   readonly address: string;
 }
 
-/** Finds out who sent a call. @param connection the address and port of the connection's other end, `address:port`. */
+/** Determines the client of a call. @param connection the address and port of the connection's other end, `address:port`. */
 export type ClientAddress = (connection: string, header: HeaderReader) => Client;
 
 /**
- * Makes what finds the client of a call. A proxy in `trusted` is believed: the client is then the last address in `x-forwarded-for`
- * that is not a trusted proxy's itself. From anybody else the header means nothing.
+ * Makes the function that determines the client of a call. For connections from a proxy in `trusted`, the client is the last
+ * address in `x-forwarded-for` that is not itself a trusted proxy. From any other address the header is ignored.
  */
 export function createClientAddress(trusted?: BlockList): ClientAddress {
   const isTrusted = (address: string): boolean => trusted?.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4') === true;
@@ -22,7 +22,7 @@ export function createClientAddress(trusted?: BlockList): ClientAddress {
     const forwarded = (header('x-forwarded-for') ?? '').split(',').map((entry) => plainAddress(entry.trim()));
     let client = address;
     for (const one of forwarded.reverse()) {
-      if (isIP(one) === 0) break; // what stands before something that is no address was not written by a proxy that we know
+      if (isIP(one) === 0) break; // what precedes an invalid entry was not written by a trusted proxy
       client = one;
       if (!isTrusted(one)) break;
     }
@@ -30,7 +30,7 @@ export function createClientAddress(trusted?: BlockList): ClientAddress {
   };
 }
 
-/** An IPv4 address that is written as an IPv6 one is the IPv4 address. */
+/** Turns an IPv4-mapped IPv6 address into the IPv4 address. */
 function plainAddress(address: string): string {
   return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address;
 }

@@ -11,11 +11,11 @@ const maxAge = '7200';
 /**
  * Lets pages of the listed origins call the service from a browser.
  *
- * Credentials are not allowed: such a page sends a token of its own in a header. A cookie thus works for pages of the same
- * origin alone, whatever the list says.
+ * Credentials are not allowed: such a page sends a token of its own in a header. Cookies thus work for pages of the same origin
+ * only, whatever the list says.
  *
  * @param origins are compared exactly, as browsers send them: `https://tasks.example.com`, without a path.
- * @returns what adds the headers to a response, and says whether it has answered the request: a preflight.
+ * @returns the function that adds the headers to a response, and tells whether it has answered the request, as it does a preflight.
  */
 export function createCors(origins: readonly string[]): (request: HttpRequest, response: HttpResponse) => boolean {
   const allowed = new Set(origins);

@@ -4,8 +4,8 @@ import type { Socket } from 'node:net';
 const preface = Buffer.from('PRI * HTTP/2.0');
 
 /**
- * Tells HTTP/2 from HTTP/1.1 by the first bytes of a clear-text connection, which then lie in the socket as if untouched. They
- * may come one at a time. A connection that is silent for too long is closed.
+ * Tells HTTP/2 from HTTP/1.1 by the first bytes of a clear-text connection, which are put back into the socket. They may come one
+ * at a time. A connection that is silent for too long is closed.
  *
  * @param timeoutMs from the connection to its first decisive byte.
  */

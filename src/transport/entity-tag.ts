@@ -2,15 +2,15 @@ import { createHash } from 'node:crypto';
 import type { UniversalServerResponse } from '@connectrpc/connect/protocol';
 import type { HttpRequest, HttpResponse } from './http.ts';
 
-/** What an answer to a GET depends on beside its address: who calls, and how the client wants it compressed. */
+/** What an answer to a GET depends on beside its address: the caller, and the accepted compression. */
 const answerVariesBy = 'Accept-Encoding, Authorization, Coder-Session-Token, Cookie';
 
-/** Bytes of the hash in a tag: as good as unique among the answers that a client may hold. */
+/** Bytes of the hash in a tag: enough to be unique among the answers that a client may hold. */
 const tagBytes = 16;
 
 /**
- * Sends a good answer to a GET with an entity tag. A client that has the same answer already gets 304 and no body: the call has been
- * made, but nothing is sent and read again.
+ * Sends a successful answer to a GET with an entity tag. A client that already has the same answer gets 304 and no body: the call
+ * is made all the same, and only the transfer is saved.
  */
 export async function sendWithEntityTag(
   { status, header, body }: UniversalServerResponse,
@@ -23,7 +23,7 @@ export async function sendWithEntityTag(
   const tag = entityTag(bytes);
   header?.forEach((value, name) => response.setHeader(name, value));
   response.setHeader('etag', tag);
-  response.setHeader('cache-control', 'private, no-cache'); // browsers may keep it, and must ask each time whether it still holds
+  response.setHeader('cache-control', 'private, no-cache'); // browsers may keep it, and must revalidate it each time
   response.appendHeader('vary', answerVariesBy);
   if (isAmongTags(tag, request.headers['if-none-match'])) {
     for (const name of ['content-type', 'content-length', 'content-encoding']) response.removeHeader(name);

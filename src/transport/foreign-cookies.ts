@@ -1,10 +1,10 @@
 import type { HttpRequest } from './http.ts';
 
 /**
- * Takes the cookies off a request that another site has made a browser send, so that it is nobody's.
+ * Removes the cookies of a request that another site has made a browser send, so that it is not authenticated by them.
  *
- * Browsers say where a request comes from in `sec-fetch-site`, and old ones by an `origin` that is not the host they call. What is
- * no browser says neither, and nobody can make it send cookies.
+ * Browsers tell where a request comes from in `sec-fetch-site`, old ones by an `origin` that is not the host they call. Other
+ * clients send neither, and cannot be made to send cookies by a site.
  */
 export function dropForeignCookies(request: HttpRequest): void {
   const { headers } = request;
@@ -14,7 +14,7 @@ export function dropForeignCookies(request: HttpRequest): void {
   if (!own) delete headers.cookie;
 }
 
-/** Whether an origin is the host that is called. Its scheme is not compared, since TLS may end at a proxy. */
+/** Whether an origin is the called host. The scheme is not compared, since TLS may end at a proxy. */
 function isOwnOrigin(origin: string | undefined, request: HttpRequest): boolean {
   if (origin === undefined) return true;
   const host = 'authority' in request ? request.authority : request.headers.host;

@@ -1,20 +1,20 @@
 import type { IncomingMessage, ServerOptions, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 
-/** A request of either HTTP version, as Node's compatible interface has it. */
+/** A request of either HTTP version, by Node's compatibility API. */
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 /** A response of either HTTP version. */
 export type HttpResponse = ServerResponse | Http2ServerResponse;
 
-/** How long a client may take, and how much it may send before a request is known. */
+/** How long a client may take for a request, and how large its headers may be. */
 export const httpLimits = {
   // Enough for the slowest network, too little to hold connections open by sending a byte now and then.
   headersTimeout: 10_000,
   // A request with its body, which is at most 64 KiB.
   requestTimeout: 30_000,
-  // How late the two above may be noticed. Node's default, 30 s, would triple the first.
+  // By how much the two limits above may be exceeded. Node's default, 30 s, would triple the first.
   connectionsCheckingInterval: 2000,
-  // Longer than load balancers keep idle connections, 60 s as a rule, so that theirs is the end that closes.
+  // Longer than load balancers keep idle connections, usually 60 s, so that they close first.
   keepAliveTimeout: 65_000,
   // A GET of Connect carries its message in the address: a query of 4 KiB takes 12 when each byte is percent-encoded.
   maxHeaderSize: 32 * 1024,
@@ -23,7 +23,7 @@ export const httpLimits = {
 /** Most headers of a request. */
 export const maxHeaders = 128;
 
-/** Says of an answer of the API that it is not to be stored, taken for anything else, embedded elsewhere, or told of in links. */
+/** Headers of API answers: not to be stored, sniffed for another type, embedded by other sites, or sent as a referrer. */
 export function protect(response: HttpResponse): void {
   response.setHeader('cache-control', 'no-store');
   response.setHeader('content-security-policy', "default-src 'none'; frame-ancestors 'none'");
@@ -33,8 +33,8 @@ export function protect(response: HttpResponse): void {
 }
 
 /**
- * Says of an answer that comes bit by bit that nobody on the way may keep it back: nginx would collect it in its buffers, and what
- * compresses would wait for enough to compress.
+ * Marks a streamed answer as not to be buffered on the way: nginx would collect it in its buffers, and a compressing proxy would
+ * wait for more to compress.
  */
 export function sendThrough(response: HttpResponse): void {
   response.setHeader('cache-control', 'no-store, no-transform');

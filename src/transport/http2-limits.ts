@@ -11,32 +11,32 @@ import { longestTimerMs } from '../call/limits.ts';
 
 /** How long connections may last, in milliseconds. */
 export interface SessionLimits {
-  /** A connection without a call for so long is closed; clients open another when they need it. */
+  /** A connection without a call for this long is closed; clients open another when they need it. */
   readonly idle: number;
-  /** A connection is asked to leave after so long, so that clients behind a balancer find new servers. */
+  /** A connection gets GOAWAY after this time, so that clients behind a load balancer find new servers. */
   readonly age: number;
-  /** Calls that run longer than that are cut so much later. */
+  /** How long after GOAWAY calls that still run are cut. */
   readonly ageGrace: number;
-  /** A call is cut when nothing moved for so long although its answer has not begun, or waits to be taken. */
+  /** A call is cut when nothing was transferred for this long although its answer has not begun, or waits to be taken. */
   readonly stalled: number;
 }
 
 /** The same on the gRPC port and on the web port. */
 export const sessionLimits: SessionLimits = { idle: 15 * 60_000, age: 30 * 60_000, ageGrace: 60_000, stalled: 60_000 };
 
-/** On which Node tells of each HTTP/2 stream that a client opens, before any library has seen it. */
+/** The diagnostics channel on which Node announces each HTTP/2 stream that a client opens, before a library sees it. */
 const streamCreated = 'http2.server.stream.created';
 
 /**
  * Prepares every HTTP/2 stream of a port before a library sees it, by Node's public diagnostics channel: the same rules for
- * grpc-js, which shows its streams to nobody, and for the web port.
+ * grpc-js, whose API does not expose its streams, and for the web port.
  *
  * - A stream whose client stalls is cut.
- * - A stream that was answered before its request was read is closed with RST_STREAM(NO_ERROR) (RFC 9113, 8.1): a client that still
- *   sends would wait, and what it sends would be kept.
- * - A timeout that is too long for a timer is taken away, since libraries take it for a passed one.
+ * - A stream that was answered before its request was read is closed with RST_STREAM(NO_ERROR) (RFC 9113, 8.1): otherwise a client
+ *   that still sends would wait, and what it sends would be buffered.
+ * - A timeout that is too long for a timer is removed, since libraries would take it for an expired one.
  *
- * @param prepare what else is to be done with a stream and its headers.
+ * @param prepare called with each stream and its headers.
  * @returns the streams of the port that are open.
  */
 export function prepareHttp2Streams(
@@ -46,7 +46,7 @@ export function prepareHttp2Streams(
 ): ReadonlySet<ServerHttp2Stream> {
   const open = new Set<ServerHttp2Stream>();
   const onPort = new WeakMap<Http2Session, boolean>();
-  let portNumber: number | undefined; // also when the port has been closed, and its last connections go on
+  let portNumber: number | undefined; // kept after the port has been closed, while its last connections are open
   const isOnPort = (session: Http2Session): boolean => {
     let known = onPort.get(session);
     if (known === undefined) {
@@ -75,12 +75,12 @@ export function prepareHttp2Streams(
   return open;
 }
 
-/** How long the calls of a connection may run on after its client has said that it leaves, in milliseconds. */
+/** How long the calls of a connection may run after its client has sent GOAWAY, in milliseconds. */
 const goawayGraceMs = 10_000;
 
 /**
- * Ends a connection some time after its client has said that it leaves. A frame that breaks the protocol after that is an error of
- * which Node says nothing: it reads the connection no more, and would keep it, with its calls, for ever.
+ * Ends a connection some time after its client has sent GOAWAY. When a frame after that breaks the protocol, Node reports no error,
+ * stops reading the connection, and would keep it, with its calls, for ever.
  */
 function endAfterGoaway(session: Http2Session): void {
   session.once('goaway', () => {
@@ -89,7 +89,7 @@ function endAfterGoaway(session: Http2Session): void {
   });
 }
 
-/** Cuts a call whose client does not go on. A stream that has begun its answer and has nothing left to send is not touched. */
+/** Cuts a call whose client has stalled. A stream that has begun its answer and has nothing to send is left alone. */
 function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
   stream.setTimeout(milliseconds, () => {
     if (stream.writableLength > 0 || !stream.headersSent) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
@@ -97,14 +97,17 @@ function cutWhenStalled(stream: ServerHttp2Stream, milliseconds: number): void {
   });
 }
 
-/** After the first check whether the last frame of an answer has been sent, the second comes so much later, in milliseconds; the time doubles. */
+/**
+ * The time from the first to the second check whether the last frame of an answer has been sent, in milliseconds; then it
+ * doubles.
+ */
 const secondCheckMs = 1;
 const mostBetweenChecksMs = 1000;
 
 function closeWhenAnswered(stream: ServerHttp2Stream): void {
   stream.once('finish', () => {
     if (stream.readableEnded) return;
-    // Trailers, and what waits for the client to take it, are sent after the stream has finished.
+    // Trailers, and data that the client has not taken yet, are sent after the stream has finished.
     const check = (afterMs: number): void => {
       if (stream.destroyed || stream.closed) return;
       if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
@@ -115,12 +118,13 @@ function closeWhenAnswered(stream: ServerHttp2Stream): void {
 }
 
 /**
- * After so many streams that ended with an error code, most of them reset by the client, a connection is asked to leave in peace: nghttp2 cuts one, with all its calls, after
- * a burst of a thousand and 33 a second, which a proxy with the calls of many users reaches when the database is slow.
+ * Streams of a connection that ended with an error code, most of them reset by the client, after which it gets GOAWAY: nghttp2
+ * cuts a connection, with all its calls, after a burst of a thousand resets and 33 a second, which a proxy that carries the calls
+ * of many users reaches when the database is slow.
  */
 const maxResets = 250;
 
-/** Makes what counts the resets of each connection, for a server whose own limit cannot be set. */
+/** Makes the function that counts the resets of each connection, for a server whose own limit cannot be set. */
 export function leaveAfterResets(): (stream: ServerHttp2Stream) => void {
   const resets = new WeakMap<Http2Session, number>();
   return (stream) => {
@@ -163,7 +167,7 @@ export class Http2Sessions {
       session.close(); // running calls may finish
       cut = setTimeout(() => session.destroy(), ageGrace).unref();
     };
-    // Clients that came together shall not come back together.
+    // At different times, so that clients that connected together do not reconnect together.
     const aging = setTimeout(leave, age * (0.9 + 0.2 * Math.random())).unref();
 
     session.on('error', () => {}); // a client that breaks the protocol; the session is closed
@@ -174,7 +178,7 @@ export class Http2Sessions {
     });
   }
 
-  /** Asks all clients to leave; running calls may finish. */
+  /** Sends GOAWAY on all connections; running calls may finish. */
   close(): void {
     for (const session of this.#sessions) session.close();
   }
@@ -184,8 +188,8 @@ export class Http2Sessions {
 const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
 
 /**
- * Takes a timeout off the headers of a call that is longer than any timer of Node, 24.8 days. Libraries would take it for a passed
- * one; nobody waits for so long.
+ * Removes from the headers of a call a timeout that is longer than any timer of Node, 24.8 days: libraries would take it for an
+ * expired one.
  */
 export function dropLongTimeout(headers: IncomingHttpHeaders): void {
   if (Number(headers['connect-timeout-ms']) > longestTimerMs) delete headers['connect-timeout-ms'];

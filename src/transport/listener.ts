@@ -4,15 +4,15 @@ import type { AddressInfo, Server } from 'node:net';
 export interface Listener {
   /** Owns the port. */
   readonly port: Server;
-  /** How many requests are open: not yet answered, or their answers not yet taken. */
+  /** How many requests are open: not answered yet, or with an answer that the client has not taken yet. */
   readonly open: number;
-  /** Takes no more connections and asks clients to leave the present ones. Resolves when all have gone. */
+  /** Stops accepting connections and asks clients to close the open ones. Resolves when all are closed. */
   drain(): Promise<void>;
   /** Cuts the connections that are left. */
   destroy(): void;
 }
 
-/** A port that cannot be had: one line that says which variable to set. */
+/** Thrown when a port cannot be opened: one line that says which variable to set. */
 class PortError extends Error {
   override readonly name = 'PortError';
 }
@@ -21,7 +21,7 @@ class PortError extends Error {
  * Starts listening.
  *
  * @param variable names the setting of the port, for the error.
- * @returns `host:port` as a client on this machine can use it; port 0 has become a real one.
+ * @returns `host:port` as a client on this machine can use it, with the real port for port 0.
  * @throws {PortError} when the port is in use, needs more rights, or the host is not this machine's.
  */
 export function listen(server: Server, host: string, port: number, variable: string): Promise<string> {
@@ -51,7 +51,7 @@ function explain({ code, message }: NodeJS.ErrnoException, host: string, port: n
   }
 }
 
-/** The address to call for one to listen on: "all addresses" is none that can be called. */
+/** The address to call for one to listen on: "all addresses" cannot be called. */
 function nameOf(address: string): string {
   if (address === '0.0.0.0') return '127.0.0.1';
   if (address === '::') return '[::1]';

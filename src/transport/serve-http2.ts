@@ -10,13 +10,13 @@ import { Sockets } from './sockets.ts';
 const http2Limits: ServerOptions = {
   // As on the gRPC port, and as over HTTP/1.1.
   settings: { maxConcurrentStreams: 1000, maxHeaderListSize: httpLimits.maxHeaderSize },
-  // Node's own, said here because they are relied on: more headers refuse the call, and a client that breaks the protocol so often,
-  // or opens so many calls over the limit, or sends so many settings in a frame, loses its connection.
+  // Node's defaults, set because they are relied on: more headers refuse the call; a client that breaks the protocol this often,
+  // opens this many calls over the limit, or sends this many settings in a frame, loses its connection.
   maxHeaderListPairs: maxHeaders,
   maxSessionInvalidFrames: 1000,
   maxSessionRejectedStreams: 100,
   maxSettings: 32,
-  // Behind a proxy one connection carries the calls of many users, who all cancel when the database is slow.
+  // A proxy's connection carries the calls of many users, who may all cancel when the database is slow.
   streamResetBurst: 10_000,
   streamResetRate: 1000,
   // Megabytes a connection may hold. Node's default of 10 is less than four of the largest pages.
@@ -26,9 +26,9 @@ const http2Limits: ServerOptions = {
 /**
  * Serves HTTP/2 on the port of an HTTP/1.1 server, by the same listener of requests.
  *
- * Over TLS, clients say in the handshake which version they speak; in clear text the first bytes tell. The HTTP/1.1 server owns the
- * port, since Node minds its time limits only while it listens, and its own listeners are given a connection once that is known to
- * speak HTTP/1.1: Node has no other way to serve both versions on one clear-text port.
+ * Over TLS, clients choose the version in the handshake; in clear text the first bytes tell it. The HTTP/1.1 server owns the port,
+ * since Node enforces its time limits only while it listens; a connection is passed to its own listeners once it is known to speak
+ * HTTP/1.1. Node has no other way to serve both versions on one clear-text port.
  */
 export function serveHttp2Beside(
   port: HttpServer | HttpsServer,
@@ -46,7 +46,7 @@ export function serveHttp2Beside(
   };
 
   const serveHttp2 = (socket: Socket): void => {
-    // Clients of HTTP/1.1 may close their end and wait for the answer; one of HTTP/2 that does so is gone.
+    // Clients of HTTP/1.1 may close their end and wait for the answer; a client of HTTP/2 that does so has disconnected.
     socket.allowHalfOpen = false;
     socket.setNoDelay();
     const session = performServerHandshake(socket, http2Limits);
@@ -54,8 +54,7 @@ export function serveHttp2Beside(
     session.on('stream', (stream, headers, _flags, rawHeaders) => {
       const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
       const response = new Http2ServerResponse(stream);
-      // A call may be opened and canceled by one packet, ten thousand times in a row: it is begun when the packet has been read, if
-      // its client is still there then.
+      // One packet may open and cancel ten thousand calls: a call begins when the whole packet has been read, if it is still open.
       setImmediate(() => {
         if (!stream.destroyed && !stream.closed) onRequest(request, response);
       });

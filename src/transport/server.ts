@@ -27,7 +27,7 @@ import { createHealth } from './services/health.ts';
 import { reflectionMethods, reflectionServices } from './services/reflection.ts';
 import { createWebListener } from './web-listener.ts';
 
-/** What the server is made of. */
+/** The parts of the server. */
 export interface ServerParts {
   /** The methods of the service, without those of health and reflection. */
   readonly methods: readonly Method[];
@@ -40,30 +40,30 @@ export interface ServerParts {
   readonly host: string;
   /** The three ports; 0 takes any that is free. */
   readonly ports: { readonly grpc: number; readonly web: number; readonly ops: number };
-  /** With what the gRPC and the web port speak TLS; without it they are clear text. The operator port always is. */
+  /** TLS of the gRPC and the web port; clear text if absent. The operator port is always clear text. */
   readonly certificates?: Certificates | undefined;
   /** Origins whose pages may call the web port from a browser. */
   readonly webOrigins: readonly string[];
-  /** The path under which the web port is served as well as at the root, with a slash at both ends; none if not said. */
+  /** The path under which the web port is served as well as at the root, with a slash at both ends; only the root if absent. */
   readonly basePath?: string | undefined;
-  /** The page for people on the web port; none if not said. */
+  /** The page for people on the web port; none if absent. */
   readonly page?: PageParts;
-  /** Where clients may ask for our proto files. */
+  /** Whether the proto files are served by reflection. */
   readonly reflection: { readonly grpc: boolean; readonly web: boolean };
-  /** The parts without which no call can be answered, such as the database, by name. */
+  /** The checks of readiness, such as of the database, by name. */
   readonly readiness: Readonly<Record<string, ReadinessCheck>>;
   readonly log: Logger;
-  /** What limits the calls of a user over a protocol, if anything does. */
+  /** The rate limit of a user over a protocol, if there is one. */
   readonly rateLimitOf?: RateLimitOf;
-  /** Whether new calls are refused because others wait too long already; never if not said. */
+  /** Whether new calls are refused because others already wait too long; never if absent. */
   readonly isOverloaded?: () => boolean;
-  /** Proxies that are believed when they say who a client is; none if not said. */
+  /** Proxies whose `x-forwarded-for` is trusted; none if absent. */
   readonly trustedProxies?: BlockList | undefined;
   /** Starts the spans of calls, if traces are on. */
   readonly trace?: TraceCall | undefined;
-  /** Where the metrics of other parts are; those of the server come to them. */
+  /** The registry of metrics, to which the server adds its own. */
   readonly registry?: Registry;
-  /** How long running calls may take after `stop`, in milliseconds; 10 seconds if not said. */
+  /** How long running calls may take after `stop`, in milliseconds; 10 seconds if absent. */
   readonly drainMs?: number;
 }
 
@@ -76,27 +76,27 @@ export interface Addresses {
 
 /** The service on its three ports. */
 export interface Server {
-  /** Starts listening. @throws {PortError} when a port cannot be had; then none is left open. */
+  /** Starts listening. @throws {PortError} when a port cannot be opened; then none is left open. */
   start(): Promise<Addresses>;
-  /** Lets running calls finish, ends those that take too long, and closes the ports. The second call waits for the first. */
+  /** Lets running calls finish, ends those that take too long, and closes the ports. Further calls wait for the first. */
   stop(): Promise<void>;
 }
 
 /** How long running calls may take after `stop`. Kubernetes kills after 30 s; a call takes at most the statement limit, 2 s. */
 const defaultDrainMs = 10_000;
 
-/** How long clients may take for their last answers, in milliseconds: slow watchers first read what they have been sent before. */
+/** How long clients may take to read their last answers, in milliseconds: slow watchers first read what was sent before. */
 const lastAnswersMs = 3000;
 
-/** How long they may then take to hang up. */
+/** How long they may then take to close their connections, in milliseconds. */
 const hangUpMs = 500;
 
-/** How often it is looked whether the last answers have been taken, in milliseconds. */
+/** How often to check whether the last answers have been read, in milliseconds. */
 const lookEveryMs = 10;
 
 /**
- * Makes the server: the service over gRPC and the web protocols by one way of a call, health and reflection beside it, and the
- * operator port.
+ * Makes the server: the service over gRPC and the web protocols, which share one way of a call; health and reflection beside it;
+ * and the operator port.
  */
 export function createServer(parts: ServerParts): Server {
   const registry = parts.registry ?? new Registry();
@@ -111,7 +111,7 @@ export function createServer(parts: ServerParts): Server {
   const served = [...parts.methods, ...health.methods];
   const reflection = reflectionMethods(
     [TasksService, HealthService, ...reflectionServices],
-    [file_google_rpc_error_details, file_google_rpc_status], // for those who read the details of errors
+    [file_google_rpc_error_details, file_google_rpc_status], // clients decode the details of errors by them
   );
   const grpcMethods = parts.reflection.grpc ? [...served, ...reflection] : served;
   const grpc = createGrpcListener(grpcMethods, calls, { certificates, clientAddress });
@@ -134,10 +134,10 @@ export function createServer(parts: ServerParts): Server {
     stopped.abort();
     readiness.drain();
     health.drain();
-    await turn(); // those who watch are told before their streams end
+    await turn(); // Health's watchers are told before their streams end
     const idle = calls.drain();
     const closed = Promise.all([grpc.drain(), web.drain()]);
-    await withTimeLimit(parts.drainMs ?? defaultDrainMs, idle).catch(() => {}); // what still runs is aborted
+    await withTimeLimit(parts.drainMs ?? defaultDrainMs, idle).catch(() => {}); // then calls that still run are aborted
     calls.abort();
     const until = performance.now() + lastAnswersMs;
     while (grpc.open + web.open > 0 && performance.now() < until) await delay(lookEveryMs);

@@ -18,7 +18,7 @@ interface CoderError {
   readonly body: CoderErrorBody;
 }
 
-/** What is said of an id in a path that is none: the field of the violation that makes its message the answer's. */
+/** The field of the violation for an invalid id in a path: its message becomes the message of the answer. */
 export const pathIdField = 'task ID';
 
 /**

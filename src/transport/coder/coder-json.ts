@@ -24,7 +24,7 @@ interface CoderAnswer {
   readonly body: readonly Buffer[];
 }
 
-/** Answers a request of Coder's JSON, or gives undefined when its path is none of them. */
+/** Answers a request of Coder's JSON, or returns undefined when the path is not one of its routes. */
 export type CoderJson = (request: HttpRequest, response: HttpResponse) => Promise<CoderAnswer> | undefined;
 
 /** Where Coder had its first endpoints for tasks, which were experimental then. */

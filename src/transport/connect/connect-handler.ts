@@ -21,7 +21,7 @@ import { sendWithEntityTag } from '../entity-tag.ts';
 import { type HttpRequest, type HttpResponse, pathOf, protect, sendGrpcStatus, sendJson, sendThrough } from '../http.ts';
 
 /**
- * Answers the request of a method over Connect, gRPC-Web or gRPC, or gives undefined when its path is of no method.
+ * Answers a request over Connect, gRPC-Web or gRPC, or returns undefined when its path is not that of a method.
  *
  * @param beforeAnswer called when the answer is known and not yet sent.
  */
@@ -31,13 +31,13 @@ export type ConnectHandler = (
   beforeAnswer: () => void,
 ) => Promise<void> | undefined;
 
-/** Options of Connect for methods that need more of it than ours do, such as types in JSON or headers of their own. */
+/** Further options of Connect, for tests' methods that need types in JSON or headers of their own. */
 export type ConnectOptions = Pick<ConnectRouterOptions, 'interceptors' | 'jsonOptions'>;
 
-/** A request on its way through the library, which carries it to the gate and the handler of its method. */
+/** The state of a request that the library passes to the gate and to the handler of its method. */
 class RequestInFlight {
   readonly request: HttpRequest;
-  /** Aborted when the client is gone. */
+  /** Aborted when the client has disconnected. */
   readonly gone: AbortSignal;
   /** The call, since its headers were read. */
   call?: ServerCall;
@@ -50,9 +50,11 @@ class RequestInFlight {
     this.gone = gone;
   }
 
-  /** The body of the request, which ends with an error when the call ends before: the library then answers with it. */
+  /**
+   * The body of the request. When the call ends before it is read, it fails with the call's error, which the library then sends.
+   */
   async *body(): AsyncGenerator<Uint8Array> {
-    // A request that is left in the middle must not be destroyed: over HTTP/1.1 its connection would be, and the answer with it.
+    // A partly read request must not be destroyed: over HTTP/1.1 its connection would be, and the answer with it.
     const chunks = this.request.iterator({ destroyOnReturn: false });
     try {
       for (;;) {
@@ -71,7 +73,7 @@ class RequestInFlight {
     this.#interrupt?.(failure);
   }
 
-  /** A promise for each wait: one that all waits share would keep what each of them has given until the call ends. */
+  /** A new promise for each wait: a shared one would keep the result of every wait in memory until the call ends. */
   #untilAborted<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#interrupt = reject;
@@ -84,9 +86,9 @@ class RequestInFlight {
 const inFlightKey = createContextKey<RequestInFlight | undefined>(undefined, { description: 'the call' });
 
 /**
- * Makes the handler of some methods, by Connect's router. Its gate begins each call and admits it on its headers, before the library
- * reads the body; then the handler of its method answers it. What the library refuses by itself, such as a body that cannot be read,
- * it answers in its own words.
+ * Makes the handler of some methods, by Connect's router. Its gate begins each call and admits it on its headers, before the
+ * library reads the body; then the handler of its method answers it. Requests that the library refuses by itself, such as one
+ * with an unreadable body, get the library's own error.
  */
 export function createConnectHandler(
   methods: readonly Method[],
@@ -111,7 +113,7 @@ export function createConnectHandler(
     inFlight.call = call;
     context.responseHeader.set('x-request-id', call.requestId);
     if (context.protocolName !== 'connect') context.responseHeader.set('grpc-accept-encoding', compressionGzip.name);
-    // Aborted when the client is gone, at its deadline, when the request cannot be read, and in the end in any case.
+    // Aborted when the client disconnects, at its deadline, when the request cannot be read, and after the call in any case.
     const abort = (): void => call.abort(() => (inFlight.gone.aborted ? canceled() : failureOf(context.signal.reason)));
     if (context.signal.aborted) abort();
     else context.signal.addEventListener('abort', abort);
@@ -178,7 +180,7 @@ async function answer(
   try {
     answered = await handler({ ...universal, body: inFlight.body() });
   } catch (error) {
-    // The library cannot write an error over gRPC that repeats half a surrogate pair, which JSON can have.
+    // The library cannot encode a gRPC error that repeats half a surrogate pair, which JSON can contain.
     if (!(error instanceof URIError) || inFlight.call === undefined) throw error;
     const { code, rawMessage } = inFlight.call.fail(unreadableRequest('it has half a surrogate pair'));
     sendGrpcStatus(request, response, code, rawMessage);
@@ -192,7 +194,7 @@ async function answer(
   else await universalResponseToNodeResponse(toSend, response);
 }
 
-/** Whether a request is of the form of gRPC-Web that has everything in base64, for browsers that could not read bytes. */
+/** Whether a request is of `grpc-web-text`, which encodes everything in base64 for old browsers. */
 function isGrpcWebText(request: HttpRequest): boolean {
   return request.method === 'POST' && /^application\/grpc-web-text(?:[+;\s]|$)/i.test(request.headers['content-type'] ?? '');
 }
@@ -209,7 +211,7 @@ function isBase64(url: string): boolean {
   }
 }
 
-/** The requests of a stream, whose handler learns of one that is no message: that is its client's fault. */
+/** The requests of a stream; an undecodable message is reported as INVALID_ARGUMENT. */
 async function* withClientFaults(requests: AsyncIterable<Message>): AsyncGenerator<Message> {
   try {
     yield* requests;
@@ -218,7 +220,7 @@ async function* withClientFaults(requests: AsyncIterable<Message>): AsyncGenerat
   }
 }
 
-/** Whether a request says for whom it is, and has a path that is one. */
+/** Whether a request has a host, and a valid path. */
 function hasAddress(request: HttpRequest): boolean {
   const host = 'authority' in request ? request.authority : request.headers.host;
   return host !== undefined && URL.canParse(request.url ?? '', `http://${host}`);
@@ -249,8 +251,8 @@ function answerUnary(method: UnaryMethod, request: Message, context: HandlerCont
 }
 
 /**
- * An empty message that the library writes as these bytes, which are a message already: all of them stand in one field that the
- * message does not know, and the library copies such a field as it is.
+ * An empty message that the library encodes as exactly these bytes, which are an encoded message already: they are the data of an
+ * unknown field, and the library copies unknown fields as they are.
  */
 function carrying(bytes: Uint8Array<ArrayBuffer>, schema: DescMessage): Message {
   const message = create(schema);
@@ -261,7 +263,7 @@ function carrying(bytes: Uint8Array<ArrayBuffer>, schema: DescMessage): Message 
   return message;
 }
 
-/** Why the library has ended a call before its handler did: for the log, and for whatever the call awaits. */
+/** Why the library has ended a call before its handler did: for the log, and for what the call awaits. */
 function failureOf(reason: unknown): ConnectError {
   if (!(reason instanceof ConnectError)) return canceled();
   switch (reason.code) {
@@ -278,8 +280,8 @@ function failureOf(reason: unknown): ConnectError {
 }
 
 /**
- * Makes an error over gRPC what clients of grpc-js expect: they read the request id of a failed call in its trailers, and decode of
- * its message what `encodeURI` encodes, where the library encodes more. The trailers are known when the body has ended.
+ * Adapts an error over gRPC to clients of grpc-js: they read the request id of a failed call from its trailers, and decode only
+ * what `encodeURI` encodes in its message, where the library encodes more. The trailers are known when the body has ended.
  */
 function forGrpcClients(response: UniversalServerResponse): UniversalServerResponse {
   const { header, trailer, body } = response;

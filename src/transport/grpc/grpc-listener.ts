@@ -14,11 +14,11 @@ import { createGrpcServer, refuseOtherRequests } from './grpc-service.ts';
 
 /** How the gRPC port listens. */
 interface GrpcListenerOptions {
-  /** With what it speaks TLS; without it, clear text. */
+  /** Its TLS; clear text if absent. */
   readonly certificates?: Certificates | undefined;
   readonly limits?: SessionLimits;
   readonly clientAddress?: ClientAddress;
-  /** Interceptors for methods that need more of grpc-js than ours do, such as headers of their own. They see a call before it is admitted. */
+  /** Further interceptors, for tests' methods that need headers of their own. They see a call before it is admitted. */
   readonly interceptors?: readonly grpc.ServerInterceptor[];
 }
 
@@ -29,14 +29,14 @@ export function createGrpcListener(
   { certificates, limits = sessionLimits, clientAddress = createClientAddress(), interceptors = [] }: GrpcListenerOptions = {},
 ): Listener {
   const server = createGrpcServer(methods, calls, limits, clientAddress, interceptors);
-  // The port is our own, so that a busy one is told like those of the other listeners, and TLS is the same on all.
+  // The port is opened here, so that its errors and its TLS are the same as those of the other listeners.
   const connections = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
   const accept = (socket: Socket): void => {
     socket.on('error', () => {}); // a client that hangs up; its calls learn it from the closed stream
-    // Whoever is through the handshake of TLS is there, and has agreed on HTTP/2.
+    // After the TLS handshake the client has agreed on HTTP/2.
     if (certificates !== undefined) connections.injectConnection(socket);
     else {
-      // The library would wait for a silent one, and answer HTTP/1.1 with bytes that its client cannot read.
+      // The library would wait for a silent client, and answer HTTP/1.1 with bytes that its client cannot read.
       sockets.detectVersion(socket, (version) => {
         if (version === 2) connections.injectConnection(socket);
         else socket.destroy();

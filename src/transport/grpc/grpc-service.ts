@@ -17,7 +17,7 @@ import type { SessionLimits } from '../http2-limits.ts';
 // How gRPC calls go through grpc-js, by its public API: an interceptor begins each call and admits it on its metadata, before the
 // library reads the request; then the handler of its method answers it.
 
-/** Makes the gRPC server of some methods. It listens on no port: connections are handed to its connection injector. */
+/** Makes the gRPC server of some methods. It does not listen itself: connections are handed to its connection injector. */
 export function createGrpcServer(
   methods: readonly Method[],
   calls: Calls,
@@ -25,7 +25,7 @@ export function createGrpcServer(
   clientAddress: ClientAddress,
   interceptors: readonly grpc.ServerInterceptor[] = [],
 ): grpc.Server {
-  // The library prints metadata it cannot parse, which may be a mistyped token.
+  // The library would print metadata that it cannot parse, which may be a mistyped token.
   if (process.env['GRPC_VERBOSITY'] === undefined) grpc.setLogVerbosity(grpc.logVerbosity.NONE);
   const begin = new Map(methods.map((method) => [grpcPath(method), calls.register(method)]));
 
@@ -36,8 +36,8 @@ export function createGrpcServer(
         let ended = false;
         proceed({
           onReceiveMetadata(metadata, deliver) {
-            // A client may open and cancel a thousand calls in one packet: a call is begun only if it is still open when the packet has
-            // been read.
+            // A client may open and cancel a thousand calls in one packet: a call is begun only if it is still open when the
+            // packet has been read.
             setImmediate(() => {
               if (ended) return;
               const begun = begin.get(path)?.({ protocol: 'grpc', ...readHeaders(metadata, next, clientAddress) });
@@ -70,14 +70,14 @@ export function createGrpcServer(
   const server = new grpc.Server({
     interceptors: [...interceptors, admission],
     'grpc.max_receive_message_length': maxRequestBytes,
-    // Pages end before 3 MiB by themselves; a larger single task shall reach clients that allow it.
+    // Pages are limited to 3 MiB already; a larger single task must reach clients that allow it.
     'grpc.max_send_message_length': -1,
     // Watching streams stay open, and a mesh may carry those of many clients on one connection. Beyond, calls wait at the client.
     'grpc.max_concurrent_streams': 1000,
     'grpc.max_connection_idle_ms': limits.idle,
     'grpc.max_connection_age_ms': limits.age,
     'grpc.max_connection_age_grace_ms': limits.ageGrace,
-    // Its statistics would cost each call and nothing here serves them.
+    // Channelz would cost each call, and is not served.
     'grpc.enable_channelz': 0,
   });
   for (const method of methods) {
@@ -99,16 +99,15 @@ export function createGrpcServer(
 /** What grpc-js can decompress. */
 const encodings: ReadonlySet<string> = new Set(['identity', 'deflate', 'gzip']);
 
-/** Metadata by which an interceptor sees that the encoding of a request is to be refused: grpc-js hides `grpc-encoding` from it. */
+/** Metadata that tells the interceptor that a request's encoding is unknown: grpc-js hides `grpc-encoding` from it. */
 const refusedEncoding = 'x-refused-encoding';
 
 /**
- * Makes what grpc-js would let pass into what it refuses by itself, with HTTP status 415: methods other than POST, and content types
- * that are not gRPC's. An encoding that it does not know, of which it would take no notice as long as a message is not compressed,
- * is shown to the interceptor.
+ * Has grpc-js refuse, with HTTP status 415, what it would accept: methods other than POST, and content types that are not gRPC's.
+ * An unknown encoding, which it would ignore as long as no message is compressed, is passed to the interceptor.
  *
- * grpc-js checks that a stream is open only for registered methods; answering a closed one otherwise ends the process. So a stream that
- * was reset in the packet that opened it gets the path of a registered method.
+ * grpc-js checks that a stream is open only for registered methods; answering a closed one otherwise ends the process. So a
+ * stream that was reset in the packet that opened it gets the path of a registered method.
  */
 export function refuseOtherRequests(
   methods: readonly Method[],
@@ -130,7 +129,7 @@ export function refuseOtherRequests(
 /** gRPC with Protobuf messages, with or without parameters. */
 const isGrpc = /^application\/grpc(?:\+proto)?\s*(?:;|$)/i;
 
-/** The calls that have begun, by their metadata: the one thing that an interceptor and a handler both see. */
+/** The calls that have begun, by their metadata: the one object that both the interceptor and the handler see. */
 const callOf = new WeakMap<grpc.Metadata, ServerCall>();
 
 function admittedCall({ metadata }: { readonly metadata: grpc.Metadata }): ServerCall {
@@ -150,7 +149,7 @@ function readHeaders(metadata: grpc.Metadata, call: grpc.ServerInterceptingCallI
   return { connection, header, ...clientAddress(connection, header) };
 }
 
-/** Messages are read and written by the handlers, where their errors are ours. */
+/** Passes bytes through: messages are decoded and encoded by the handlers, where errors get our details. */
 function asIs(bytes: Buffer): Buffer {
   return bytes;
 }
@@ -207,10 +206,10 @@ async function sendStream(
   }
 }
 
-/** Sends a message. One at a time waits for a client that does not read: the library would keep sixteen, each of up to 3 MiB. */
+/** Sends a message, and waits until the client takes it: the library would buffer sixteen messages of up to 3 MiB each. */
 function send(bytes: Buffer, outgoing: Writable, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const leave = (): void => reject(canceled()); // what the client shall see, the call knows
+    const leave = (): void => reject(canceled()); // the call knows the error for the client
     if (signal.aborted) leave();
     signal.addEventListener('abort', leave);
     outgoing.write(bytes, () => {
@@ -220,7 +219,7 @@ function send(bytes: Buffer, outgoing: Writable, signal: AbortSignal): Promise<v
   });
 }
 
-/** Reads a request. @throws {ConnectError} INVALID_ARGUMENT when the bytes are no such message. */
+/** Decodes a request. @throws {ConnectError} INVALID_ARGUMENT when the bytes are not such a message. */
 function decode({ desc }: Method, bytes: Buffer): Message {
   try {
     return fromBinary(desc.input, bytes);
@@ -230,7 +229,7 @@ function decode({ desc }: Method, bytes: Buffer): Message {
 }
 
 async function* decodeAll(method: Method, call: grpc.ServerDuplexStream<Buffer, Buffer>): AsyncGenerator<Message> {
-  // Leaving the requests in the middle must not destroy the call, over which the answers go.
+  // A handler that stops reading requests must not destroy the call, which carries the answers.
   for await (const bytes of call.iterator({ destroyOnReturn: false })) yield decode(method, bytes as Buffer);
 }
 
@@ -246,8 +245,8 @@ function requestIdMetadata(requestId: string): grpc.Metadata {
 }
 
 /**
- * An error as grpc-js sends it: the details in `grpc-status-details-bin`, as a `google.rpc.Status`, and of these the time to wait
- * before another try once more where gRPC's own retries look for it.
+ * An error as grpc-js sends it: the details in `grpc-status-details-bin`, as a `google.rpc.Status`, and the retry delay also in the
+ * metadata where gRPC's own retries read it.
  */
 function grpcStatus(failure: ConnectError, requestId: string): grpc.StatusObject {
   const metadata = requestIdMetadata(requestId);
@@ -255,7 +254,7 @@ function grpcStatus(failure: ConnectError, requestId: string): grpc.StatusObject
   return { code: failure.code as number, details: failure.rawMessage, metadata };
 }
 
-/** The details as they are sent, once for each error: a server that refuses calls refuses all with one. */
+/** The encoded details, made once for each error object: refusals by overload all share one. */
 const encodedDetails = new WeakMap<ConnectError, [name: string, value: Buffer | string][]>();
 
 function detailsOf(failure: ConnectError): [name: string, value: Buffer | string][] {

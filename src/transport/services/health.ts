@@ -9,19 +9,19 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../gen/grpc/health/v1/health_pb.ts';
 
-/** Whether services answer, told to whoever asks by `grpc.health.v1.Health`. */
+/** The state of services as `grpc.health.v1.Health` tells it. */
 export interface Health {
   readonly methods: readonly Method[];
-  /** Changes what is told of a service, and tells those who watch it. */
+  /** Sets the state of a service, and tells its watchers. */
   setServing(service: string, serving: boolean): void;
-  /** From now on nothing is serving. */
+  /** Sets all services to NOT_SERVING, for good. */
   drain(): void;
 }
 
 /**
  * Makes the health service.
  *
- * The empty name means the process as a whole, which serves from the start; the named services do once somebody says so.
+ * The empty name means the process as a whole, which serves from the start; named services serve once they are set to.
  */
 export function createHealth(services: readonly string[]): Health {
   const statuses = new Map<string, ServingStatus>(services.map((service) => [service, ServingStatus.NOT_SERVING]));
