@@ -1,4 +1,5 @@
 import { quote } from './coder-database.ts';
+import type { SnapshotVisibility } from './snapshot-visibility.ts';
 import type { TablePlan } from './source-version.ts';
 
 /** Transaction ids are of 32 bits in rows, and of 64 in snapshots. */
@@ -10,21 +11,8 @@ const firstId = 3n;
 /** So many transactions after a snapshot, what has changed since cannot be told from what is old: half of 31 bits. */
 const mostTransactions = 1n << 30n;
 
-/** What `pg_current_snapshot()` writes: all transactions before `xmin` had ended, none from `xmax` on had begun. */
-export interface Snapshot {
-  readonly xmin: bigint;
-  readonly xmax: bigint;
-}
-
-/** Reads `xmin:xmax:running,…`. */
-export function parseSnapshot(text: string): Snapshot {
-  const [, xmin, xmax] = /^(\d+):(\d+):/.exec(text) ?? [];
-  if (xmin === undefined || xmax === undefined) throw new Error('a snapshot is not what pg_current_snapshot() writes');
-  return { xmin: BigInt(xmin), xmax: BigInt(xmax) };
-}
-
 /** Whether it can be told what has changed between two snapshots of one server. */
-export function canFollow(before: Snapshot, now: Snapshot): boolean {
+export function canFollow(before: SnapshotVisibility, now: SnapshotVisibility): boolean {
   return now.xmin >= before.xmin && now.xmax - before.xmin < mostTransactions;
 }
 
@@ -37,7 +25,7 @@ export function canFollow(before: Snapshot, now: Snapshot): boolean {
  *
  *   select t."id", t."username", … from "users" as t where age(t.xmin) between 0 and age('1234'::xid)
  */
-export function changedSince({ table, sources }: TablePlan, { xmin }: Snapshot): string {
+export function changedSince({ table, sources }: TablePlan, { xmin }: SnapshotVisibility): string {
   const id = xmin % idsOfRows;
   const columns = sources.map((source) => `t.${quote(source)}`).join(', ');
   return (

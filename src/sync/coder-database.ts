@@ -26,10 +26,25 @@ const connectTimeoutMs = 10_000;
 const batchBytes = 2 * 1024 * 1024;
 const batchRows = { first: 500, least: 10, most: 5000 };
 
-/** What a session must have for texts to be what the conversions read; whatever roles and databases have set. */
-const session =
-  "set datestyle = 'ISO, YMD'; set timezone = 'UTC'; set bytea_output = 'hex'; set default_transaction_read_only = on; " +
-  'set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set cursor_tuple_fraction = 1';
+/**
+ * Settings of each session, also of those that replicate, in which values come as the texts that `values.ts` reads; whatever roles
+ * and databases have set. It has one way of writing them alone.
+ */
+export const textSettings = [
+  "set datestyle to 'ISO, YMD'",
+  "set timezone to 'UTC'",
+  "set intervalstyle to 'postgres'",
+  "set bytea_output to 'hex'",
+  'set extra_float_digits to 1',
+].join('; ');
+
+/** Settings of a session that reads tables: it writes nothing, and takes its time. */
+const readingSettings = [
+  'set default_transaction_read_only to on',
+  'set statement_timeout to 0',
+  'set idle_in_transaction_session_timeout to 0',
+  'set cursor_tuple_fraction to 1',
+].join('; ');
 
 /** The settings of a connection by `pg`: all values as text, and the name by which an administrator finds it. */
 export function connectionOptions(url: string, purpose: string) {
@@ -54,7 +69,7 @@ export async function openCoderDatabase(url: string, purpose = 'sync'): Promise<
   const database = wrap(client);
   try {
     await client.connect();
-    await client.query(session);
+    await client.query(`${textSettings}; ${readingSettings}`);
   } catch (error) {
     await client.end().catch(() => {});
     throw new SyncError(`Coder's database cannot be reached: ${reasonOf(error)}`, { cause: error });

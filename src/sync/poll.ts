@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/connection.ts';
 import { type PacketLimit, readPacketLimit } from '../db/packet-limit.ts';
-import { canFollow, changedSince, keysOnly, parseSnapshot } from './changed-rows.ts';
+import { canFollow, changedSince, keysOnly } from './changed-rows.ts';
 import { type CoderDatabase, quote, reasonOf } from './coder-database.ts';
 import { compareRows, compareTable } from './compare-tables.ts';
 import { copyTables } from './copy.ts';
 import { readSource } from './copy-once.ts';
+import { parseSnapshot } from './snapshot-visibility.ts';
 import { readSourceColumns, type SyncedRow, shapeDigest, type TablePlan } from './source-version.ts';
 import type { KeepCopy, SyncContext } from './sync.ts';
 import { SyncError } from './sync-error.ts';

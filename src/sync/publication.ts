@@ -12,16 +12,10 @@ export interface ReplicationNames {
 }
 
 /**
- * The names of what is made in PostgreSQL. Two installations that follow the same Coder need two slots.
- *
- * @throws {SyncError} when PostgreSQL takes no such name for a slot.
+ * The names of what is made in PostgreSQL, for a slot as the setting `CODER_SLOT` takes it. Two installations that follow the same
+ * Coder need two slots.
  */
 export function replicationNames(slot: string): ReplicationNames {
-  if (!/^[a-z_][a-z0-9_]{0,53}$/.test(slot)) {
-    throw new SyncError(
-      `${JSON.stringify(slot)} cannot be the name of a slot: it must be up to 54 lower-case letters, digits and _, no digit first`,
-    );
-  }
   return { slot, publication: slot, inserts: `${slot}_inserts` };
 }
 

@@ -1,5 +1,6 @@
 import pg, { type Client, type ClientConfig } from 'pg';
 import { LogicalReplicationService, type Pgoutput, PgoutputPlugin, type ReplicationClientConfig } from 'pg-logical-replication';
+import { textSettings } from './coder-database.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import { MessageQueue } from './message-queue.ts';
 
@@ -103,18 +104,6 @@ const statusEveryMs = 10_000;
 /** After this time without a word, in milliseconds, PostgreSQL is asked for one, and later the connection counts as lost. */
 const silenceMs = { ask: 20_000, lost: 45_000 };
 
-/**
- * Values come as text of these forms, whatever the database or the role is set to: `values.ts` reads no others. The limit on the
- * silence of others is PostgreSQL's own.
- */
-const session = [
-  "set datestyle to 'ISO'",
-  "set timezone to 'UTC'",
-  "set intervalstyle to 'postgres'",
-  "set bytea_output to 'hex'",
-  'set extra_float_digits to 1',
-].join('; ');
-
 /** Reads pgoutput's messages, with each value as its text. */
 class TextPlugin extends PgoutputPlugin {
   /** How many messages were read. */
@@ -143,7 +132,7 @@ class TextPlugin extends PgoutputPlugin {
   }
 
   override async start(client: Client, slotName: string, lastLsn: string): Promise<unknown> {
-    await client.query(session);
+    await client.query(textSettings);
     return super.start(client, slotName, lastLsn);
   }
 }

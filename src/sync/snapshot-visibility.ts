@@ -2,6 +2,8 @@
 export interface SnapshotVisibility {
   /** All transactions below this number had ended. */
   readonly xmin: bigint;
+  /** From this number on none had begun. */
+  readonly xmax: bigint;
   /** Whether the rows of a committed transaction are in the snapshot, by the lower 32 bits of its number. */
   sees(xid: number): boolean;
 }
@@ -27,6 +29,7 @@ export function parseSnapshot(text: string): SnapshotVisibility {
   const running = new Set(listed === '' ? [] : listed.split(',').map(BigInt));
   return {
     xmin,
+    xmax,
     sees(xid) {
       const full = nearest(xmax, xid);
       return full < xmin || (full < xmax && !running.has(full));

@@ -3,7 +3,7 @@ import { bytesInStatement, type PacketLimit, partsOf } from '../db/packet-limit.
 import type { SyncedRow } from './source-version.ts';
 import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import type { SyncedTable } from './synced-tables.ts';
-import { mostTextBytes, type TargetValue } from './values.ts';
+import { makesJson, mostTextBytes, type TargetValue } from './values.ts';
 
 /** Most rows in one statement. Locks of rows are kept by the transaction, whatever their number. */
 const rowsPerStatement = 1000;
@@ -123,17 +123,9 @@ export function readable(table: SyncedTable, column: string): string {
 
 /** Whether a column of ours is JSON. */
 export function isJson(table: SyncedTable, column: string): boolean {
-  return jsonColumns[table.name]?.includes(column) === true;
+  const synced = table.columns[column];
+  return synced !== undefined && makesJson(synced.convert);
 }
-
-const jsonColumns: Readonly<Record<string, readonly string[]>> = {
-  users: ['rbac_roles'],
-  organization_members: ['roles'],
-  custom_roles: ['site_permissions', 'org_permissions', 'user_permissions'],
-  templates: ['user_acl', 'group_acl'],
-  workspaces: ['user_acl', 'group_acl'],
-  api_keys: ['scopes', 'allow_list'],
-};
 
 /** `(id = ? and user_id = ?) or …`: a list of pairs is no range for every engine. */
 export function keyCondition(

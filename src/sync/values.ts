@@ -134,9 +134,19 @@ const mostDepth = 30;
 
 /**
  * `jsonb` as JSON text in one way of writing it: engines give it back in different ones. What the engines cannot store, or is too
- * long for one statement, is `empty`, which grants nothing.
+ * long for one statement, is empty, which grants nothing: an empty object here, and an empty list with {@link jsonList}.
  */
-export function json(empty: '{}' | '[]'): Conversion {
+export const jsonObject = json('{}');
+
+/** `jsonb` as {@link jsonObject}, where an empty list is what grants nothing. */
+export const jsonList = json('[]');
+
+/** Whether a conversion makes JSON. */
+export function makesJson(conversion: Conversion): boolean {
+  return conversion === jsonObject || conversion === jsonList || conversion === array;
+}
+
+function json(empty: '{}' | '[]'): Conversion {
   return (value, adjusted) => {
     if (value === '{}' || value === '[]') return value;
     const written = Buffer.byteLength(value) > mostTextBytes ? undefined : canonicalJson(value);

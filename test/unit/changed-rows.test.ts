@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { canFollow, changedSince, keysOnly, parseSnapshot } from '../../src/sync/changed-rows.ts';
+import { canFollow, changedSince, keysOnly } from '../../src/sync/changed-rows.ts';
+import { parseSnapshot } from '../../src/sync/snapshot-visibility.ts';
 import { planTables, type TablePlan } from '../../src/sync/source-version.ts';
 import { syncedTables } from '../../src/sync/synced-tables.ts';
 

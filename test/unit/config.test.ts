@@ -235,3 +235,7 @@ test.each(['tasks', 'tasks/', '//', '/a//b', '/..', '/a/../b', '/./', '/a b', '/
     expect(() => readConfig({ BASE_PATH: given })).toThrow('BASE_PATH: ');
   },
 );
+
+test.each(['Tasks', '1st', 'a-b', "x'y", 'x'.repeat(55)])('%j is no name of a slot', (name) => {
+  expect(() => readConfig({ CODER_SLOT: name })).toThrow('CODER_SLOT: must be up to 54 lower-case letters, digits and _');
+});

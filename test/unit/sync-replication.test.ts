@@ -116,10 +116,6 @@ describe('the statements that an operator runs', () => {
     expect(statements[0]).toBe('create role "the ""reader""" login;');
     expect(statements.join('\n')).not.toMatch(/api_keys|publication|slot|replication/);
   });
-
-  test.each(['', 'Tasks', '1st', 'a-b', "x'y", 'x'.repeat(55)])('%j is no name of a slot', (name) => {
-    expect(() => replicationNames(name)).toThrow(/cannot be the name of a slot/);
-  });
 });
 
 describe('what was copied', () => {

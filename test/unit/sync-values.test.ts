@@ -8,7 +8,7 @@ import {
   canonicalJson,
   flag,
   integer,
-  json,
+  jsonObject,
   keyText,
   longText,
   mostTextBytes,
@@ -116,7 +116,7 @@ describe('JSON', () => {
   test('is the same, however it is written', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 4 })), (value) => {
-        const { value: written } = convert(json('{}'), JSON.stringify(value, undefined, 1));
+        const { value: written } = convert(jsonObject, JSON.stringify(value, undefined, 1));
         expect(JSON.parse(String(written))).toEqual(JSON.parse(JSON.stringify(value)));
         expect(canonicalJson(JSON.stringify(Object.fromEntries(Object.entries(value).reverse())))).toBe(
           canonicalJson(JSON.stringify(value)),
@@ -129,7 +129,7 @@ describe('JSON', () => {
     ['too deep', '['.repeat(40) + ']'.repeat(40)],
     ['too long', JSON.stringify('x'.repeat(mostTextBytes))],
   ])('%s for our engines grants nothing', (_, given) => {
-    expect(convert(json('{}'), given)).toEqual({ value: '{}', adjusted: ['unreadable'] });
+    expect(convert(jsonObject, given)).toEqual({ value: '{}', adjusted: ['unreadable'] });
   });
 });
 
