@@ -1,4 +1,5 @@
-import { Gauge, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
+import { addGauges, type ReadMetric } from '../platform/read-metrics.ts';
 import type { Applied } from './apply-changes.ts';
 import type { SlotStatus } from './replication-standing.ts';
 
@@ -16,7 +17,7 @@ interface SlotListener {
 export function addSlotMetrics(registry: Registry, isFollowing: () => boolean): SlotListener {
   let lagSeconds = Number.NaN;
   let slot: SlotStatus | undefined;
-  const gauges: readonly (readonly [name: string, help: string, value: () => number | undefined])[] = [
+  const gauges: readonly ReadMetric<number | undefined>[] = [
     [
       'tasks_sync_lag_seconds',
       'How old the changes that were written last were then, since their commit in PostgreSQL.',
@@ -34,16 +35,14 @@ export function addSlotMetrics(registry: Registry, isFollowing: () => boolean): 
       () => slot?.safeBytes,
     ],
   ];
-  for (const [name, help, value] of gauges) {
-    new Gauge({
+  addGauges(
+    registry,
+    gauges.map(([name, help, value]) => [
       name,
-      help: `${help} NaN in processes that do not follow.`,
-      registers: [registry],
-      collect() {
-        this.set(isFollowing() ? (value() ?? Number.NaN) : Number.NaN);
-      },
-    });
-  }
+      `${help} NaN in processes that do not follow.`,
+      () => (isFollowing() ? value() : undefined),
+    ]),
+  );
   return {
     onApplied({ committedAt }) {
       lagSeconds = Math.max(0, Date.now() - committedAt) / 1000;
