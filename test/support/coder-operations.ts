@@ -5,21 +5,8 @@ import type { Dice } from './dice.ts';
 
 /** All operations for the tables of a version, with how often they happen. */
 export function coderOperations(version: CoderVersion, dice: Dice): readonly (readonly [weight: number, CoderOperation])[] {
-  const {
-    newOrganization,
-    newUser,
-    newTemplate,
-    newVersion,
-    join,
-    newGroup,
-    newWorkspace,
-    newBuild,
-    endBuild,
-    newKey,
-    word,
-    long,
-    acl,
-  } = coderInserts(version, dice);
+  const make = coderInserts(version, dice);
+  const { word, long, acl } = make;
   const sets = (table: string, where: string, ...choices: (() => [assignment: string, value?: unknown])[]): CoderOperation => {
     const [first, ...more] = choices;
     if (first === undefined) throw new Error('nothing to set');
@@ -47,9 +34,9 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
   const solid = (): string => time().replace('null', 'clock_timestamp()');
 
   return [
-    [5, newWorkspace],
-    [8, newBuild],
-    [10, endBuild],
+    [5, make.newWorkspace],
+    [8, make.newBuild],
+    [10, make.endBuild],
     [
       14,
       (run) =>
@@ -155,7 +142,7 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
     [1, (run) => removeWorkspace(run)],
     [2, (run) => run(`delete from workspace_apps where ${one('workspace_apps')}`)],
     [1, (run) => run(`delete from workspace_agents where ${one('workspace_agents')}`)],
-    [1, newUser],
+    [1, make.newUser],
     [
       4,
       sets(
@@ -173,7 +160,7 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
       1,
       (run) => run(`delete from users where ${one('users', 'not exists (select 1 from workspaces w where w.owner_id = x.id)')}`),
     ],
-    [4, join],
+    [4, make.join],
     [
       3,
       sets(
@@ -184,7 +171,7 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
       ),
     ],
     [2, (run) => run(`delete from organization_members where ${member}`)],
-    [1, newOrganization],
+    [1, make.newOrganization],
     [
       2,
       sets(
@@ -196,7 +183,7 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
       ),
     ],
     [1, (run) => run(`delete from organizations where ${one('organizations', 'not is_default')}`)],
-    [2, newGroup],
+    [2, make.newGroup],
     [4, (run) => insert(run, 'group_members', { user_id: any('users'), group_id: any('groups') })],
     [2, (run) => run(`update group_members set group_id = ${anyId('groups')} where ${inGroup}`)],
     [3, (run) => run(`delete from group_members where ${inGroup}`)],
@@ -215,8 +202,8 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
     ],
     [2, (run) => run(`update custom_roles set org_permissions = $1 where ${role}`, [permissions()])],
     [1, (run) => run(`delete from custom_roles where ${role}`)],
-    [1, newTemplate],
-    [2, newVersion],
+    [1, make.newTemplate],
+    [2, make.newVersion],
     [
       3,
       sets(
@@ -238,7 +225,7 @@ export function coderOperations(version: CoderVersion, dice: Dice): readonly (re
         () => ['name = $1', word()],
       ),
     ],
-    [3, newKey],
+    [3, make.newKey],
     [
       3,
       sets(

@@ -4,17 +4,14 @@ import { insertCoderWorld, type Run } from './coder-inserts.ts';
 import { coderOperations } from './coder-operations.ts';
 import type { CoderVersion } from './coder-schema.ts';
 import { Dice } from './dice.ts';
+import { runWriters, type Writers } from './writers.ts';
 
-/** Writers that change Coder's tables in PostgreSQL at random, all at the same time, as Coder's programs and worse would. */
-export interface CoderWriters {
-  /**
-   * Transactions that were committed, and that were not: rolled back on purpose, refused by the server, or lost with a connection,
-   * of which some may have been committed.
-   */
-  readonly done: Readonly<Record<'committed' | 'rolledBack' | 'refused' | 'lost', number>>;
-  /** Ends them and their connections; rejects with the first error that no writer may meet. */
-  stop(): Promise<void>;
-}
+/**
+ * Writers that change Coder's tables in PostgreSQL at random, all at the same time, as Coder's programs and worse would. They tell
+ * how many transactions were committed, and were not: rolled back on purpose, refused by the server, or lost with a connection, of
+ * which some may have been committed.
+ */
+export type CoderWriters = Writers<'committed' | 'rolledBack' | 'refused' | 'lost'>;
 
 /** How the writers write. */
 export interface CoderWriterOptions {
@@ -44,7 +41,6 @@ export function startCoderWriters({ connect, version, writers, seed, pauseMs = 0
   const done = { committed: 0, rolledBack: 0, refused: 0, lost: 0 };
   const dice = new Dice(seed);
   const operations = coderOperations(version, dice);
-  let stopped = false;
 
   /** A transaction of one or several operations: some wait in it, some are rolled back, in part or as a whole. */
   async function transaction(run: Run): Promise<void> {
@@ -71,11 +67,11 @@ export function startCoderWriters({ connect, version, writers, seed, pauseMs = 0
   }
 
   /** Writes on one connection, until it is to stop or the connection ends. */
-  async function writeOn(client: Client): Promise<void> {
+  async function writeOn(client: Client, isStopped: () => boolean): Promise<void> {
     const run: Run = async (sql, values = []) => (await client.query<Record<string, unknown>>(sql, [...values])).rows;
     await run('select setseed($1)', [dice.fraction()]);
     await run("set lock_timeout = '10s'");
-    while (!stopped) {
+    while (!isStopped()) {
       try {
         await transaction(run);
       } catch (error) {
@@ -87,12 +83,12 @@ export function startCoderWriters({ connect, version, writers, seed, pauseMs = 0
     }
   }
 
-  async function write(): Promise<void> {
-    while (!stopped) {
+  async function write(isStopped: () => boolean): Promise<void> {
+    while (!isStopped()) {
       try {
         const client = await connect();
         try {
-          await writeOn(client);
+          await writeOn(client, isStopped);
         } finally {
           await client.end();
         }
@@ -104,15 +100,7 @@ export function startCoderWriters({ connect, version, writers, seed, pauseMs = 0
     }
   }
 
-  const running = begin(connect, version, dice).then(() => Promise.all(Array.from({ length: writers }, write)));
-  running.catch(() => {}); // told by stop
-  return {
-    done,
-    async stop() {
-      stopped = true;
-      await running;
-    },
-  };
+  return runWriters(writers, done, write, () => begin(connect, version, dice));
 }
 
 async function begin(connect: () => Promise<Client>, version: CoderVersion, dice: Dice): Promise<void> {

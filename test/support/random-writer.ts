@@ -2,15 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
+import { Dice } from './dice.ts';
 import { insertSource, newId, now, type SourceValues } from './source-writer.ts';
+import { runWriters, type Writers } from './writers.ts';
 
-/** Writers that change the source tables at random, all at the same time, as the platform's programs and worse would. */
-export interface RandomWriters {
-  /** Operations that were committed, and that were not: rolled back on purpose, or refused by the server. */
-  readonly done: Readonly<Record<'committed' | 'rolledBack' | 'refused', number>>;
-  /** Ends them; rejects with the first error that no writer may meet. */
-  stop(): Promise<void>;
-}
+/**
+ * Writers that change the source tables at random, all at the same time, as the platform's programs and worse would. They tell how
+ * many operations were committed, and were not: rolled back on purpose, or refused by the server.
+ */
+export type RandomWriters = Writers<'committed' | 'rolledBack' | 'refused'>;
 
 /** How the writers write. */
 export interface WriterOptions {
@@ -36,12 +36,11 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
   const ids: Ids = { workspace: [], build: [], job: [], resource: [], agent: [], app: [], status: [] };
   const { writers, seed, pauseMs = 0, owners = Array.from({ length: 12 }, newId) } = options;
   const organizations = options.organizations ?? owners;
-  const random = randomNumbers(seed);
+  const dice = new Dice(seed);
   const done = { committed: 0, rolledBack: 0, refused: 0 };
-  let stopped = false;
 
-  const chance = (share: number) => random() < share;
-  const below = (limit: number) => Math.floor(random() * limit);
+  const chance = (share: number) => dice.chance(share);
+  const below = (limit: number) => dice.below(limit);
   const pick = <T>(list: readonly T[]): T => list[below(list.length)] as T;
   const some = (kind: keyof Ids): Buffer => (ids[kind].length === 0 ? newId() : pick(ids[kind]));
   const remember = (kind: keyof Ids, id = newId()): Buffer => {
@@ -103,7 +102,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
       );
     }
     // In any order: a parent may come after its child.
-    for (const step of chance(0.5) ? steps : steps.toSorted(() => random() - 0.5)) await step();
+    for (const step of chance(0.5) ? steps : steps.toSorted(() => dice.fraction() - 0.5)) await step();
   }
 
   async function newWorkspace(run: Knex): Promise<void> {
@@ -142,7 +141,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
       () => run('workspace_builds').where('workspace_id', workspace).delete(),
       () => run('workspaces').where('id', workspace).delete(),
     ];
-    for (const step of steps.toSorted(() => random() - 0.5)) await step();
+    for (const step of steps.toSorted(() => dice.fraction() - 0.5)) await step();
   }
 
   const update = (table: string, kind: keyof Ids, values: () => SourceValues) => async (run: Knex) => {
@@ -289,8 +288,8 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
     }
   }
 
-  async function write(): Promise<void> {
-    while (!stopped) {
+  async function write(isStopped: () => boolean): Promise<void> {
+    while (!isStopped()) {
       try {
         await one();
       } catch (error) {
@@ -302,24 +301,5 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
     }
   }
 
-  const running = Promise.all(Array.from({ length: writers }, write));
-  running.catch(() => {}); // told by stop
-  return {
-    done,
-    async stop() {
-      stopped = true;
-      await running;
-    },
-  };
-}
-
-/** mulberry32: small, and the same everywhere. */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
+  return runWriters(writers, done, write);
 }

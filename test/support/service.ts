@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { DatabaseAddress } from '../../src/config.ts';
+import type { TestDatabase } from './database.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 
@@ -78,4 +79,14 @@ export async function startService(
       return code;
     },
   };
+}
+
+/** Ends a service and drops its database. @throws {Error} when the service did not end in order. */
+export async function endService(service: RunningService, { drop }: Pick<TestDatabase, 'drop'>): Promise<void> {
+  try {
+    const code = await service.stop();
+    if (code !== 0) throw new Error(`the service ended with ${code}:\n${service.output()}`);
+  } finally {
+    await drop();
+  }
 }

@@ -10,7 +10,7 @@ import { type CoderVersion, coderColumns, createCoderSchema } from '../support/c
 import { runOnCopy } from '../support/copied-coder.ts';
 import { createTestDatabase, describeOnOneEngine, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
-import { type RunningService, startService } from '../support/service.ts';
+import { endService, type RunningService, startService } from '../support/service.ts';
 
 /**
  * How often each difference on purpose is there in the hundred answers. Where a list has two tasks more, it is counted twice; a task
@@ -68,13 +68,7 @@ await describeOnPostgres("Coder's own rows, copied", '15', () => {
       await copy('seed', testDatabase);
       service = await startService(testDatabase.address, { PROJECTOR: 'false' });
     });
-    afterAll(async () => {
-      try {
-        expect(await service.stop()).toBe(0);
-      } finally {
-        await testDatabase.drop();
-      }
-    });
+    afterAll(() => endService(service, testDatabase));
 
     const ask = async (path: string, token: string): Promise<OurAnswer> => {
       const response = await fetch(`http://${service.web}${path}`, { headers: { 'coder-session-token': token } });

@@ -14,7 +14,7 @@ import type { CoderErrorBody } from '../../src/transport/coder/coder-error.ts';
 import type { CoderTask } from '../../src/transport/coder/coder-task.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
-import { type RunningService, startService } from '../support/service.ts';
+import { endService, type RunningService, startService } from '../support/service.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
 
@@ -337,13 +337,7 @@ describeOnServerKinds("the example of Coder's first version", (engine) => {
     developer = await tokenFor(database, 'developer');
     service = await startService(testDatabase.address, { PROJECTOR: 'false', AGENT_INACTIVE_SECONDS: '86400' });
   });
-  afterAll(async () => {
-    try {
-      expect(await service.stop()).toBe(0);
-    } finally {
-      await testDatabase.drop();
-    }
-  });
+  afterAll(() => endService(service, testDatabase));
 
   /** The task as the first version of Coder had it. */
   const first = (task: CoderTask | undefined) =>
@@ -426,13 +420,7 @@ describeOnServerKinds('Coder-shaped JSON over the read model', (engine) => {
     // The rows are made by hand: nothing may project over them. A loaded machine may take its time for a count of 10,000.
     service = await startService(testDatabase.address, { PROJECTOR: 'false', STATEMENT_TIMEOUT_MS: '20000' });
   });
-  afterAll(async () => {
-    try {
-      expect(await service.stop()).toBe(0);
-    } finally {
-      await testDatabase.drop();
-    }
-  });
+  afterAll(() => endService(service, testDatabase));
 
   test('three personas list', async () => {
     expect((await get(service.web, '/me', owner)).body.count).toBe(count);

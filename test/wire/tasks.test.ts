@@ -22,7 +22,7 @@ import {
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
-import { type RunningService, startService } from '../support/service.ts';
+import { endService, type RunningService, startService } from '../support/service.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
 /** What every client can do, whatever it speaks. Errors come as ConnectErrors with their details. */
@@ -182,13 +182,7 @@ describeOnOneEngine('tasks over real ports', (engine) => {
     // The rows are made by hand: nothing may project over them.
     service = await startService(testDatabase.address, { PROJECTOR: 'false' });
   });
-  afterAll(async () => {
-    try {
-      expect(await service.stop()).toBe(0);
-    } finally {
-      await testDatabase.drop();
-    }
-  });
+  afterAll(() => endService(service, testDatabase));
 
   describe.each(clients)('%s', (_name, connect) => {
     let client: TasksClient;
