@@ -22,7 +22,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     "sources.map((source) => `t.${quote(source)}`).join(', ')",
     'plan.select.slice(from)',
   ],
-  'src/sync/coder-database.ts': ["{ text: sql, values: [...values], rowMode: 'array' }", 'sql'],
+  'src/sync/coder-database.ts': ["{ text: sql, values: [...values], rowMode: 'array' }"],
   'src/sync/compare-tables.ts': [
     "plan.sources.map((source) => `t.${quote(source)}`).join(', ')",
     'quote(table.name)',
@@ -48,6 +48,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   // Statements that an operator reads and runs: the tables of synced-tables.ts, the names in quotes, and a slot whose name was checked.
   'src/sync/publication.ts': ['listed(tables.map(({ name }) => name))', 'user', 'names.slot'],
   'src/sync/replication-standing.ts': ['slot'],
+  // A constant of src/sync/coder-database.ts.
+  'src/sync/replication.ts': ['textSettings'],
   // A constant of src/schema/triggers.ts.
   'src/sync/copy.ts': ['outboxBypass'],
   // Columns of the file, and whether the row is locked.
