@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import * as z from 'zod';
 
-/** Where a database is, and how to sign in to it. */
+/** The address and the credentials of a database. */
 export interface DatabaseAddress {
   readonly host?: string;
   readonly port?: number;
@@ -10,25 +10,25 @@ export interface DatabaseAddress {
   readonly socketPath?: string;
   readonly user: string;
   readonly password?: string;
-  /** What gives the password of each new connection, instead of one that stays. */
+  /** The source of the password for each new connection, instead of a fixed password. */
   readonly passwordSource?: PasswordSource;
   readonly database: string;
-  /** TLS to the server: the certificate checked for authority and host, for the authority alone, or not at all; or no TLS. */
+  /** TLS to the server: the certificate verified with its host name, verified without it, or not verified; or no TLS. */
   readonly ssl?: 'verify' | 'verify-ca' | 'no-verify';
-  /** A file of the authorities, in PEM, that may have signed the server's certificate, instead of those that Node knows. */
+  /** A PEM file of the authorities for the server's certificate, instead of Node's. */
   readonly caFile?: string;
-  /** Files of the client's own certificate and its key, in PEM. All of these are read for each new connection. */
+  /** PEM files of the client's certificate and its key. All of these files are read for each new connection. */
   readonly certFile?: string;
   readonly keyFile?: string;
 }
 
-/** A file with a password, or the words of a command that prints it; and the variable that says so, for messages. */
+/** A file with a password, or a command and its arguments that prints it; and the variable that names it, for messages. */
 export type PasswordSource = { readonly variable: string } & (
   | { readonly file: string }
   | { readonly file?: undefined; readonly command: readonly [string, ...string[]] }
 );
 
-/** What is wrong with the environment: one message that lists every problem, a line each. */
+/** Thrown when the environment is invalid: one message that lists every problem, a line each. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
@@ -123,7 +123,7 @@ const environment = z.object({
   LOG_LEVEL: z.enum(levels, `must be one of ${levels.join(', ')}`).default('info'),
 });
 
-/** Variables whose value is a secret: each can be given as a file's path in a variable of the same name with `_FILE` behind it. */
+/** Variables whose value is a secret: each can be read from a file instead, named by the variable with the suffix `_FILE`. */
 const secrets = ['DATABASE_URL', 'DATABASE_REPLICA_URL', 'CODER_DATABASE_URL', 'PAGE_TOKEN_KEY', 'PAGE_TOKEN_KEY_OLD'] as const;
 
 /** Every variable the service reads, in the order of the documentation. */
@@ -184,7 +184,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   return { ...parsed.data, ...addresses };
 }
 
-/** The addresses of the databases with what gives their passwords. */
+/** The addresses of the databases with the sources of their passwords. */
 function addressesOf(
   given: Readonly<Record<string, string>>,
   problems: string[],
@@ -267,9 +267,9 @@ const sslModes: Readonly<Record<string, DatabaseAddress['ssl']>> = {
 };
 
 /**
- * Parses `mysql://user:password@host:3306/database`, with `?ssl=true` for TLS, `?ssl=verify-ca` for TLS whose certificate may have
- * any name, `?ssl=no-verify` for TLS that accepts any certificate, `&ca=/path` for authorities of one's own, `&cert=/path&key=/path`
- * for a certificate of the client, or `?socket=/path` for a Unix socket.
+ * Parses `mysql://user:password@host:3306/database`, with `?ssl=true` for TLS, `?ssl=verify-ca` for TLS that accepts any host
+ * name in the certificate, `?ssl=no-verify` for TLS that accepts any certificate, `&ca=/path` for other authorities,
+ * `&cert=/path&key=/path` for a client certificate, or `?socket=/path` for a Unix socket.
  */
 function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddress {
   const fail = (message: string): never => {
@@ -302,7 +302,7 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
     }
   }
   const host = url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1';
-  // Of an address the driver would check the certificate as if it were called localhost.
+  // For an IP address the driver would verify the certificate against the name localhost.
   if (ssl === 'verify' && socketPath === undefined && isIP(host) !== 0) {
     return fail('ssl=true needs the name of a host, no address; ssl=verify-ca does not');
   }
@@ -319,14 +319,14 @@ function parseDatabaseUrl(text: string, context: z.RefinementCtx): DatabaseAddre
   };
 }
 
-/** The words of a command, with spaces between them; quotes keep spaces. None if a quote is not closed. */
+/** The words of a command, separated by spaces unless quoted; undefined if a quote is not closed. */
 function wordsOf(text: string): string[] {
   if (/["']/.test(text.replace(/"[^"]*"|'[^']*'/g, ''))) return [];
   const words = text.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
   return words.map((word) => word.replace(/"([^"]*)"|'([^']*)'/g, '$1$2'));
 }
 
-/** Whether a text is an IP address, or could be the name of a host. */
+/** Whether a text is an IP address or a valid host name. */
 function isHost(text: string): boolean {
   return isIP(text) !== 0 || (/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/i.test(text) && !/^[\d.]+$/.test(text));
 }
@@ -334,11 +334,11 @@ function isHost(text: string): boolean {
 /** Whether a text is an origin the way browsers send it: scheme, host, and port if it is not the scheme's own. */
 function isOrigin(text: string): boolean {
   const url = URL.parse(text);
-  // A host may have characters, such as ";", that would mean something where an origin is written in a header.
+  // URLs allow characters in a host, such as ";", that have a meaning in the header that an origin is written to.
   return url !== null && /^https?:\/\/[\w.:[\]-]+$/.test(text) && url.origin === text;
 }
 
-/** Whether keys may come from a place. Keys that came in clear text could be anybody's, unless they come from this machine. */
+/** Whether keys may be fetched from an address: over clear text anyone could replace them, except on this machine. */
 function isKeySetPlace(text: string): boolean {
   if (!/^[a-z]+:\/\//i.test(text)) return true;
   const url = URL.parse(text);
@@ -346,7 +346,7 @@ function isKeySetPlace(text: string): boolean {
   return url.protocol === 'https:' || (url.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname));
 }
 
-/** The text of a file, none if it cannot be read. */
+/** The text of a file; undefined if it cannot be read. */
 function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');

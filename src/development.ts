@@ -5,14 +5,15 @@ import type { Logger } from './platform/log.ts';
 import type { Addresses } from './transport/server.ts';
 
 /**
- * What only a checkout has and the production image has not: a private database with demo data, for runs without `DATABASE_URL`.
+ * The parts that a checkout has and the production image has not: a private database with demo data, for runs without
+ * `DATABASE_URL`.
  *
  * The folder `dev/` implements it and hands it to `runProgram`; nothing in `src/` imports from there.
  */
 export interface Development {
   /** Starts the private database for the service. */
   startDatabase(config: Config, log: Logger): Promise<PrivateDatabase>;
-  /** Opens the private database for a command: that of a running service, else it is started until it is disposed of. */
+  /** Opens the private database for a command: that of a running service, or one that is started until disposal. */
   openDatabase(config: Config): Promise<OpenedDatabase>;
   /** The service on the private database in `dataDir`, if it runs. */
   findService(dataDir: string): DevelopmentService | undefined;
@@ -20,16 +21,16 @@ export interface Development {
   addCommands(program: Command, onDatabase: OnDatabase): void;
 }
 
-/** A database that is available until it is disposed of. */
+/** A database that is available until disposal. */
 interface OpenedDatabase extends AsyncDisposable {
   readonly address: DatabaseAddress;
 }
 
 /** The private database of a service. */
 interface PrivateDatabase extends OpenedDatabase {
-  /** Loads the demo data if it is missing, and keeps it changing until it is disposed of. Absent for a copy of a Coder. */
+  /** Loads the demo data if it is missing, and keeps changing it until disposal. Absent for a copy of a Coder. */
   loadDemo?(database: Database): Promise<Demo>;
-  /** Tells commands of the same machine where the service without a demo is. */
+  /** Tells commands on the same machine the address of a service without a demo. */
   announce(addresses: Addresses): void;
 }
 
@@ -37,7 +38,7 @@ interface PrivateDatabase extends OpenedDatabase {
 export interface Demo extends AsyncDisposable {
   /** A session token of each demo user who may sign in, by username. */
   readonly tokens: Readonly<Record<string, string>>;
-  /** What the page must know to be given the tokens, made anew at each start. It is in the page's address that is printed. */
+  /** The secret with which the page gets the tokens, made at each start. It is part of the page's address that is printed. */
   readonly secret: string;
   /** Prints the addresses of the service, for people and scripts. */
   announce(addresses: Addresses): void;

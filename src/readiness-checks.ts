@@ -8,18 +8,18 @@ import { missingTriggers } from './schema/triggers.ts';
 import { readSyncState, whyNotLive } from './sync/sync-state.ts';
 
 /**
- * When changes wait and nothing was projected for so long, in milliseconds, what is answered is too old to be served. While the
- * projector works, however much waits, it is not: `migrate up` notes every workspace, and that is no outage.
+ * When changes are pending and nothing has been projected for this long, in milliseconds, answers are too old to be served. A long
+ * queue by itself is no reason while the projector works: `migrate up` notes every workspace.
  */
 const maxStallMs = 30_000;
 
-/** Triggers go missing by a hand, not by themselves: how long it is remembered that all are there, in milliseconds. */
+/** How long the result that all triggers exist is cached, in milliseconds: they are only ever dropped by hand. */
 const triggersRememberedMs = 60_000;
 
-/** The server's error number for a missing right on a table: an account that an older version's grants were made for. */
+/** The server's error number for a missing right on a table, as of an account with the grants of an older version. */
 const noRight = 1142;
 
-/** What must hold for the service to answer well, by part. */
+/** The readiness checks of the service, by part. */
 export function readinessChecks(
   database: Database,
   { MIGRATE_TRIGGERS: withTriggers, CODER_DATABASE_URL: coder }: Pick<Config, 'MIGRATE_TRIGGERS' | 'CODER_DATABASE_URL'>,
@@ -54,7 +54,7 @@ export function readinessChecks(
       ? {}
       : {
           async sync() {
-            return whyNotLive(await readSyncState(database)); // what was copied is served meanwhile
+            return whyNotLive(await readSyncState(database)); // the copy is served all the same
           },
         }),
     ...(replica === undefined

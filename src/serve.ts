@@ -70,7 +70,7 @@ export async function serve(config: Config, development: Development | undefined
   const demo = parts.use(await privateDatabase?.loadDemo?.(database));
   if (stop.aborted) return;
 
-  // Connections of their own: when all of the pool are busy, the service is busy and not unready.
+  // Readiness has connections of its own: a busy pool must not make the service look unready.
   const watched = parts.adopt(
     openDatabase(address, { size: config.DATABASE_REPLICA_URL === undefined ? 1 : 2, statementTimeoutMs: 1000 }),
     closeDatabase,
@@ -86,7 +86,7 @@ export async function serve(config: Config, development: Development | undefined
   if (tracing !== undefined) parts.defer(() => tracing.close());
   const run = measureStatements(registry, tracing?.statement);
 
-  // One connection for the reader of the feed: watchers are told while the pool is busy.
+  // The reader of the feed has a connection of its own, so that watchers get events while the pool is busy.
   const feedDatabase = parts.adopt(
     openDatabase(address, { size: 1, statementTimeoutMs: config.STATEMENT_TIMEOUT_MS }),
     closeDatabase,
@@ -131,7 +131,7 @@ export async function serve(config: Config, development: Development | undefined
   const tokenKeys = await tokenKeysOf(config, database);
   const listTasks = createListTasks({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
   const getTask = createGetTask({ tasks: reads });
-  // Always of the primary: what an event is about may not be on a replica yet.
+  // Always the primary: the rows that an event is about may not have reached a replica.
   const watchTasks = createWatchTasks({
     tasks,
     feed,
@@ -189,13 +189,13 @@ function openCertificates(config: Config, log: Logger): Certificates | undefined
   return cert === undefined || key === undefined ? undefined : createCertificates({ cert, key, clientCa }, log);
 }
 
-/** How the pools behave that calls read from. */
+/** The options of the pools that calls read from. */
 function poolOptions(config: Config): PoolOptions {
   return {
     size: config.DATABASE_POOL_SIZE,
     statementTimeoutMs: config.STATEMENT_TIMEOUT_MS,
     acquireTimeoutMs,
-    // A table that is locked, by a change of its columns perhaps, is no fault of the query: the wait for it ends before the limit.
+    // Shorter than the statement limit, so that a table locked by ALTER TABLE is reported as such and not as a slow query.
     session: { lock_wait_timeout: Math.max(1, Math.ceil(config.STATEMENT_TIMEOUT_MS / 1000) - 1) },
   };
 }
@@ -206,13 +206,13 @@ function openReplicaOf(config: Config, primary: Database, log: Logger): Replica 
   return address && openReplica(address, { primary, pool: poolOptions(config), maxStalenessSeconds, log });
 }
 
-/** The keys of page and resume tokens: the one that makes them, and those that are still taken. */
+/** The keys of page and resume tokens: the one that signs new tokens, and those that are still accepted. */
 async function tokenKeysOf(config: Config, database: Database): Promise<[Buffer, ...Buffer[]]> {
   const key = config.PAGE_TOKEN_KEY ?? (await readPageTokenKey(database));
   return config.PAGE_TOKEN_KEY_OLD === undefined ? [key] : [key, config.PAGE_TOKEN_KEY_OLD];
 }
 
-/** What the statements of the task repository are called. */
+/** The names of the task repository's statements in metrics and traces. */
 const taskStatements = {
   list: 'list_tasks',
   count: 'count_tasks',
@@ -221,21 +221,21 @@ const taskStatements = {
   ids: 'list_task_ids',
 } as const;
 
-/** What checks JSON Web Tokens, if an issuer is set. */
+/** The verifier of JSON Web Tokens, if an issuer is set. */
 function jwtCallers(config: Config, findUser: FindUserRights, log: Logger): VerifyJwt | undefined {
   const { JWT_ISSUER: issuer, JWT_AUDIENCE: audience, JWT_JWKS: jwks, JWT_ROLES_CLAIM: rolesClaim } = config;
   if (issuer === undefined || audience === undefined || jwks === undefined) return undefined;
   return createVerifyJwt({ issuer, audience, jwks, rolesClaim }, findUser, log);
 }
 
-/** What those of the feed's repository are called. */
+/** The names of the feed repository's statements in metrics and traces. */
 const feedStatements = { state: 'read_feed_state', events: 'read_feed_events', tasks: 'read_changed_tasks' } as const;
 
 /**
- * When somebody has been waiting for a connection of the pool for so long, in milliseconds, new calls are refused until that has
- * passed. They are also refused when they would have to wait for so long, as soon as the queue has stood for a while: so it is no
- * longer than what is done in that time, however slow that is. A crowd that comes before anybody has waited is refused, what is left
- * of it, after the last number.
+ * The limits of overload, in milliseconds. New calls are refused while the oldest request for a connection has waited this long.
+ * They are also refused when they would have to wait this long themselves, as soon as the queue has existed for a while: so the
+ * queue is never longer than what is served in that time, however slow that is. Of a burst that arrives at once, what is left
+ * after the last number is refused.
  */
 const maxWaitMs = 500;
 const standingMs = 100;

@@ -15,7 +15,7 @@ export class Sockets {
     });
   }
 
-  /** Finds out which version of HTTP a clear-text connection speaks; one that is silent for too long is closed. */
+  /** Detects the HTTP version of a clear-text connection; one that is silent for too long is closed. */
   detectVersion(socket: Socket, detected: (version: 1 | 2) => void): void {
     this.#undetected.add(socket);
     socket.once('close', () => this.#undetected.delete(socket));
@@ -25,7 +25,7 @@ export class Sockets {
     });
   }
 
-  /** Closes the connections on which nothing has been said yet. */
+  /** Closes the connections on which no byte has arrived yet. */
   closeUndetected(): void {
     for (const socket of this.#undetected) socket.destroy();
   }

@@ -16,22 +16,22 @@ import type { Page } from './page/page.ts';
 import { serveHttp2Beside } from './serve-http2.ts';
 import { createWebRequests } from './web-requests.ts';
 
-/** What answers on the web port besides the methods, and how. */
+/** What the web port serves besides the methods, and its settings. */
 interface WebParts {
-  /** Whose pages may call it from a browser. */
+  /** The origins whose pages may call it from a browser. */
   readonly origins?: readonly string[];
-  /** Under which path it is served as well as at the root. */
+  /** The path under which it is served as well as at the root. */
   readonly basePath?: string | undefined;
   /** Answers the paths of the Coder-shaped JSON. */
   readonly coderJson?: CoderJson;
   /** Answers the paths of the page. */
   readonly page?: Page | undefined;
-  /** Told of our own faults outside of calls. */
+  /** Logs the server's own faults outside of calls. */
   readonly log?: Logger;
-  /** With what it speaks TLS. */
+  /** Its TLS; clear text if absent. */
   readonly certificates?: Certificates | undefined;
   readonly clientAddress?: ClientAddress;
-  /** What Connect shall do besides, where methods need it. */
+  /** Further options of Connect, for tests' methods. */
   readonly connectOptions?: ConnectOptions;
 }
 

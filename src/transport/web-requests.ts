@@ -9,13 +9,13 @@ import { type HttpRequest, type HttpResponse, maxHeaders, pathOf, protect, sendG
 import { dropLongTimeout } from './http2-limits.ts';
 import type { Page } from './page/page.ts';
 
-/** Browsers that have seen the service over TLS do not call it without for a year, the usual time. */
+/** Strict-Transport-Security: browsers that have used the service over TLS do not use clear text for a year, the usual time. */
 const hsts = 'max-age=31536000';
 
-/** Most bytes of a request that are read and dropped after its answer, so that the next request on the connection can follow. */
+/** Most bytes of a request that are read and dropped after its answer, so that the connection can be used for the next request. */
 const maxDroppedBytes = 1024 * 1024;
 
-/** What answers requests on the web port. */
+/** The handlers of requests on the web port. */
 interface WebRequestParts {
   /** Answers the paths of the methods. */
   readonly methods: ConnectHandler;
@@ -23,13 +23,13 @@ interface WebRequestParts {
   readonly coderJson?: CoderJson;
   /** Answers the paths of the page. */
   readonly page?: Page | undefined;
-  /** Whose pages may call it from a browser. */
+  /** The origins whose pages may call it from a browser. */
   readonly origins?: readonly string[];
   /** A path under which everything is served as well as at the root, with a slash at both ends; `/` is the root alone. */
   readonly basePath?: string | undefined;
   readonly log?: Logger;
   readonly certificates?: Certificates | undefined;
-  /** Whether connections of HTTP/1.1 are asked to leave. */
+  /** Whether HTTP/1.1 connections are told to close (`connection: close`). */
   isDraining(): boolean;
 }
 
@@ -46,7 +46,7 @@ export function createWebRequests({
 }: WebRequestParts): (request: HttpRequest, response: HttpResponse) => void {
   const answerCors = createCors(origins);
 
-  /** Answers what has the path of a request; undefined when nothing has. */
+  /** Answers a request by the handler of its path; undefined when no handler has it. */
   const answerAt = (request: HttpRequest, response: HttpResponse, beforeAnswer: () => void): Promise<void> | undefined => {
     const json = coderJson(request, response);
     if (json !== undefined) {
@@ -63,7 +63,7 @@ export function createWebRequests({
 
   const answer = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
     if (certificates !== undefined) response.setHeader('strict-transport-security', hsts);
-    // Over HTTP/1.1 Node would leave out those that are too many, without a word.
+    // Over HTTP/1.1 Node would silently drop headers beyond its limit.
     if (request.rawHeaders.length > 2 * maxHeaders) {
       response.setHeader('connection', 'close');
       sendJson(request, response, 431, { code: 'resource_exhausted', message: `a request has at most ${maxHeaders} headers` });
@@ -72,7 +72,7 @@ export function createWebRequests({
     if (answerCors(request, response)) return;
     dropForeignCookies(request);
     dropLongTimeout(request.headers);
-    // Said of each answer when it is sent: the server may have begun to stop meanwhile.
+    // Decided when the answer is sent: the server may have begun to stop since the request came.
     const leaveWhenDraining = (): void => {
       if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     };
@@ -87,12 +87,12 @@ export function createWebRequests({
   };
 
   return (request, response) => {
-    const { socket } = request; // it is no longer there when the connection has broken
+    const { socket } = request; // kept, since the request loses it when the connection breaks
     request.on('error', () => {}); // a client that hangs up; the call learns it from the signal
     response.on('error', () => {});
     if (request.httpVersionMajor === 1) response.once('finish', () => dropRest(request, socket));
     answer(request, response).catch((error: unknown) => {
-      // An answer that its client did not wait for is no fault. Over HTTP/2 the stream knows first that the client is gone.
+      // A client that disconnects before its answer is no fault. Over HTTP/2 the stream is the first to know.
       const gone = response.destroyed || response.closed || ('stream' in response && response.stream.destroyed);
       if (!gone) log?.error({ err: error }, 'a request on the web port could not be answered');
       response.destroy();
@@ -101,19 +101,19 @@ export function createWebRequests({
 }
 
 /**
- * The addresses that a request can mean, the first that there is: the one without the base path, for a proxy that passes on what it
- * was asked for, and the one as it came, for a proxy that has taken the base path off.
+ * The paths that a request can mean; the first that is served counts: the path without the base path, for a proxy that keeps the
+ * base path, and the path as it came, for a proxy that has removed it.
  */
 function addressesOf({ url = '' }: HttpRequest, basePath: string): readonly string[] {
   return basePath === '/' || !url.startsWith(basePath) ? [url] : [url.slice(basePath.length - 1), url];
 }
 
-/** Sends whoever leaves out the last slash of the base path to it: links of the page are relative to that. */
+/** Redirects a request for the base path without its last slash: links of the page are relative to the slash. */
 function sendToBase(request: HttpRequest, response: HttpResponse, basePath: string): boolean {
   const path = pathOf(request);
   if (basePath === '/' || `${path}/` !== basePath || (request.method !== 'GET' && request.method !== 'HEAD')) return false;
   protect(response);
-  // It is relative, too: what stands before it is the business of proxies.
+  // Relative, since only proxies know what precedes the base path.
   response.setHeader('location', `${path.slice(path.lastIndexOf('/') + 1)}/${request.url?.slice(path.length) ?? ''}`);
   response.statusCode = 307;
   response.end();
@@ -128,9 +128,9 @@ function isGrpc(request: HttpRequest): boolean {
 }
 
 /**
- * Reads what an answered request of HTTP/1.1 still sends, as far as that is little, so that the next one on its connection is read.
+ * Reads and drops the rest of an answered HTTP/1.1 request, up to a limit, so that the next one on its connection can be read.
  *
- * @param socket of the request, which has none any more when it has been destroyed.
+ * @param socket of the request, which loses it when it is destroyed.
  */
 function dropRest(request: HttpRequest, socket: HttpRequest['socket']): void {
   if (request.complete) return;
@@ -138,7 +138,7 @@ function dropRest(request: HttpRequest, socket: HttpRequest['socket']): void {
   const drop = (): void => {
     if (request.complete || socket.destroyed) clearInterval(timer);
     else if (socket.bytesRead > mostRead) socket.destroy();
-    else request.resume(); // again and again: whoever waited for more of the body gets that before it leaves
+    else request.resume(); // repeatedly: the library, if it still awaits a part of the body, takes one more before it stops
   };
   const timer = setInterval(drop, 100).unref();
   drop();

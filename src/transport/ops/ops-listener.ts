@@ -6,8 +6,8 @@ import { type HttpRequest, type HttpResponse, httpLimits, pathOf, sendJson } fro
 import type { Listener } from '../listener.ts';
 
 /**
- * What operators' machines ask, over HTTP/1.1 and without a token: `/healthz`, whether the process lives; `/readyz`, whether it
- * should get calls, 503 with the parts that are not ready; `/metrics` for Prometheus.
+ * The operator port, over HTTP/1.1 and without a token: `/healthz`, whether the process is alive; `/readyz`, whether it should get
+ * calls, or 503 with the parts that are not ready; `/metrics` for Prometheus.
  */
 export function createOpsListener(readiness: Readiness, registry: Registry): Listener {
   const answer = async (request: HttpRequest, response: HttpResponse): Promise<void> => {
@@ -44,7 +44,7 @@ export function createOpsListener(readiness: Readiness, registry: Registry): Lis
   });
   return {
     port: server,
-    open: 0, // nobody waits for those that are on their way
+    open: 0, // a stop does not wait for probes
     async drain() {
       const closed = once(server, 'close');
       server.close();

@@ -1,21 +1,23 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { type HttpRequest, type HttpResponse, sendJson } from '../http.ts';
 
-/** The session tokens of the demo's users, and who may have them. */
+/** The session tokens of the demo's users, and the secret that protects them. */
 export interface DemoTokens {
   /** By username. */
   readonly tokens: Readonly<Record<string, string>>;
-  /** Whoever knows it may have them. It is made anew at each start, and in the page's address that is printed then. */
+  /**
+   * The secret that a client must send to get them. It is made at each start, and is part of the page's address that is printed.
+   */
   readonly secret: string;
 }
 
 /** The header in which the page sends the secret. */
 const secretHeader = 'demo-secret';
 
-/** Headers by which a proxy says that a request comes from somebody else. */
+/** Headers by which a proxy tells that it forwards a request. */
 const forwardedHeaders = /^(?:forwarded|via|x-real-ip|x-forwarded(?:-.*)?)$/;
 
-/** Answers the page of this machine with the tokens, if it knows the secret, and refuses everybody else. */
+/** Answers the page on this machine with the tokens, if it sends the secret, and refuses any other request. */
 export function sendDemoTokens(
   request: HttpRequest,
   response: HttpResponse,
@@ -33,9 +35,9 @@ export function sendDemoTokens(
 }
 
 /**
- * Whether a request comes from this machine, for a name that means this machine, and from the page itself: another site could
- * let its own name mean 127.0.0.1 (DNS rebinding), or have a browser here ask for it. A proxy on this machine could look like that,
- * too, for anybody: it is known if it says so, and else by the missing secret.
+ * Whether a request comes from this machine, is addressed to a name of this machine, and was sent by the page itself: another
+ * site could let its own name resolve to 127.0.0.1 (DNS rebinding), or make a browser here send the request. A proxy on this
+ * machine looks the same for every client: it is detected by its headers, and otherwise its clients lack the secret.
  */
 function isOnThisMachine({ headers, socket }: HttpRequest, scheme: string): boolean {
   if (Object.keys(headers).some((name) => forwardedHeaders.test(name))) return false;
@@ -48,7 +50,7 @@ function isOnThisMachine({ headers, socket }: HttpRequest, scheme: string): bool
   );
 }
 
-/** Compares in a time that tells nothing of the secret. */
+/** Compares in constant time. */
 function isSecret(given: string | string[] | undefined, secret: string): boolean {
   const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
   return typeof given === 'string' && timingSafeEqual(hash(given), hash(secret));

@@ -4,25 +4,25 @@ import { entityTag, isAmongTags } from '../entity-tag.ts';
 import { type HttpRequest, type HttpResponse, pathOf, sendJson } from '../http.ts';
 import { type DemoTokens, sendDemoTokens } from './demo-tokens.ts';
 
-/** What the page is made of. */
+/** The parts of the page. */
 export interface PageParts {
   /** The folder of the built page: `index.html`, and `assets/` with each file also as `.br` and `.gz` where that is smaller. */
   readonly folder: string;
-  /** Origins that pictures may come from. */
+  /** Origins that images may be loaded from. */
   readonly imageOrigins: readonly string[];
-  /** What is offered for a sign-in by a click. For demo data alone. */
+  /** The demo users who can sign in by a click. For demo data only. */
   readonly demo?: DemoTokens | undefined;
 }
 
-/** Answers a request for the page, or says that it is for something else. */
+/** Answers a request for the page, or tells that it is for something else. */
 export type Page = (request: HttpRequest, response: HttpResponse) => boolean;
 
-/** Where the built page is, from the sources as from what was built of them. */
+/** The folder of the built page, relative to the sources as well as to the build. */
 export const pageFolder = path.resolve(import.meta.dirname, '../../../dist-web');
 
 const demoPath = '/demo/tokens';
 
-/** The addresses that the page itself reads: the list, and one task. */
+/** The paths that the page routes by itself: the list, and one task. */
 const pagePath = /^\/(?:tasks\/[^/]+\/?)?$/;
 
 const mediaTypes: Readonly<Record<string, string>> = {
@@ -31,7 +31,7 @@ const mediaTypes: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
 };
 
-/** The encodings that are made by the build, the best first, with the ending of their files. */
+/** The encodings that the build makes, the best first, with the suffix of their files. */
 const encodings = [
   ['br', '.br'],
   ['gzip', '.gz'],
@@ -43,17 +43,17 @@ interface Asset {
   readonly encoded: ReadonlyMap<string, Buffer>;
 }
 
-/** The HTML for addresses of one depth. */
+/** The HTML for paths of one depth. */
 interface Index {
   readonly body: Buffer;
   readonly etag: string;
 }
 
-/** What the page has to know of the ports. */
+/** What the page needs to know of the ports. */
 interface PortsForPage {
   /** Whether they speak TLS. */
   readonly secure: boolean;
-  /** The gRPC port, for the page's example of a call. It is asked for when the page is. */
+  /** The gRPC port, for the page's example of a call. Read when the page is requested, since it may be 0 before. */
   grpcPort(): number;
 }
 
@@ -64,7 +64,7 @@ export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, 
   const policy = contentSecurityPolicy(imageOrigins);
   const indexes = new Map<string, Index>();
 
-  /** The HTML with what the service has to tell the page. */
+  /** The HTML with the settings of the page. */
   const makeIndex = (text: string, root: string): Index => {
     const settings = { root, imageOrigins, grpc: { port: grpcPort(), secure }, demo: demo !== undefined };
     const body = Buffer.from(
@@ -83,7 +83,7 @@ export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, 
     indexes.set(root, index);
     response.setHeader('content-security-policy', policy);
     response.setHeader('cross-origin-opener-policy', 'same-origin');
-    response.setHeader('cache-control', 'no-cache'); // kept, and asked about each time
+    response.setHeader('cache-control', 'no-cache'); // cached, and revalidated each time
     response.setHeader('etag', index.etag);
     if (isAmongTags(index.etag, request.headers['if-none-match'])) {
       response.statusCode = 304;
@@ -133,14 +133,14 @@ function readAssets(folder: string): Map<string, Asset> {
 }
 
 /**
- * The way from an address of the page to the root of the service, in the words of a relative address: so the page finds its files
- * under whatever path a proxy has put it.
+ * The relative URL from a path of the page to the root of the service: so the page finds its files under whatever path a proxy
+ * serves it.
  */
 function rootFrom(path: string): string {
   return '../'.repeat(path.split('/').length - 2) || './';
 }
 
-/** What the page may load: its own files, calls of this service, and pictures of the listed origins. */
+/** The Content-Security-Policy: the page may load its own files, call this service, and load images of the listed origins. */
 function contentSecurityPolicy(imageOrigins: readonly string[]): string {
   return [
     "default-src 'none'",
@@ -151,7 +151,7 @@ function contentSecurityPolicy(imageOrigins: readonly string[]): string {
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
-    // No text becomes markup or a script, whatever a later version of the page might try.
+    // The browser refuses to turn text into markup or a script, should the page ever try.
     "require-trusted-types-for 'script'",
     "trusted-types 'none'",
   ].join('; ');

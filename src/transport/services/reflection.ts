@@ -27,8 +27,7 @@ import {
 export const reflectionServices: readonly DescService[] = [ServerReflection, AlphaServerReflection];
 
 /**
- * The methods by which clients without our proto files learn them: `grpc.reflection.v1` and, the same under its old name,
- * `v1alpha`.
+ * The methods by which clients fetch our proto files: `grpc.reflection.v1`, and the same under its old name `v1alpha`.
  *
  * @param services are listed.
  * @param more files that clients may ask for beside those of the services, such as those of error details.
@@ -115,11 +114,13 @@ function notFound(what: string): Answer {
 /** The files and all that they import, directly or not: each once, the given ones first. */
 function withDependencies(files: readonly DescFile[]): DescFile[] {
   const all = new Set(files);
-  for (const file of all) for (const dependency of file.dependencies) all.add(dependency); // a Set visits what is added meanwhile
+  for (const file of all) for (const dependency of file.dependencies) all.add(dependency); // iterating a Set also visits what is added meanwhile
   return [...all];
 }
 
-/** Notes in which file each name is defined: messages, fields, oneofs, enums and their values, extensions, services and methods. */
+/**
+ * Indexes in which file each name is defined: messages, fields, oneofs, enums and their values, extensions, services and methods.
+ */
 function addSymbols(
   file: DescFile,
   symbols: Map<string, DescFile>,
