@@ -123,9 +123,12 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
     },
 
     async create(username, { lifetimeSeconds, name }) {
-      const [user] = (await database.from('users').where('users.username_lower', username.toLowerCase()).select('users.id')) as {
-        id: Buffer;
-      }[];
+      const [user] = (await database
+        .from('users')
+        .where('users.username_lower', username.toLowerCase())
+        .orderBy('users.id')
+        .limit(1)
+        .select('users.id')) as { id: Buffer }[];
       if (user === undefined) return undefined;
       const id = randomText(10);
       const secret = randomText(22);

@@ -16,9 +16,11 @@ export function createFindUser(database: Database): FindUser {
     if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
     // select u.id, m.organization_id as organizationId from users as u
     // left join organization_members as m on m.user_id = u.id where u.username_lower = ?        (or u.id = ?)
+    // order by u.id
     const query = database
       .from({ u: 'users' })
       .leftJoin({ m: 'organization_members' }, 'm.user_id', 'u.id')
+      .orderBy('u.id')
       .select('u.id', 'm.organization_id as organizationId');
     if (Buffer.isBuffer(idOrUsername)) query.where('u.id', idOrUsername);
     else query.where('u.username_lower', foldCase(idOrUsername));
@@ -29,6 +31,7 @@ export function createFindUser(database: Database): FindUser {
     );
     const [user] = rows;
     if (user === undefined) return undefined;
-    return { id: user.id, organizationIds: rows.flatMap(({ organizationId }) => organizationId ?? []) };
+    const own = rows.filter(({ id }) => id.equals(user.id)); // a copy of Coder may have two of one name for a moment
+    return { id: user.id, organizationIds: own.flatMap(({ organizationId }) => organizationId ?? []) };
   };
 }

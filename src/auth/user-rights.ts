@@ -17,17 +17,21 @@ export function createFindUserRights(database: Database): FindUserRights {
   return async (idOrUsername) => {
     if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
     // select … from users as u left join organization_members as m on m.user_id = u.id
-    // where u.deleted = 0 and u.username_lower = ?        (or u.id = ?; a row for each membership)
+    // where u.deleted = 0 and u.username_lower = ? order by u.id        (or u.id = ?; a row for each membership)
     const query = database
       .from({ u: 'users' })
       .leftJoin({ m: 'organization_members' }, 'm.user_id', 'u.id')
       .where('u.deleted', 0)
+      .orderBy('u.id')
       .select(...rightsColumns(database));
     if (Buffer.isBuffer(idOrUsername)) query.where('u.id', idOrUsername);
     else query.where('u.username_lower', foldCase(idOrUsername));
     const rows = (await query) as RightsRow[];
     const [user] = rows;
-    return user === undefined ? undefined : await toUserRights(database, user, rows);
+    if (user === undefined) return undefined;
+    // A copy of Coder may have two of one name for a moment.
+    const own = rows.filter(({ user_id }) => user_id.equals(user.user_id));
+    return toUserRights(database, user, own);
   };
 }
 

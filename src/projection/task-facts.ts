@@ -25,7 +25,7 @@ export interface TaskFacts {
   readonly created_at: string;
   readonly updated_at: string;
 
-  /** The latest build: the one with the greatest number. */
+  /** The latest build: the one with the greatest number and, of equal ones, with the greatest id; so it is with all builds below. */
   readonly build_id: Buffer | null;
   readonly build_number: number | null;
   readonly build_transition: string | null;
@@ -43,7 +43,7 @@ export interface TaskFacts {
   readonly start_has_ai_task: number | null;
   /** Bytes of its prompt. */
   readonly start_prompt_length: number | null;
-  /** Of the first build. */
+  /** Of the first build: the one with the smallest number and, of equal ones, with the smallest id. */
   readonly first_template_version_id: Buffer | null;
   /** The prompt of the latest build that has one: its first bytes in UTF-8, {@link promptFactBytes} at most. */
   readonly prompt: Buffer | null;
@@ -101,7 +101,8 @@ select
   \`s\`.\`id\` as \`start_id\`, \`s\`.\`has_ai_task\` as \`start_has_ai_task\`, length(\`sp\`.\`value\`) as \`start_prompt_length\`,
   \`f\`.\`template_version_id\` as \`first_template_version_id\`,
   left(\`pp\`.\`value\`, ${promptFactBytes}) as \`prompt\`,
-  if(\`nb\`.\`id\` is null, null, \`na\`.\`id\`) as \`sidebar_app_id\`, \`na\`.\`health\` as \`sidebar_app_health\`,
+  if(exists (select 1 from \`workspace_builds\` as \`nb\` where \`nb\`.\`job_id\` = \`nr\`.\`job_id\` and \`nb\`.\`workspace_id\` = \`w\`.\`id\`),
+    \`na\`.\`id\`, null) as \`sidebar_app_id\`, \`na\`.\`health\` as \`sidebar_app_health\`,
   \`ng\`.\`id\` as \`sidebar_agent_id\`, \`ng\`.\`lifecycle_state\` as \`sidebar_agent_lifecycle\`,
   (select count(*) from \`workspace_resources\` as \`r1\` force index (\`workspace_resources_job_id\`)
     straight_join \`workspace_agents\` as \`g1\` force index (\`workspace_agents_resource_id\`) on \`g1\`.\`resource_id\` = \`r1\`.\`id\`
@@ -116,27 +117,32 @@ select
   \`st\`.\`state\` as \`status_state\`, \`st\`.\`message\` as \`status_message\`, \`st\`.\`uri\` as \`status_uri\`,
   \`st\`.\`created_at\` as \`status_created_at\`
 from \`workspaces\` as \`w\`
-left join \`workspace_builds\` as \`b\` on \`b\`.\`workspace_id\` = \`w\`.\`id\` and \`b\`.\`build_number\` = (
-  select max(\`b1\`.\`build_number\`) from \`workspace_builds\` as \`b1\` where \`b1\`.\`workspace_id\` = \`w\`.\`id\`)
+left join \`workspace_builds\` as \`b\` on \`b\`.\`id\` = (
+  select \`b1\`.\`id\` from \`workspace_builds\` as \`b1\` force index (\`workspace_builds_workspace_id_build_number\`)
+  where \`b1\`.\`workspace_id\` = \`w\`.\`id\`
+  order by \`b1\`.\`workspace_id\` desc, \`b1\`.\`build_number\` desc, \`b1\`.\`id\` desc limit 1)
 left join \`provisioner_jobs\` as \`j\` on \`j\`.\`id\` = \`b\`.\`job_id\`
-left join \`workspace_builds\` as \`s\` on \`s\`.\`workspace_id\` = \`w\`.\`id\` and \`s\`.\`build_number\` = (
-  select max(\`b2\`.\`build_number\`) from \`workspace_builds\` as \`b2\`
-  where \`b2\`.\`workspace_id\` = \`w\`.\`id\` and \`b2\`.\`transition\` = 'start')
+left join \`workspace_builds\` as \`s\` on \`s\`.\`id\` = (
+  select \`b2\`.\`id\` from \`workspace_builds\` as \`b2\` force index (\`workspace_builds_workspace_id_build_number\`)
+  where \`b2\`.\`workspace_id\` = \`w\`.\`id\` and \`b2\`.\`transition\` = 'start'
+  order by \`b2\`.\`workspace_id\` desc, \`b2\`.\`build_number\` desc, \`b2\`.\`id\` desc limit 1)
 left join \`workspace_build_parameters\` as \`sp\` on \`sp\`.\`workspace_build_id\` = \`s\`.\`id\`
   and \`sp\`.\`name\` = '${promptParameter}' and length(\`sp\`.\`name\`) = ${promptParameter.length}
-left join \`workspace_builds\` as \`f\` on \`f\`.\`workspace_id\` = \`w\`.\`id\` and \`f\`.\`build_number\` = (
-  select min(\`b3\`.\`build_number\`) from \`workspace_builds\` as \`b3\` where \`b3\`.\`workspace_id\` = \`w\`.\`id\`)
-left join \`workspace_builds\` as \`p\` on \`p\`.\`workspace_id\` = \`w\`.\`id\` and \`p\`.\`build_number\` = (
-  select max(\`b4\`.\`build_number\`) from \`workspace_builds\` as \`b4\`
-  inner join \`workspace_build_parameters\` as \`p4\` on \`p4\`.\`workspace_build_id\` = \`b4\`.\`id\`
+left join \`workspace_builds\` as \`f\` on \`f\`.\`id\` = (
+  select \`b3\`.\`id\` from \`workspace_builds\` as \`b3\` force index (\`workspace_builds_workspace_id_build_number\`)
+  where \`b3\`.\`workspace_id\` = \`w\`.\`id\`
+  order by \`b3\`.\`workspace_id\`, \`b3\`.\`build_number\`, \`b3\`.\`id\` limit 1)
+left join \`workspace_builds\` as \`p\` on \`p\`.\`id\` = (
+  select \`b4\`.\`id\` from \`workspace_builds\` as \`b4\` force index (\`workspace_builds_workspace_id_build_number\`)
+  straight_join \`workspace_build_parameters\` as \`p4\` on \`p4\`.\`workspace_build_id\` = \`b4\`.\`id\`
     and \`p4\`.\`name\` = '${promptParameter}' and length(\`p4\`.\`name\`) = ${promptParameter.length}
-  where \`b4\`.\`workspace_id\` = \`w\`.\`id\` and length(\`p4\`.\`value\`) > 0)
+  where \`b4\`.\`workspace_id\` = \`w\`.\`id\` and length(\`p4\`.\`value\`) > 0
+  order by \`b4\`.\`workspace_id\` desc, \`b4\`.\`build_number\` desc, \`b4\`.\`id\` desc limit 1)
 left join \`workspace_build_parameters\` as \`pp\` on \`pp\`.\`workspace_build_id\` = \`p\`.\`id\`
   and \`pp\`.\`name\` = '${promptParameter}' and length(\`pp\`.\`name\`) = ${promptParameter.length}
 left join \`workspace_apps\` as \`na\` on \`na\`.\`id\` = \`b\`.\`ai_task_sidebar_app_id\`
 left join \`workspace_agents\` as \`ng\` on \`ng\`.\`id\` = \`na\`.\`agent_id\`
 left join \`workspace_resources\` as \`nr\` on \`nr\`.\`id\` = \`ng\`.\`resource_id\`
-left join \`workspace_builds\` as \`nb\` on \`nb\`.\`job_id\` = \`nr\`.\`job_id\` and \`nb\`.\`workspace_id\` = \`w\`.\`id\`
 left join \`workspace_agents\` as \`og\` on \`og\`.\`id\` = (
   select min(\`g5\`.\`id\`) from \`workspace_resources\` as \`r5\` force index (\`workspace_resources_job_id\`)
   straight_join \`workspace_agents\` as \`g5\` force index (\`workspace_agents_resource_id\`) on \`g5\`.\`resource_id\` = \`r5\`.\`id\`

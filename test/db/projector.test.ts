@@ -10,6 +10,7 @@ import { type EventBatch, pruneFeed, startGeneration, takeOver, writeReadModel }
 import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
 import { projectWorkspaces } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
+import { readTaskFacts } from '../../src/projection/task-facts.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { migrateUp, newestMigration } from '../../src/schema/migrations.ts';
 import { deleteFromOutbox, enqueueWorkspaces, outboxLagMs, readOutbox } from '../../src/schema/outbox.ts';
@@ -155,6 +156,38 @@ describeOnEngines('the projector', (engine) => {
       await settled();
       expect(await taskOf(ids.workspace)).toBeUndefined();
       expect((await events()).map(({ kind }) => kind)).toEqual([1, 1, 1, 1, 1, 2]);
+      expect(await differences()).toEqual([]);
+    });
+
+    test.each(['asc', 'desc'] as const)('builds that have one number, written in the order of their ids %s', async (order) => {
+      start();
+      const [low, middle, high] = [Buffer.alloc(16, 1), Buffer.alloc(16, 2), Buffer.alloc(16, 3)];
+      const of = (number: number, id: Buffer): Buffer => Buffer.concat([Buffer.of(number), id]).subarray(0, 16);
+      const task = await insertRunningTask(database);
+      await database('workspace_builds').delete();
+      const ids = order === 'asc' ? [low, middle, high] : [high, middle, low];
+      await database.transaction(async (transaction) => {
+        for (const id of ids) {
+          const build = { workspace_id: task.workspace, template_version_id: id };
+          await insertSource(transaction, 'workspace_builds', { ...build, id: of(1, id), build_number: 1 });
+          const isTask = id === high ? 1 : 0;
+          await insertSource(transaction, 'workspace_builds', { ...build, id: of(2, id), build_number: 2, has_ai_task: isTask });
+          const prompt = { workspace_build_id: of(2, id), value: id.toString('hex') };
+          await insertSource(transaction, 'workspace_build_parameters', prompt);
+          // All of them with the job of the running task, as they may be for a moment.
+          const stop = { id: of(3, id), build_number: 3, transition: 'stop', job_id: task.job, ai_task_sidebar_app_id: task.app };
+          await insertSource(transaction, 'workspace_builds', { ...build, ...stop });
+        }
+      });
+      await settled();
+      expect(await taskOf(task.workspace)).toMatchObject({
+        build_id: of(3, high),
+        template_version_id: low,
+        prompt: high.toString('hex'),
+        app_id: task.app,
+        status: WorkspaceStatus.STOPPED,
+      });
+      expect(await readTaskFacts(database, [task.workspace])).toHaveLength(1);
       expect(await differences()).toEqual([]);
     });
 

@@ -38,6 +38,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
   const organizations = options.organizations ?? owners;
   const dice = new Dice(seed);
   const done = { committed: 0, rolledBack: 0, refused: 0 };
+  const builds = new Map<string, number>();
 
   const chance = (share: number) => dice.chance(share);
   const below = (limit: number) => dice.below(limit);
@@ -48,21 +49,6 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
     if (ids[kind].length > 600) ids[kind].shift();
     return id;
   };
-  // No two builds of a workspace may have one number, also when a build moves to another: so no two builds at all.
-  let newBuilds = 0;
-  const earlierNumbers = new Set<number>();
-  const nextBuildNumber = (): number => {
-    newBuilds += 1;
-    return 1000 * newBuilds;
-  };
-  const earlierBuildNumber = (): number => {
-    for (;;) {
-      const number = 1000 * below(newBuilds) + 1 + below(999);
-      if (earlierNumbers.has(number)) continue;
-      earlierNumbers.add(number);
-      return number;
-    }
-  };
   const hot = (): Buffer =>
     chance(0.3) && ids.workspace.length > 0
       ? (ids.workspace[below(Math.min(5, ids.workspace.length))] as Buffer)
@@ -72,6 +58,9 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
   const word = () => `${pick(['a', 'B', 'é', 'task-', 'x ', '🙂'])}${below(50)}${pick(['', ' ', 'Z'])}`;
 
   async function newBuild(run: Knex, workspace: Buffer): Promise<void> {
+    const key = workspace.toString('hex');
+    const number = (builds.get(key) ?? 0) + 1;
+    builds.set(key, number);
     const [build, job, app] = [remember('build'), remember('job'), remember('app')];
     const steps: (() => Promise<unknown>)[] = [
       () => insertSource(run, 'provisioner_jobs', { id: job, started_at: chance(0.5) ? now() : null }),
@@ -79,7 +68,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
         insertSource(run, 'workspace_builds', {
           id: build,
           workspace_id: workspace,
-          build_number: nextBuildNumber(),
+          build_number: number,
           transition: pick(['start', 'start', 'start', 'stop', 'delete']),
           job_id: job,
           has_ai_task: pick([1, 1, null, 0]),
@@ -229,11 +218,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
     [
       2,
       update('workspace_builds', 'build', () =>
-        pick<SourceValues>([
-          { workspace_id: some('workspace') },
-          { job_id: some('job') },
-          { build_number: earlierBuildNumber() },
-        ]),
+        pick<SourceValues>([{ workspace_id: some('workspace') }, { job_id: some('job') }, { build_number: 1 + below(9) }]),
       ),
     ],
     [2, update('workspace_resources', 'resource', () => ({ job_id: some('job') }))],

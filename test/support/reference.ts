@@ -85,7 +85,7 @@ export function createReference(world: World, now: Date, inactiveSeconds: number
 function knownTask(world: World, workspace: WorkspaceRow, now: Date, inactiveSeconds: number): Known | undefined {
   const builds = world.workspace_builds
     .filter((build) => build.workspace_id === workspace.id)
-    .toSorted((a, b) => a.build_number - b.build_number);
+    .toSorted((a, b) => a.build_number - b.build_number || (a.id < b.id ? -1 : 1));
   const promptOf = (build: BuildRow | undefined): string =>
     world.workspace_build_parameters.find(
       ({ workspace_build_id, name }) => workspace_build_id === build?.id && name === 'AI Prompt',

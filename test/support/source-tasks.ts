@@ -82,7 +82,7 @@ export async function readTasks(database: Database): Promise<SourceTask[]> {
   const promptOf = (build: Build | undefined) => parameters(build?.id).find(({ name }) => name === 'AI Prompt')?.value ?? '';
 
   return (await rowsOf<Workspace>('workspaces')).flatMap((workspace): SourceTask[] => {
-    const history = builds(workspace.id).toSorted((a, b) => a.build_number - b.build_number);
+    const history = builds(workspace.id).toSorted((a, b) => a.build_number - b.build_number || a.id.compare(b.id));
     const latest = history.at(-1);
     const start = history.findLast((build) => build.transition === 'start');
     const byStart = start?.has_ai_task === 1 || (start?.has_ai_task === null && promptOf(start) !== '');

@@ -44,8 +44,8 @@ export function createNameLookup(database: Database, rememberSeconds: number, ru
     const key = `${kind} ${fold}`;
     const known = remembered.get(key);
     if (known !== undefined) return known;
-    // select users.id from users where users.username_lower = ?
-    const query = database.from(kind).where(`${kind}.${folded[kind]}`, fold).select(`${kind}.id`);
+    // select users.id from users where users.username_lower = ? order by users.id
+    const query = database.from(kind).where(`${kind}.${folded[kind]}`, fold).orderBy(`${kind}.id`).select(`${kind}.id`);
     const found = await read<{ id: Buffer }>(`find_${kind}`, query, signal);
     const ids = found.map(({ id }) => id);
     if (ids.length > 0 && rememberSeconds > 0) remembered.set(key, ids);
@@ -59,11 +59,14 @@ export function createNameLookup(database: Database, rememberSeconds: number, ru
       if (organization?.endsWith(' ') === true) return undefined;
       // select g.id, g.organization_id from groups as g join organizations as o on o.id = g.organization_id
       // where <g.name in any case> and o.name_lower = ?            (or o.is_default = 1)
+      // order by g.id limit 1
       const query = database
         .from({ g: 'groups' })
         .join({ o: 'organizations' }, 'o.id', 'g.organization_id')
         .where('o.deleted', false)
         .where(equalsInAnyCase(database, 'g.name', anyCaseText(name)))
+        .orderBy('g.id')
+        .limit(1)
         .select('g.id', 'g.organization_id as organizationId');
       if (organization === undefined) query.where('o.is_default', true);
       else query.where('o.name_lower', foldCase(organization));

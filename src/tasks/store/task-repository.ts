@@ -108,9 +108,14 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
 
     async getByName(scope, owner, name, signal) {
       const statement = statements.byName(scope, Buffer.isBuffer(owner) ? owner : foldCase(owner), foldCase(name));
-      return (await readTasks(statement, signal))[0];
+      return firstById(await readTasks(statement, signal));
     },
   };
+}
+
+/** The task of several with one name: Coder has no two, but a copy of it may for a moment. */
+function firstById(tasks: readonly TaskRow[]): TaskRow | undefined {
+  return tasks.toSorted((a, b) => a.id.compare(b.id))[0];
 }
 
 function hasLongTexts({ texts_bytes }: TaskRow): boolean {

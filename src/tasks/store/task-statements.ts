@@ -64,10 +64,11 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
       .whereIn('t.id', wanted);
   });
 
-  // … and t.owner_id = ? and t.live = 1 and t.name_fold = ?, the owner found by username if need be
+  // … and t.owner_id = ? and t.live = 1 and t.name_fold = ?, the owner found by username if need be:
+  // (select min(u.id) from users as u where u.username_lower = ?)
   const byName = createStatementTemplate(({ scope, ownerId, username, name }: NameStructure) =>
     oneTask(scope)
-      .where('t.owner_id', ownerId ?? database.from({ u: 'users' }).where('u.username_lower', username).select('u.id'))
+      .where('t.owner_id', ownerId ?? database.from({ u: 'users' }).where('u.username_lower', username).min('u.id'))
       .where('t.live', 1)
       .where('t.name_fold', name),
   );
