@@ -66,6 +66,8 @@ const copiedTables = [
   'organization_members',
   'organizations',
   'provisioner_jobs',
+  'task_workspace_apps',
+  'tasks',
   'template_versions',
   'templates',
   'users',

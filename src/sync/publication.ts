@@ -47,14 +47,17 @@ export interface GrantOptions {
  * The statements that let a role copy and follow Coder's tables: to be read and run by a superuser of PostgreSQL, or by who owns
  * Coder's tables and may create roles.
  *
- * The publications list tables, and neither columns nor rows of them: Coder could not drop a column that a publication lists.
+ * The publications list tables, and neither columns nor rows of them: Coder could not drop a column that a publication lists. Tables
+ * that only newer versions of Coder have are passed over where they are not there.
  *
  *   create publication "tasks_service" for table public."users", … with (publish = 'insert, update, delete, truncate');
+ *   do $$ begin if to_regclass('public.tasks') is not null then alter publication "tasks_service" add table public."tasks"; …
  *   create publication "tasks_service_inserts" for table public."workspace_build_parameters" with (publish = 'insert, truncate');
  *   select pg_create_logical_replication_slot('tasks_service', 'pgoutput');
  */
 export function grantStatements({ role, database, names, withoutSessions = false }: GrantOptions): string[] {
-  const tables = syncedTables.filter(({ name }) => !(withoutSessions && name === 'api_keys'));
+  const tables = syncedTables.filter(({ name, optional }) => !optional && !(withoutSessions && name === 'api_keys'));
+  const later = syncedTables.filter(({ optional }) => optional).map(({ name }) => name);
   const listed = (some: readonly string[]): string => some.map((table) => `public.${quote(table)}`).join(', ');
   const user = quote(role);
   const statements = [
@@ -63,11 +66,18 @@ export function grantStatements({ role, database, names, withoutSessions = false
     `grant usage on schema public to ${user};`,
     `grant select on ${listed(tables.map(({ name }) => name))} to ${user};`,
   ];
+  const ifThere = (statement: (table: string) => string): string[] =>
+    later.map(
+      (table) =>
+        `do $$ begin if to_regclass('public.${table}') is not null then ${statement(`public.${quote(table)}`)}; end if; end $$;`,
+    );
+  statements.push(...ifThere((table) => `grant select on ${table} to ${user}`));
   if (names === undefined) return statements;
   const { publication, inserts } = publishedTables(tables);
   return [
     ...statements,
     `create publication ${quote(names.publication)} for table ${listed(publication)} with (publish = 'insert, update, delete, truncate');`,
+    ...ifThere((table) => `alter publication ${quote(names.publication)} add table ${table}`),
     `create publication ${quote(names.inserts)} for table ${listed(inserts)} with (publish = 'insert, truncate');`,
     // The slot comes last: what was written before the publications were there cannot be decoded with them.
     `select pg_create_logical_replication_slot('${names.slot}', 'pgoutput');`,

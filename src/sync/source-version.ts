@@ -4,7 +4,7 @@ import { type CoderDatabase, quote, type SourceRow } from './coder-database.ts';
 import { SyncError } from './sync-error.ts';
 import { type SyncedColumn, type SyncedTable, syncedTables } from './synced-tables.ts';
 import { unusedColumns } from './unused-columns.ts';
-import { type TargetValue, uuid, ValueError } from './values.ts';
+import { int4, type TargetValue, uuid, ValueError } from './values.ts';
 
 /** A row of ours: values by column. A column that is not there stays as it is. */
 export type SyncedRow = Readonly<Record<string, TargetValue>>;
@@ -72,6 +72,8 @@ const marks: readonly (readonly [since: string, table: string, column: string])[
   ['March 2026', 'users', 'is_service_account'],
   ['February 2026', 'templates', 'disable_module_cache'],
   ['January 2026', 'custom_roles', 'is_system'],
+  ['November 2025', 'tasks', 'display_name'],
+  ['October 2025', 'task_workspace_apps', 'workspace_build_number'],
   ['September 2025', 'api_keys', 'scopes'],
 ];
 
@@ -107,11 +109,19 @@ export async function readSourceShape(
  * @throws {SyncError} that names the table and the column, when one is missing, or may not be read, or is in neither of our lists.
  */
 export function planTables(columns: readonly SourceColumn[], scope: CopyScope, onAdjusted: OnAdjusted): SourceShape {
-  const tables = syncedTables.filter(({ name }) => !(scope.withoutSessions === true && name === 'api_keys'));
+  const tables = syncedTables.filter(
+    (table) => !(scope.withoutSessions === true && table.name === 'api_keys') && !(table.optional && isAbsent(table, columns)),
+  );
   const plans = tables.map((table) => planTable(table, columns, scope, onAdjusted));
   const [version = 'August 2025'] =
     marks.find(([, table, column]) => columns.some((has) => has.table === table && has.column === column)) ?? [];
   return { version: `Coder of ${version} or later`, plans };
+}
+
+/** Whether a version of Coder lacks a table, or a column of it without which its rows say nothing. */
+function isAbsent({ name, columns }: SyncedTable, all: readonly SourceColumn[]): boolean {
+  const found = new Set(all.filter(({ table }) => table === name).map(({ column }) => column));
+  return Object.entries(columns).some(([column, { source = column, absent }]) => absent === undefined && !found.has(source));
 }
 
 function planTable(
@@ -184,7 +194,7 @@ interface CopiedColumn {
   readonly synced: SyncedColumn;
 }
 
-/** Whether a column of a key is a text, and not an id. */
+/** Whether a column of a key is a text, and neither an id nor a number. */
 function isText(column: SyncedColumn | undefined): boolean {
-  return column?.convert !== uuid;
+  return column?.convert !== uuid && column?.convert !== int4;
 }

@@ -3,6 +3,7 @@ import {
   bytes,
   type Conversion,
   flag,
+  int4,
   integer,
   jsonList,
   jsonObject,
@@ -41,6 +42,8 @@ export interface SyncedTable {
   readonly columns: Readonly<Record<string, SyncedColumn>>;
   /** The only rows of ours that are compared with Coder's, as SQL with the table's name for its columns. */
   readonly only?: string;
+  /** Set where older versions of Coder lack the table, or have it in another shape that nothing reads yet: then it stays empty. */
+  readonly optional?: true;
 }
 
 const id = { convert: uuid };
@@ -49,7 +52,8 @@ const words = (characters: number): SyncedColumn => ({ convert: text(characters)
 
 /**
  * The tables that are copied, from Coder of August 2025 to that of June 2026. What refers to others comes behind them, but for
- * workspaces, which come last: a build is copied when all that it has is there, and a workspace when its builds are.
+ * workspaces, which come last: a build is copied when all that it has is there, a workspace when its builds and its task are, and a
+ * task when its apps are.
  */
 export const syncedTables: readonly SyncedTable[] = [
   {
@@ -261,6 +265,31 @@ export const syncedTables: readonly SyncedTable[] = [
     },
     // Others are made here, by `keys create`.
     only: '`api_keys`.`coder_expires_at` is not null',
+  },
+  {
+    name: 'task_workspace_apps',
+    key: ['task_id', 'workspace_build_number'],
+    via: 'replication',
+    columns: { task_id: id, workspace_build_number: { convert: int4 }, workspace_agent_id: id, workspace_app_id: id },
+    optional: true,
+  },
+  {
+    name: 'tasks',
+    key: ['id'],
+    via: 'replication',
+    columns: {
+      id,
+      organization_id: id,
+      owner_id: id,
+      name: words(64),
+      display_name: { convert: text(255), absent: null },
+      workspace_id: id,
+      template_version_id: id,
+      prompt: { convert: longText() },
+      created_at: at,
+      deleted_at: at,
+    },
+    optional: true,
   },
   {
     name: 'workspaces',

@@ -78,11 +78,15 @@ export async function removeAllRows(transaction: Database, table: SyncedTable): 
   await transaction.raw(`delete from \`${table.name}\`${table.only === undefined ? '' : ` where ${table.only}`}`);
 }
 
-/** The key of a row as bytes that sort as both databases sort it: ids are of one length, and a text is the last part. */
+/** The key of a row as bytes that sort as both databases sort it: ids and numbers are of one length, and a text is the last part. */
 export function keyBytes(table: SyncedTable, row: SyncedRow): Buffer {
   const parts = table.key.map((column) => {
     const value = row[column];
-    return Buffer.isBuffer(value) ? value : Buffer.from(String(value));
+    if (Buffer.isBuffer(value)) return value;
+    if (typeof value !== 'number') return Buffer.from(String(value));
+    const number = Buffer.alloc(4);
+    number.writeUInt32BE(value + 2 ** 31); // an integer of 32 bits: negative ones come first
+    return number;
   });
   const [only] = parts;
   return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts);

@@ -107,5 +107,7 @@ export const unusedColumns: Readonly<Record<string, readonly string[]>> = {
     'template_version_preset_id',
   ],
   api_keys: ['ip_address'],
+  task_workspace_apps: ['workspace_build_id'],
+  tasks: ['template_parameters'],
   workspaces: ['autostart_schedule', 'ttl', 'deleting_at', 'automatic_updates', 'next_start_at'],
 };

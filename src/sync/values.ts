@@ -48,6 +48,9 @@ export function integer(most = 9_223_372_036_854_775_807n): Conversion {
   };
 }
 
+/** An integer of 32 bits, which may be a part of a key. */
+export const int4: Conversion = integer(2_147_483_647n);
+
 /** A text of up to so many characters; a longer one is cut. */
 export function text(characters: number): Conversion {
   return (value, adjusted) => {

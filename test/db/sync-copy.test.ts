@@ -11,7 +11,7 @@ import { readSyncState, takeOverSync } from '../../src/sync/sync-state.ts';
 import { syncedTables } from '../../src/sync/synced-tables.ts';
 import { verifyCopy } from '../../src/sync/verify-copy.ts';
 import { coderRows, loadCoderRows } from '../support/coder-rows.ts';
-import { type CoderVersion, createCoderSchema } from '../support/coder-schema.ts';
+import { type CoderVersion, coderColumns, createCoderSchema } from '../support/coder-schema.ts';
 import { startCoderWriters } from '../support/coder-writer.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
@@ -96,7 +96,10 @@ for (const [postgres, kind] of [
 
         test.each(['seed', 'newest'] as const)('all that Coder wrote is there, %s', async (version) => {
           await using pair = await open(version);
-          const expected = Object.fromEntries(syncedTables.map(({ name }) => [name, coderRows(version, name).length]));
+          const tables = new Set(coderColumns(version).map(({ table }) => table));
+          const expected = Object.fromEntries(
+            syncedTables.map(({ name }) => [name, tables.has(name) ? coderRows(version, name).length : 0]),
+          );
           const total = Object.values(expected).reduce((sum, count) => sum + count, 0);
           const progress: number[] = [];
           expect(await pair.copy({ onProgress: (rows, about) => progress.push(rows / about) })).toMatchObject({
@@ -153,7 +156,7 @@ for (const [postgres, kind] of [
         test('every table can lose all of its rows, and get them back', async () => {
           await using pair = await open('newest');
           await pair.copy();
-          await pair.client.query(`truncate ${syncedTables.map(({ name }) => name).join(', ')}, tasks, task_workspace_apps`);
+          await pair.client.query(`truncate ${syncedTables.map(({ name }) => name).join(', ')}`);
           await pair.copy();
           expect(await pair.verify()).toEqual([]);
           await loadCoderRows(pair.client, 'newest');

@@ -17,6 +17,8 @@ const slot = 'tasks_service';
 
 /** Children before their parents, so that each table still has rows when it is emptied. */
 const childrenFirst = [
+  'task_workspace_apps',
+  'tasks',
   'workspace_app_statuses',
   'workspace_apps',
   'workspace_agents',

@@ -9,6 +9,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'migrations/20261123000002_create_read_model.js': ['statement'],
   // The tables and keys of the file.
   'migrations/20261201000001_prepare_copies_of_coder.js': ['table', "changes.join(', ')"],
+  'migrations/20261202000001_create_tasks.js': ['statement'],
   // One of two words.
   'src/db/active-process.ts': ['kind'],
   // What a new connection is set to: the constants of the file and numbers of the settings. And the end of a statement by its number.
@@ -46,7 +47,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'src/sync/change-buffer.ts': ['table.name', "table.key.map((column) => `\\`${column}\\` = ?`).join(', ')", 'condition'],
   'src/sync/unreplicated-tables.ts': ['quote(name)', "[...marks, 'pg_current_wal_flush_lsn()'].join(', ')"],
   // Statements that an operator reads and runs: the tables of synced-tables.ts, the names in quotes, and a slot whose name was checked.
-  'src/sync/publication.ts': ['listed(tables.map(({ name }) => name))', 'user', 'names.slot'],
+  'src/sync/publication.ts': ['listed(tables.map(({ name }) => name))', 'user', 'table', 'names.slot'],
   'src/sync/replication-standing.ts': ['slot'],
   // A constant of src/sync/coder-database.ts.
   'src/sync/replication.ts': ['textSettings'],

@@ -98,7 +98,11 @@ describe('the statements that an operator runs', () => {
     const [all = '', inserts = ''] = statements.filter((statement) => statement.startsWith('create publication'));
     const published = (statement: string): string[] => [...statement.matchAll(/public\."(\w+)"/g)].map(([, table = '']) => table);
     const without = ['group_members', 'custom_roles', 'workspace_build_parameters'];
-    expect(published(all).toSorted()).toEqual(
+    const later = statements.flatMap((statement) =>
+      [...statement.matchAll(/alter publication "tasks_service" add table public\."(\w+)"/g)].map(([, table = '']) => table),
+    );
+    expect(later).toEqual(['task_workspace_apps', 'tasks']);
+    expect([...published(all), ...later].toSorted()).toEqual(
       syncedTables
         .map(({ name }) => name)
         .filter((name) => !without.includes(name))
@@ -112,7 +116,10 @@ describe('the statements that an operator runs', () => {
 
   test('ask for nothing but SELECT where changes are polled, and leave tokens out if told', () => {
     const statements = grantStatements({ role: 'the "reader"', database: 'coder', names: undefined, withoutSessions: true });
-    expect(statements).toHaveLength(4);
+    expect(statements).toHaveLength(6);
+    expect(statements[5]).toBe(
+      `do $$ begin if to_regclass('public.tasks') is not null then grant select on public."tasks" to "the ""reader"""; end if; end $$;`,
+    );
     expect(statements[0]).toBe('create role "the ""reader""" login;');
     expect(statements.join('\n')).not.toMatch(/api_keys|publication|slot|replication/);
   });
