@@ -62,6 +62,8 @@ function createProgram(development: Development | undefined): Command {
   const program = new Command('tasks-service')
     .description('Which AI coding tasks run in our workspaces, and how are they doing: a gRPC service over MySQL.')
     .version(version)
+    // What stands behind a command is its own: `sync --poll 5`, and `sync grants --poll`.
+    .enablePositionalOptions()
     .addHelpText(
       'afterAll',
       `\nSettings come from the environment; docs/configuration.md lists them. ${
@@ -121,6 +123,12 @@ function createProgram(development: Development | undefined): Command {
   const sync = program
     .command('sync')
     .description("copy Coder's tables from the database of CODER_DATABASE_URL")
+    .enablePositionalOptions()
+    .hook('preSubcommand', (command, subcommand) => {
+      const [option] = Object.keys(command.opts());
+      if (option !== undefined)
+        command.error(`error: an option in front of ${subcommand.name()} has no meaning: put it behind it`);
+    })
     .addOption(new Option('--once', 'copy what differs, and exit').conflicts(['follow', 'poll', 'verify', 'status']))
     .addOption(new Option('--follow', 'copy, and follow the changes until stopped').conflicts(['poll', 'verify', 'status']))
     .addOption(
