@@ -1,5 +1,4 @@
 import type { Database } from '../db/connection.ts';
-import type { PacketLimit } from '../db/packet-limit.ts';
 import { ChangeBuffer, type MovedRow, moveRow } from './change-buffer.ts';
 import type { Replication, ReplicationMessage, TextRow } from './replication.ts';
 import { parseSnapshot, type SnapshotVisibility } from './snapshot-visibility.ts';
@@ -7,6 +6,7 @@ import type { TablePlan } from './source-version.ts';
 import { CopyOutdatedError } from './sync-error.ts';
 import { type SyncState, writeCopy } from './sync-state.ts';
 import { unusedColumns } from './unused-columns.ts';
+import type { WriteOptions } from './target-tables.ts';
 
 /** What was applied in one transaction. */
 export interface Applied {
@@ -26,7 +26,7 @@ export interface ApplyOptions {
   readonly plans: readonly TablePlan[];
   /** Columns, as `table.column`, that are passed over. */
   readonly ignoredColumns: readonly string[];
-  readonly limit: PacketLimit;
+  readonly write: WriteOptions;
   /** A position in the log, read after the copy was taken: what the copy has was committed before it. */
   readonly copiedBefore: bigint;
   onApplied(applied: Applied): void;
@@ -89,10 +89,10 @@ class ChangeApplier {
   #betweenAt: number | undefined = 0;
 
   constructor(options: ApplyOptions) {
-    const { state, plans, limit } = options;
+    const { state, plans, write } = options;
     this.#options = options;
     this.#plans = new Map(plans.map((plan) => [plan.table.name, plan]));
-    this.#buffer = new ChangeBuffer(limit);
+    this.#buffer = new ChangeBuffer(write);
     this.#copied = state.snapshot === null ? undefined : { snapshot: parseSnapshot(state.snapshot), until: options.copiedBefore };
     this.#reached = state.position;
     this.#stored = state.position;
@@ -210,7 +210,7 @@ class ChangeApplier {
     if (this.#moved === undefined) return;
     const { moved, row } = this.#moved;
     this.#moved = undefined;
-    await moveRow(transaction, moved);
+    await moveRow(transaction, moved, this.#options.write);
     this.#buffer.add(moved.plan, { kind: 'update', old: undefined, row });
   }
 

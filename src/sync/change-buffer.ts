@@ -1,8 +1,7 @@
 import type { Database } from '../db/connection.ts';
-import type { PacketLimit } from '../db/packet-limit.ts';
 import type { TextRow } from './replication.ts';
 import type { SyncedRow, TablePlan } from './source-version.ts';
-import { keyBytes, keyCondition, removeAllRows, removeRows, upsertRows } from './target-tables.ts';
+import { keyBytes, keyCondition, noteRows, removeAllRows, removeRows, upsertRows, type WriteOptions } from './target-tables.ts';
 
 /** A change of one row. */
 export type RowChange =
@@ -34,13 +33,13 @@ interface TableChanges {
  * nothing in the database refers from one to another, and triggers note a change by the ids in the row alone.
  */
 export class ChangeBuffer {
-  readonly #limit: PacketLimit;
+  readonly #options: WriteOptions;
   readonly #tables = new Map<string, TableChanges>();
   #count = 0;
   #characters = 0;
 
-  constructor(limit: PacketLimit) {
-    this.#limit = limit;
+  constructor(options: WriteOptions) {
+    this.#options = options;
   }
 
   get isEmpty(): boolean {
@@ -93,19 +92,19 @@ export class ChangeBuffer {
     this.#characters = 0;
     const goneBuilds: SyncedRow[] = [];
     for (const { plan, isCleared, rows } of tables) {
-      if (isCleared) await removeAllRows(transaction, plan.table);
+      if (isCleared) await removeAllRows(transaction, plan.table, this.#options);
       const entries = [...rows.values()];
       const gone = entries.filter(({ row }) => row === undefined).map(({ key }) => key);
       const present = entries.flatMap(({ row }) => (row === undefined ? [] : [row]));
-      if (gone.length > 0) await removeRows(transaction, plan.table, gone);
-      if (present.length > 0) await upsertRows(transaction, plan.table, plan.columns, present, this.#limit);
+      if (gone.length > 0) await removeRows(transaction, plan.table, gone, this.#options);
+      if (present.length > 0) await upsertRows(transaction, plan.table, plan.columns, present, this.#options);
       if (plan.table.name === 'workspace_builds') goneBuilds.push(...gone);
     }
     // PostgreSQL deletes them by a foreign key, and what deletes them there cannot be replicated.
     const parameters = plans.get('workspace_build_parameters');
     if (goneBuilds.length > 0 && parameters !== undefined) {
       const keys = goneBuilds.map(({ id = null }) => ({ workspace_build_id: id }));
-      await removeRows(transaction, { ...parameters.table, key: ['workspace_build_id'] }, keys);
+      await removeRows(transaction, { ...parameters.table, key: ['workspace_build_id'] }, keys, this.#options);
     }
   }
 
@@ -132,11 +131,17 @@ export class ChangeBuffer {
  *
  *   update workspaces set id = ? where workspaces.id in (?)
  */
-export async function moveRow(transaction: Database, { plan: { table }, from, to }: MovedRow): Promise<void> {
+export async function moveRow(
+  transaction: Database,
+  { plan: { table }, from, to }: MovedRow,
+  options: Pick<WriteOptions, 'notes'>,
+): Promise<void> {
   const { condition, values } = keyCondition(table, [from]);
-  await removeRows(transaction, table, [to]);
+  await removeRows(transaction, table, [to], options);
+  if (options.notes) await noteRows(transaction, table, [from]);
   await transaction.raw(
     `update \`${table.name}\` set ${table.key.map((column) => `\`${column}\` = ?`).join(', ')} where ${condition}`,
     [...table.key.map((column) => to[column] ?? null), ...values] as never,
   );
+  if (options.notes) await noteRows(transaction, table, [to]);
 }

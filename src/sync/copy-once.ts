@@ -8,14 +8,14 @@ import { writeCopy } from './sync-state.ts';
  * rows: it begins with a copy of its own.
  */
 export const copyOnce: KeepCopy = async (
-  { coder, database, shape, signal, onCopy, onProgress, onCopied },
+  { coder, database, shape, scope, signal, onCopy, onProgress, onCopied },
   { epoch, copiedAt },
 ) => {
   onCopy(copiedAt === null ? 'nothing has been copied yet' : 'it was asked for');
   const source = await readSource(coder);
   await writeCopy(database, epoch, () => Promise.resolve({ phase: 'copying' as const, source }));
   const end = { mode: 'once' as const, source, coderVersion: shape.version };
-  onCopied(await copyTables({ coder, database, epoch, shape, end, onProgress, signal }));
+  onCopied(await copyTables({ coder, database, epoch, shape, scope, end, onProgress, signal }));
 };
 
 /** Which database it is: the identifier of its server, where that may be read, and its name. */

@@ -1,12 +1,11 @@
 import type { Database } from '../db/connection.ts';
-import { type PacketLimit, readPacketLimit } from '../db/packet-limit.ts';
 import { enqueueWorkspaces } from '../schema/outbox.ts';
 import { outboxBypass } from '../schema/triggers.ts';
 import type { CoderDatabase } from './coder-database.ts';
 import { compareTable, type TableDifferences } from './compare-tables.ts';
-import type { SourceShape, SyncedRow, TablePlan } from './source-version.ts';
+import type { CopyScope, SourceShape, SyncedRow, TablePlan } from './source-version.ts';
 import { type SyncStateChanges, writeCopy } from './sync-state.ts';
-import { insertRows, removeRows, requireLargePackets, upsertRows } from './target-tables.ts';
+import { insertRows, readWriteOptions, removeRows, requireLargePackets, upsertRows, type WriteOptions } from './target-tables.ts';
 
 /** What a copy needs. */
 export interface CopyOptions {
@@ -15,6 +14,7 @@ export interface CopyOptions {
   readonly database: Database;
   readonly epoch: number;
   readonly shape: SourceShape;
+  readonly scope?: CopyScope;
   /** What is written to the state with the last change, such as the mode; the phase and the snapshot are. */
   readonly end: SyncStateChanges;
   readonly onProgress?: (rows: number, about: number) => void;
@@ -49,13 +49,13 @@ const deletedAtOnce = 1000;
  */
 export async function copyTables(options: CopyOptions): Promise<CopyResult> {
   const { coder, database, epoch } = options;
-  const limit = await readPacketLimit(database);
-  requireLargePackets(limit);
+  const write = await readWriteOptions(database, options.scope?.withoutTriggers);
+  requireLargePackets(write.limit);
   const isFirst = await hasNone(database, 'workspaces');
   const counts = { rows: 0, inserted: 0, updated: 0, deleted: 0 };
   return coder.inSnapshot(async (snapshot) => {
     const about = options.onProgress === undefined ? 0 : await estimateRows(coder, options.shape);
-    const copy = new Copy(options, limit, isFirst, counts, about);
+    const copy = new Copy(options, isFirst ? { ...write, notes: false } : write, isFirst, counts, about);
     const end: SyncStateChanges = { ...options.end, phase: 'live', snapshot, error: null, copied: true };
     if (isFirst) await copy.first(end);
     else {
@@ -71,16 +71,16 @@ type Counts = { -readonly [K in keyof Omit<CopyResult, 'snapshot'>]: number };
 
 class Copy {
   readonly #options: CopyOptions;
-  readonly #limit: PacketLimit;
+  readonly #write: WriteOptions;
   readonly #isFirst: boolean;
   readonly #counts: Counts;
   readonly #about: number;
   readonly #extra = new Map<TablePlan, SyncedRow[]>();
   #remembered = 0;
 
-  constructor(options: CopyOptions, limit: PacketLimit, isFirst: boolean, counts: Counts, about: number) {
+  constructor(options: CopyOptions, write: WriteOptions, isFirst: boolean, counts: Counts, about: number) {
     this.#options = options;
-    this.#limit = limit;
+    this.#write = write;
     this.#isFirst = isFirst;
     this.#counts = counts;
     this.#about = about;
@@ -144,13 +144,13 @@ class Copy {
 
   async #apply(transaction: Database, { table, columns }: TablePlan, part: TableDifferences, isEmpty: boolean): Promise<void> {
     const write = isEmpty ? insertRows : upsertRows;
-    await write(transaction, table, columns, part.missing, this.#limit);
+    await write(transaction, table, columns, part.missing, this.#write);
     await upsertRows(
       transaction,
       table,
       columns,
       part.changed.map(({ row }) => row),
-      this.#limit,
+      this.#write,
     );
     this.#counts.inserted += part.missing.length;
     this.#counts.updated += part.changed.length;
@@ -173,7 +173,7 @@ class Copy {
       for (let from = 0; from < keys.length; from += deletedAtOnce) {
         const part = keys.slice(from, from + deletedAtOnce);
         await writeCopy(database, epoch, async (transaction) => {
-          await removeRows(transaction, plan.table, part);
+          await removeRows(transaction, plan.table, part, this.#write);
           return {};
         });
         this.#counts.deleted += part.length;

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/connection.ts';
-import { type PacketLimit, readPacketLimit } from '../db/packet-limit.ts';
 import { canFollow, changedSince, keysOnly } from './changed-rows.ts';
 import { type CoderDatabase, quote, reasonOf } from './coder-database.ts';
 import { compareRows, compareTable } from './compare-tables.ts';
@@ -11,7 +10,7 @@ import { readSourceColumns, type SyncedRow, shapeDigest, type TablePlan } from '
 import type { KeepCopy, SyncContext } from './sync.ts';
 import { SyncError } from './sync-error.ts';
 import { noteFailure, type SyncState, type SyncStateChanges, writeCopy } from './sync-state.ts';
-import { removeRows, upsertRows } from './target-tables.ts';
+import { readWriteOptions, removeRows, upsertRows, type WriteOptions } from './target-tables.ts';
 
 /** How a copy is kept by polling. */
 export interface PollSettings {
@@ -69,7 +68,7 @@ export function pollingLimits({ seconds, compareEveryMs = defaultCompareEveryMs 
  */
 export function keepByPolling(settings: PollSettings): KeepCopy {
   return async (context, state) => {
-    const { coder, database, shape, signal, onProgress } = context;
+    const { coder, database, shape, scope, signal, onProgress } = context;
     const source = await readSource(coder);
     const digest = shapeDigest(shape);
     const end: SyncStateChanges = { mode: 'polling', source, coderVersion: shape.version, shape: digest };
@@ -79,11 +78,14 @@ export function keepByPolling(settings: PollSettings): KeepCopy {
       context.onCopy(why);
       await writeCopy(database, state.epoch, () => Promise.resolve({ phase: 'copying' as const, source }));
       const { epoch } = state;
-      const result = await copyTables({ coder, database, epoch, shape, end, onProgress, signal }).catch(explainConflict);
+      const result = await copyTables({ coder, database, epoch, shape, scope, end, onProgress, signal }).catch(explainConflict);
       context.onCopied(result);
       snapshot = result.snapshot;
     }
-    const polling = new Polling(context, state.epoch, settings, await readPacketLimit(database), { end, snapshot });
+    const polling = new Polling(context, state.epoch, settings, await readWriteOptions(database, scope.withoutTriggers), {
+      end,
+      snapshot,
+    });
     context.onFollowing();
     await polling.run();
   };
@@ -108,7 +110,7 @@ class Polling {
   readonly #context: SyncContext;
   readonly #epoch: number;
   readonly #settings: PollSettings;
-  readonly #limit: PacketLimit;
+  readonly #write: WriteOptions;
   readonly #end: SyncStateChanges;
   /** The snapshot of the last pass. */
   #snapshot: string;
@@ -122,13 +124,13 @@ class Polling {
     context: SyncContext,
     epoch: number,
     settings: PollSettings,
-    limit: PacketLimit,
+    write: WriteOptions,
     { end, snapshot }: { readonly end: SyncStateChanges; readonly snapshot: string },
   ) {
     this.#context = context;
     this.#epoch = epoch;
     this.#settings = settings;
-    this.#limit = limit;
+    this.#write = write;
     this.#end = end;
     this.#snapshot = snapshot;
     this.#compareAt = performance.now() + this.#compareEveryMs;
@@ -175,7 +177,7 @@ class Polling {
       let pending: { readonly plan: TablePlan; readonly rows: readonly SyncedRow[] }[] = [];
       let changes = 0;
       const write = async (transaction: Database): Promise<void> => {
-        for (const { plan, rows } of pending) await upsertRows(transaction, plan.table, plan.columns, rows, this.#limit);
+        for (const { plan, rows } of pending) await upsertRows(transaction, plan.table, plan.columns, rows, this.#write);
       };
       for (const plan of shape.plans) {
         for await (const batch of coder.batches(changedSince(plan, before))) {
@@ -215,7 +217,7 @@ class Polling {
       if (Number(ours?.count) <= Number(theirs)) continue;
       const extra: SyncedRow[] = [];
       for await (const part of compareTable(coder, transaction, keysOnly(plan))) extra.push(...part.extra);
-      await removeRows(transaction, plan.table, extra);
+      await removeRows(transaction, plan.table, extra, this.#write);
       removed += extra.length;
     }
     return removed;
@@ -253,7 +255,7 @@ class Polling {
         const rows = [...part.missing, ...part.changed.map(({ row }) => row)];
         if (rows.length === 0) continue;
         await writeCopy(database, this.#epoch, async (transaction) => {
-          await upsertRows(transaction, plan.table, plan.columns, rows, this.#limit);
+          await upsertRows(transaction, plan.table, plan.columns, rows, this.#write);
           return {};
         });
         onApplied(rows.length);
@@ -269,7 +271,7 @@ class Polling {
       const { extra } = await compareRows(coder, database, plan, rows.slice(from, from + keysAtOnce));
       if (extra.length === 0) continue;
       await writeCopy(database, this.#epoch, async (transaction) => {
-        await removeRows(transaction, plan.table, extra);
+        await removeRows(transaction, plan.table, extra, this.#write);
         return {};
       });
       onApplied(extra.length);

@@ -1,4 +1,3 @@
-import { readPacketLimit } from '../db/packet-limit.ts';
 import { withTimeLimit } from '../platform/time-limit.ts';
 import { type Applied, applyChanges } from './apply-changes.ts';
 import { type CoderDatabase, connectionOptions, reasonOf } from './coder-database.ts';
@@ -11,6 +10,7 @@ import { type SourceShape, shapeDigest } from './source-version.ts';
 import type { KeepCopy, SyncContext } from './sync.ts';
 import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import { readSyncState, type SyncState, type SyncStateChanges, writeCopy } from './sync-state.ts';
+import { readWriteOptions } from './target-tables.ts';
 import { readTableMarks, UnreplicatedTables } from './unreplicated-tables.ts';
 
 /** What was found at the source. */
@@ -113,7 +113,7 @@ export interface ReplicationSettings {
  */
 export function keepByReplication(settings: ReplicationSettings): KeepCopy {
   return async (context, state) => {
-    const { coder, database, shape, signal } = context;
+    const { coder, database, shape, scope, signal } = context;
     const { names } = settings;
     const standing = {
       ...(await checkReplication(coder, names, tablesOf(shape))),
@@ -136,6 +136,7 @@ export function keepByReplication(settings: ReplicationSettings): KeepCopy {
         shape,
         end: { ...end, coderVersion: shape.version },
         onProgress,
+        scope,
         signal,
       }),
     );
@@ -163,7 +164,7 @@ const answerMs = 30_000;
 /** Applies Coder's changes from the position of the state on, until the signal is given. */
 async function follow(context: SyncContext, { names, onApplied, onSlot }: ReplicationSettings, state: SyncState): Promise<void> {
   const { coder, database, shape, signal } = context;
-  const limit = await readPacketLimit(database);
+  const write = await readWriteOptions(database, context.scope.withoutTriggers);
   const { openReplication } = await import('./replication.ts');
   const [[present] = []] = await coder.rows('select pg_current_wal_insert_lsn()');
   const replication = await openReplication({
@@ -182,7 +183,7 @@ async function follow(context: SyncContext, { names, onApplied, onSlot }: Replic
       database,
       epoch: state.epoch,
       plans: shape.plans,
-      limit,
+      write,
       marks: state.unreplicated,
     });
     let checkAt = 0;
@@ -192,7 +193,7 @@ async function follow(context: SyncContext, { names, onApplied, onSlot }: Replic
       replication,
       plans: shape.plans,
       ignoredColumns: context.scope.ignoredColumns ?? [],
-      limit,
+      write,
       copiedBefore: parseLsn(present ?? ''),
       onApplied(applied) {
         context.onApplied(applied.changes);

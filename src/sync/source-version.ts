@@ -41,20 +41,30 @@ export interface SourceColumn {
   readonly readable: boolean;
 }
 
-/** What is done with less than everything. */
+/** What is done with less than everything, or without something. */
 export interface CopyScope {
   /** Leaves `api_keys` out. */
   readonly withoutSessions?: boolean;
   /** Columns, as `table.column`, that are in neither of our lists and are to be passed over. */
   readonly ignoredColumns?: readonly string[];
+  /** No triggers note for the projector what is written, so that whoever writes does. */
+  readonly withoutTriggers?: boolean;
 }
 
 /** What the settings, or the command line, leave out of a copy. */
 export function scopeOf(
-  { CODER_WITHOUT_SESSIONS, CODER_IGNORE_COLUMNS }: Pick<Config, 'CODER_WITHOUT_SESSIONS' | 'CODER_IGNORE_COLUMNS'>,
+  {
+    CODER_WITHOUT_SESSIONS,
+    CODER_IGNORE_COLUMNS,
+    MIGRATE_TRIGGERS,
+  }: Pick<Config, 'CODER_WITHOUT_SESSIONS' | 'CODER_IGNORE_COLUMNS' | 'MIGRATE_TRIGGERS'>,
   withoutSessions = false,
 ): CopyScope {
-  return { withoutSessions: withoutSessions || CODER_WITHOUT_SESSIONS, ignoredColumns: CODER_IGNORE_COLUMNS };
+  return {
+    withoutSessions: withoutSessions || CODER_WITHOUT_SESSIONS,
+    ignoredColumns: CODER_IGNORE_COLUMNS,
+    withoutTriggers: !MIGRATE_TRIGGERS,
+  };
 }
 
 /**

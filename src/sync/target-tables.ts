@@ -1,5 +1,7 @@
 import type { Database } from '../db/connection.ts';
-import { bytesInStatement, type PacketLimit, partsOf } from '../db/packet-limit.ts';
+import { bytesInStatement, type PacketLimit, partsOf, readPacketLimit } from '../db/packet-limit.ts';
+import { projectedTables } from '../schema/projected-tables.ts';
+import { missingTriggers } from '../schema/triggers.ts';
 import type { SyncedRow } from './source-version.ts';
 import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import type { SyncedTable } from './synced-tables.ts';
@@ -11,6 +13,19 @@ const rowsPerStatement = 1000;
 /** Keys in one statement that deletes or reads rows. */
 const keysPerStatement = 200;
 
+/** How rows are written. */
+export interface WriteOptions {
+  readonly limit: PacketLimit;
+  /** Whether the workspaces that may change are noted for the projector in the same transaction, since no triggers do it. */
+  readonly notes: boolean;
+}
+
+/** Finds out how rows are written: notes are made where triggers are missing, or none are wanted (`MIGRATE_TRIGGERS=false`). */
+export async function readWriteOptions(database: Database, withoutTriggers = false): Promise<WriteOptions> {
+  const notes = withoutTriggers || (await missingTriggers(database)).length > 0;
+  return { limit: await readPacketLimit(database), notes };
+}
+
 /** Makes sure that a row with two long texts, escaped, fits into one statement. @throws {SyncError} that says what to set. */
 export function requireLargePackets({ bytes, valueBytes }: PacketLimit): void {
   if (valueBytes >= 3 * mostTextBytes) return;
@@ -18,7 +33,7 @@ export function requireLargePackets({ bytes, valueBytes }: PacketLimit): void {
 }
 
 /**
- * Inserts rows that are not there yet: what is faster for a first copy.
+ * Inserts rows that are not there yet, and notes nothing: what is faster for a first copy.
  *
  *   insert into users (id, …) values (…), (…)
  */
@@ -27,7 +42,7 @@ export async function insertRows(
   table: SyncedTable,
   columns: readonly string[],
   rows: readonly SyncedRow[],
-  limit: PacketLimit,
+  { limit }: Pick<WriteOptions, 'limit'>,
 ): Promise<void> {
   await write(transaction, table, columns, rows, limit, '');
 }
@@ -47,7 +62,7 @@ export async function upsertRows(
   table: SyncedTable,
   columns: readonly string[],
   rows: readonly SyncedRow[],
-  limit: PacketLimit,
+  { limit, notes }: WriteOptions,
 ): Promise<void> {
   const merged = new Map<string, SyncedRow>();
   for (const row of rows) {
@@ -62,11 +77,19 @@ export async function upsertRows(
   // A row that is its key and nothing else stays as it is.
   const [first = ''] = table.key;
   const update = updates.length === 0 ? `\`${first}\` = values(\`${first}\`)` : updates.join(', ');
+  if (notes) await noteRows(transaction, table, whole); // they may belong to another workspace afterwards
   await write(transaction, table, columns, whole, limit, ` on duplicate key update ${update}`);
+  if (notes) await noteRows(transaction, table, whole);
 }
 
 /** Deletes the rows with some keys; each key has the values of the table's key columns, as a row has. */
-export async function removeRows(transaction: Database, table: SyncedTable, keys: readonly SyncedRow[]): Promise<void> {
+export async function removeRows(
+  transaction: Database,
+  table: SyncedTable,
+  keys: readonly SyncedRow[],
+  { notes }: Pick<WriteOptions, 'notes'>,
+): Promise<void> {
+  if (notes) await noteRows(transaction, table, keys);
   for (let from = 0; from < keys.length; from += keysPerStatement) {
     const { condition, values } = keyCondition(table, keys.slice(from, from + keysPerStatement));
     await transaction.raw(`delete from \`${table.name}\` where ${condition}`, values as never);
@@ -74,8 +97,43 @@ export async function removeRows(transaction: Database, table: SyncedTable, keys
 }
 
 /** Deletes all rows of a table that are Coder's, row by row, so that its triggers see each. */
-export async function removeAllRows(transaction: Database, table: SyncedTable): Promise<void> {
+export async function removeAllRows(
+  transaction: Database,
+  table: SyncedTable,
+  { notes }: Pick<WriteOptions, 'notes'>,
+): Promise<void> {
+  if (notes) await noteWhere(transaction, table, 'true', []);
   await transaction.raw(`delete from \`${table.name}\`${table.only === undefined ? '' : ` where ${table.only}`}`);
+}
+
+/** Notes the workspaces of rows as they are now, as the triggers would. A change of any column is noted. */
+export async function noteRows(transaction: Database, table: SyncedTable, keys: readonly SyncedRow[]): Promise<void> {
+  for (let from = 0; from < keys.length; from += keysPerStatement) {
+    const { condition, values } = keyCondition(table, keys.slice(from, from + keysPerStatement));
+    await noteWhere(transaction, table, condition, values);
+  }
+}
+
+/**
+ * Notes what rows belong to, each once.
+ *
+ *   insert into workspace_changes (kind, ref) select distinct 1, workspace_builds.workspace_id from workspace_builds
+ *   where (workspace_builds.id in (?, …))
+ */
+async function noteWhere(
+  transaction: Database,
+  { name }: SyncedTable,
+  condition: string,
+  values: readonly TargetValue[],
+): Promise<void> {
+  const projected = projectedTables[name];
+  if (projected === undefined) return;
+  const { kind, key, only } = projected;
+  await transaction.raw(
+    `insert into \`workspace_changes\` (\`kind\`, \`ref\`) select distinct ${kind}, \`${name}\`.\`${key}\` from \`${name}\` ` +
+      `where (${condition})${only === undefined ? '' : ` and \`${name}\`.\`${only[0]}\` = ?`}`,
+    [...values, ...(only === undefined ? [] : [only[1]])] as never,
+  );
 }
 
 /** The key of a row as bytes that sort as both databases sort it: ids and numbers are of one length, and a text is the last part. */

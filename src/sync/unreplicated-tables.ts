@@ -1,11 +1,10 @@
 import type { Database } from '../db/connection.ts';
-import type { PacketLimit } from '../db/packet-limit.ts';
 import { type CoderDatabase, quote } from './coder-database.ts';
 import { compareTable } from './compare-tables.ts';
 import { parseLsn } from './lsn.ts';
 import type { TablePlan } from './source-version.ts';
 import { writeCopy } from './sync-state.ts';
-import { removeRows, upsertRows } from './target-tables.ts';
+import { removeRows, upsertRows, type WriteOptions } from './target-tables.ts';
 
 /** By table: a text that is another one when the table has changed. */
 export type TableMarks = Readonly<Record<string, string>>;
@@ -49,7 +48,7 @@ export interface UnreplicatedOptions {
   readonly database: Database;
   readonly epoch: number;
   readonly plans: readonly TablePlan[];
-  readonly limit: PacketLimit;
+  readonly write: WriteOptions;
   /** The marks with which the tables were compared, as the state has them. */
   readonly marks: string | null;
 }
@@ -131,14 +130,14 @@ export class UnreplicatedTables {
   }
 
   async #compare(plan: TablePlan): Promise<void> {
-    const { coder, database, epoch, limit } = this.#options;
+    const { coder, database, epoch, write } = this.#options;
     const { table, columns } = plan;
     await coder.inSnapshot(async () => {
       for await (const { missing, changed, extra } of compareTable(coder, database, plan)) {
         if (missing.length + changed.length + extra.length === 0) continue;
         await writeCopy(database, epoch, async (transaction) => {
-          await removeRows(transaction, table, extra);
-          await upsertRows(transaction, table, columns, [...missing, ...changed.map(({ row }) => row)], limit);
+          await removeRows(transaction, table, extra, write);
+          await upsertRows(transaction, table, columns, [...missing, ...changed.map(({ row }) => row)], write);
           return {};
         });
       }
