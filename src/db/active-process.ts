@@ -21,3 +21,15 @@ export async function takeActiveLock(database: Database, kind: 'project' | 'sync
   if (lock === undefined || lock.taken === null) throw new Error('get_lock failed');
   return lock.taken === 1;
 }
+
+/**
+ * Uses the connection with the lock, which the server ends when it is idle for too long.
+ *
+ * @throws {Error} when the lock was lost with its connection.
+ */
+export async function keepActiveLock(database: Database, kind: 'project' | 'sync'): Promise<void> {
+  const [[lock]] = (await database.raw(
+    `select is_used_lock(concat('${kind}-', sha2(database(), 224))) = connection_id() as \`held\``,
+  )) as [{ held: number | null }[]];
+  if (lock?.held !== 1) throw new Error('the connection with the lock of the active process was lost');
+}

@@ -1,12 +1,14 @@
+import { keepActiveLock } from '../db/active-process.ts';
 import type { Database } from '../db/connection.ts';
-import { ChangeBuffer, type MovedRow, moveRow } from './change-buffer.ts';
+import { ChangeBuffer, type MovedRow, moveRow, type RowChange } from './change-buffer.ts';
 import type { Replication, ReplicationMessage, TextRow } from './replication.ts';
 import { parseSnapshot, type SnapshotVisibility } from './snapshot-visibility.ts';
 import type { TablePlan } from './source-version.ts';
-import { CopyOutdatedError } from './sync-error.ts';
+import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import { type SyncState, writeCopy } from './sync-state.ts';
-import { unusedColumns } from './unused-columns.ts';
 import type { WriteOptions } from './target-tables.ts';
+import { unusedColumns } from './unused-columns.ts';
+import { ValueError } from './values.ts';
 
 /** What was applied in one transaction. */
 export interface Applied {
@@ -27,6 +29,8 @@ export interface ApplyOptions {
   /** Columns, as `table.column`, that are passed over. */
   readonly ignoredColumns: readonly string[];
   readonly write: WriteOptions;
+  /** So often the connection is used when nothing happens, in milliseconds: the server ends one that is idle. */
+  readonly keepAliveMs: number;
   /** A position in the log, read after the copy was taken: what the copy has was committed before it. */
   readonly copiedBefore: bigint;
   onApplied(applied: Applied): void;
@@ -59,7 +63,7 @@ const storeEveryMs = 10_000;
  * Only what is stored is confirmed to PostgreSQL, so that the position of the slot is never beyond ours.
  *
  * @returns never; it ends with an error.
- * @throws {CopyOutdatedError} when a table has other columns.
+ * @throws {CopyOutdatedError} when a table has other columns, or a column other values, than it had when it was copied.
  */
 export async function applyChanges(options: ApplyOptions): Promise<never> {
   const applier = new ChangeApplier(options);
@@ -77,6 +81,8 @@ class ChangeApplier {
   #stored: bigint;
   #storedAt = performance.now();
   #writtenAt = 0;
+  /** When the connection to our database was last used. */
+  #usedAt = performance.now();
   /** Whether PostgreSQL waits to hear how far we are. */
   #isAsked = false;
   /** The transaction that is being told. */
@@ -103,7 +109,7 @@ class ChangeApplier {
     const before = this.#reached;
     const startedAt = performance.now();
     const isWhole = await this.#gather(this.#idleMs(startedAt), () => Math.max(startedAt, this.#writtenAt + paceMs));
-    if (isWhole && this.#buffer.isEmpty) await this.#storeIdlePosition();
+    if (isWhole && this.#buffer.isEmpty) await this.#idle();
     else await this.#apply(isWhole);
     const isDue = this.#betweenAt !== undefined && performance.now() >= this.#betweenAt;
     if (!isDue && this.#reached === before) return;
@@ -111,11 +117,12 @@ class ChangeApplier {
     this.#betweenAt = againMs === undefined ? undefined : performance.now() + againMs;
   }
 
-  /** How long to wait for a message; undefined means as long as it takes. */
-  #idleMs(now: number): number | undefined {
-    const times = [this.#betweenAt, this.#reached > this.#stored ? this.#storedAt + storeEveryMs : undefined];
-    const due = times.filter((time) => time !== undefined);
-    return due.length === 0 ? undefined : Math.max(0, Math.min(...due) - now);
+  /** How long to wait for a message. */
+  #idleMs(now: number): number {
+    const times = [this.#usedAt + this.#options.keepAliveMs];
+    if (this.#betweenAt !== undefined) times.push(this.#betweenAt);
+    if (this.#reached > this.#stored) times.push(this.#storedAt + storeEveryMs);
+    return Math.max(0, Math.min(...times) - now);
   }
 
   /** Writes what is gathered, with the rest of the transaction if it is not whole. */
@@ -198,10 +205,21 @@ class ChangeApplier {
         // What is compared as a whole may be newer than what is told here.
         if (this.#isSkipped || plan === undefined || plan.table.via === 'comparison') return;
         this.#gathered.changes += 1;
-        const moved = this.#buffer.add(plan, message);
+        const moved = this.#add(plan, message);
         if (moved !== undefined && message.kind === 'update') this.#moved = { moved, row: message.row };
         return;
       }
+    }
+  }
+
+  /** @throws {CopyOutdatedError} when a value is of another type than it had: perhaps it was changed, and changed back since. */
+  #add(plan: TablePlan, change: RowChange): MovedRow | undefined {
+    try {
+      return this.#buffer.add(plan, change);
+    } catch (error) {
+      if (error instanceof SyncError && error.cause instanceof ValueError)
+        throw new CopyOutdatedError(error.message, { cause: error });
+      throw error;
     }
   }
 
@@ -232,6 +250,14 @@ class ChangeApplier {
     this.#reached = position;
   }
 
+  /** Keeps both connections up while nothing is to be applied. */
+  async #idle(): Promise<void> {
+    await this.#storeIdlePosition();
+    if (performance.now() < this.#usedAt + this.#options.keepAliveMs) return;
+    await keepActiveLock(this.#options.database, 'sync');
+    this.#usedAt = performance.now();
+  }
+
   /** Stores how far the log is read while nothing of it is for us, so that PostgreSQL need not keep it. */
   async #storeIdlePosition(): Promise<void> {
     const isDue = this.#isAsked || performance.now() >= this.#storedAt + storeEveryMs;
@@ -253,6 +279,7 @@ class ChangeApplier {
   #isStored(): void {
     this.#stored = this.#reached;
     this.#storedAt = performance.now();
+    this.#usedAt = this.#storedAt;
     if (this.#copied !== undefined && this.#stored >= this.#copied.until) this.#copied = undefined;
   }
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { keepActiveLock } from '../db/active-process.ts';
 import type { Database } from '../db/connection.ts';
 import { canFollow, changedSince, keysOnly } from './changed-rows.ts';
 import { type CoderDatabase, quote, reasonOf } from './coder-database.ts';
@@ -143,7 +144,7 @@ class Polling {
       if (performance.now() >= this.#compareAt) await this.#compareAll();
       const restMs = Math.min(this.#passAt, this.#compareAt) - performance.now();
       await sleep(Math.max(0, Math.min(restMs, keepAliveMs)), undefined, { signal }).catch(() => {});
-      if (restMs > keepAliveMs) await this.#context.database.raw('do 0');
+      if (restMs > keepAliveMs) await keepActiveLock(this.#context.database, 'sync');
     }
   }
 

@@ -101,6 +101,8 @@ async function waitForCommits(coder: CoderDatabase): Promise<void> {
 export interface ReplicationSettings {
   readonly names: ReplicationNames;
   onApplied?(applied: Applied): void;
+  /** So often the connection to our database is used when nothing happens, in milliseconds: half a minute by default. */
+  readonly keepAliveMs?: number;
   /** Is told how the slot is doing, when it was looked at. */
   onSlot?(slot: SlotStatus | undefined): void;
 }
@@ -134,9 +136,9 @@ export function keepByReplication(settings: ReplicationSettings): KeepCopy {
         database,
         epoch,
         shape,
+        scope,
         end: { ...end, coderVersion: shape.version },
         onProgress,
-        scope,
         signal,
       }),
     );
@@ -161,8 +163,12 @@ function tablesOf({ plans }: SourceShape): PublishedTables {
 const checkEveryMs = 15_000;
 const answerMs = 30_000;
 
+/** The server ends the connection that holds the lock after two idle minutes. */
+const defaultKeepAliveMs = 30_000;
+
 /** Applies Coder's changes from the position of the state on, until the signal is given. */
-async function follow(context: SyncContext, { names, onApplied, onSlot }: ReplicationSettings, state: SyncState): Promise<void> {
+async function follow(context: SyncContext, settings: ReplicationSettings, state: SyncState): Promise<void> {
+  const { names, onApplied, onSlot, keepAliveMs = defaultKeepAliveMs } = settings;
   const { coder, database, shape, signal } = context;
   const write = await readWriteOptions(database, context.scope.withoutTriggers);
   const { openReplication } = await import('./replication.ts');
@@ -194,6 +200,7 @@ async function follow(context: SyncContext, { names, onApplied, onSlot }: Replic
       plans: shape.plans,
       ignoredColumns: context.scope.ignoredColumns ?? [],
       write,
+      keepAliveMs,
       copiedBefore: parseLsn(present ?? ''),
       onApplied(applied) {
         context.onApplied(applied.changes);

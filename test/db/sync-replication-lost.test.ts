@@ -97,6 +97,24 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       await same();
     });
 
+    test('an idle one uses the connection with its lock, and ends when that is lost', async () => {
+      attempt = startReplicating(url, target.address, slot, { keepAliveMs: 100 });
+      await attempt.until('following');
+      const holder = async (): Promise<{ readonly id: number | null; readonly idle: number | null } | undefined> =>
+        (
+          await target.database.raw<[{ id: number | null; idle: number | null }[]]>(
+            "select is_used_lock(concat('sync-', sha2(database(), 224))) as `id`, (select `p`.`time` from `information_schema`.`processlist` as `p` " +
+              "where `p`.`id` = is_used_lock(concat('sync-', sha2(database(), 224)))) as `idle`",
+          )
+        )[0]?.[0];
+      const before = await holder();
+      await sleep(2500);
+      expect(await holder()).toEqual({ id: before?.id, idle: expect.toBeOneOf([0, 1]) });
+      await target.database.raw('kill ?', [before?.id ?? 0]);
+      await expect(attempt.ended).rejects.toThrow(/lock of the active process was lost|connection/i);
+      await isIdle();
+    });
+
     test('a slot that was lost is made anew', async () => {
       for (let i = 0; i < 6; i++) {
         await coder.query("select pg_logical_emit_message(false, 'test', repeat('x', 700000)), pg_switch_wal()");
@@ -172,6 +190,18 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       await copiesAgain('a row of provisioner_jobs that Coder has changed is not in the copy');
     });
 
+    test('a column that had another type for a while makes the copy anew', async () => {
+      const first = start();
+      await first.until('following');
+      await coder.query(`begin;
+        alter table workspaces alter column favorite type text using case when favorite then 'yes' else 'no' end;
+        update workspaces set name = name || '-retyped' where id = (select w.id from workspaces w limit 1);
+        alter table workspaces alter column favorite type boolean using favorite = 'yes';
+        commit`);
+      await expect(first.ended).rejects.toThrow('workspaces.favorite: a value is no boolean');
+      await copiesAgain('the last copy is not complete: workspaces.favorite: a value is no boolean');
+    });
+
     test('a commit that others cannot see yet is not lost by a copy', async () => {
       const first = start();
       await first.until('following');
@@ -196,6 +226,34 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       await committing;
       await other.end();
       await next.until('following');
+      await same();
+    });
+
+    test('what PostgreSQL has forgotten to count is compared', async () => {
+      const crash = async (): Promise<void> => {
+        await server.crash();
+        await server.restart();
+        coder = await server.connect();
+      };
+      await isIdle();
+      await crash(); // from here on it counts from 0
+      const first = start();
+      await first.until('following');
+      await same();
+      // It has compared them since it began anew.
+      await expect
+        .poll(async () => {
+          const [[state] = []] = await target.database.raw<[{ unreplicated: string }[]]>(
+            'select `s`.`unreplicated` from `sync_state` as `s`',
+          );
+          return state?.unreplicated;
+        }, within)
+        .toContain('"workspace_build_parameters":"0 0');
+      await first.stop();
+      await isIdle();
+      await coder.query("update workspace_build_parameters set value = value || ' and more'");
+      await crash();
+      start();
       await same();
     });
 

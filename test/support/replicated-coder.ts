@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
 import type { DatabaseAddress } from '../../src/config.ts';
+import { takeActiveLock } from '../../src/db/active-process.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { openCoderDatabase } from '../../src/sync/coder-database.ts';
 import { compareTable, describeKey } from '../../src/sync/compare-tables.ts';
 import { grantStatements, replicationNames } from '../../src/sync/publication.ts';
-import { keepByReplication } from '../../src/sync/replicate.ts';
+import { keepByReplication, type ReplicationSettings } from '../../src/sync/replicate.ts';
 import { readSourceShape } from '../../src/sync/source-version.ts';
 import { openSyncDatabase, type SyncContext } from '../../src/sync/sync.ts';
 import { takeOverSync } from '../../src/sync/sync-state.ts';
@@ -30,17 +31,24 @@ export async function allowReplication(coder: Client, slot: string, role: { user
 }
 
 /** Copies and follows a Coder until it is stopped or fails. */
-export function startReplicating(url: string, address: DatabaseAddress, slot: string): Attempt {
+export function startReplicating(
+  url: string,
+  address: DatabaseAddress,
+  slot: string,
+  settings: Pick<ReplicationSettings, 'keepAliveMs'> = {},
+): Attempt {
   const stopping = new AbortController();
   const { signal } = stopping;
   const events: string[] = [];
   const keep = keepByReplication({
+    ...settings,
     names: replicationNames(slot),
     onApplied: ({ transactions, changes }) => events.push(`applied ${transactions} ${changes}`),
   });
   const run = async (): Promise<void> => {
     const database = openSyncDatabase(address);
     try {
+      await takeActiveLock(database, 'sync'); // or goes on without, as a process that does not know that it has lost it
       const coder = await openCoderDatabase(url);
       try {
         const context: SyncContext = {
