@@ -145,9 +145,12 @@ function createProgram(development: Development | undefined): Command {
       if (options.once) await onTables((_, settings, address) => copyFromCoder(settings, address, withoutSessions));
       else if (options.follow || options.poll !== undefined) {
         const { poll } = options;
-        await onTables((_, settings, address) =>
-          followCoder(poll === undefined ? settings : { ...settings, CODER_POLL_SECONDS: poll }, address, withoutSessions),
-        );
+        // Beside a service on the same machine, that has the port unless it is told another one.
+        const hasPort = (process.env['OPS_PORT'] ?? '') !== '';
+        await onTables((database, settings, address) => {
+          const config = poll === undefined ? settings : { ...settings, CODER_POLL_SECONDS: poll };
+          return followCoder(database, config, address, { withoutSessions, hasPort });
+        });
       } else if (options.verify) await onTables((database, settings) => verifyCopyOfCoder(database, settings, withoutSessions));
       else if (options.status) await onTables(printSyncStatus);
       else command.error('one of --once, --follow, --poll, --verify and --status is required');

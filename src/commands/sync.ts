@@ -1,3 +1,4 @@
+import { Registry } from 'prom-client';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { requireCoderDatabaseUrl } from '../config.ts';
 import { takeActiveLock } from '../db/active-process.ts';
@@ -8,12 +9,15 @@ import { openCoderDatabase } from '../sync/coder-database.ts';
 import { copyOnce } from '../sync/copy-once.ts';
 import { keepBySettings } from '../sync/keep-copy.ts';
 import { describeSlot, readSlot } from '../sync/replication-standing.ts';
+import { addSlotMetrics } from '../sync/slot-metrics.ts';
 import { readSourceShape, scopeOf } from '../sync/source-version.ts';
-import { countAdjusted, createSync, describeSync, openSyncDatabase } from '../sync/sync.ts';
+import { countAdjusted, createSync, describeSync, openSyncDatabase, type Sync } from '../sync/sync.ts';
+import { addSyncMetrics } from '../sync/sync-metrics.ts';
 import { readSyncState, takeOverSync } from '../sync/sync-state.ts';
 import { verifyCopy } from '../sync/verify-copy.ts';
 import { CommandError } from './command-error.ts';
 import { progressBar } from './progress-bar.ts';
+import { openSyncPort } from './sync-port.ts';
 
 /**
  * Copies Coder's tables, and exits.
@@ -63,13 +67,25 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
   }
 }
 
-/** Copies Coder's tables and follows their changes, or polls them, until SIGINT or SIGTERM. One process is active, others stand by. */
-export async function followCoder(config: Config, address: DatabaseAddress, withoutSessions: boolean): Promise<void> {
+/**
+ * Copies Coder's tables and follows their changes, or polls them, until SIGINT or SIGTERM. One process is active, others stand by.
+ *
+ * @param hasPort whether it has an operators' port.
+ * @throws {PortError} when that cannot be had.
+ */
+export async function followCoder(
+  database: Database,
+  config: Config,
+  address: DatabaseAddress,
+  { withoutSessions, hasPort }: { readonly withoutSessions: boolean; readonly hasPort: boolean },
+): Promise<void> {
   const stop = stopSignal();
   const log = createLog(config.LOG_LEVEL);
   const bar = progressBar(process.stderr);
-  const keep = keepBySettings(config, log);
-  const sync = createSync({
+  const registry = new Registry();
+  const listener = addSlotMetrics(registry, () => sync.status().activity === 'following');
+  const keep = keepBySettings(config, log, listener);
+  const sync: Sync = createSync({
     address,
     url: requireCoderDatabaseUrl(config),
     log,
@@ -83,9 +99,13 @@ export async function followCoder(config: Config, address: DatabaseAddress, with
     scope: scopeOf(config, withoutSessions),
     onProgress: (rows, about) => bar.show(rows, about),
   });
+  addSyncMetrics(registry, sync);
+  const port = hasPort ? await openSyncPort({ config, database, sync, registry }) : undefined;
+  if (port !== undefined) log.info({ ops: port.address }, 'listening');
   sync.start();
   await aborted(stop);
   await sync.stop();
+  await port?.close();
 }
 
 /** How long a difference has to last until it counts, in milliseconds, while changes are followed. */

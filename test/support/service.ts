@@ -29,12 +29,30 @@ export function databaseUrl(address: DatabaseAddress): string {
 }
 
 /** Runs `serve` on a database that is migrated, and waits until it answers; the program is that of the sources unless said. */
-export async function startService(
+export function startService(
   address: DatabaseAddress,
   env: Readonly<Record<string, string>> = {},
   { folder = root, program = 'src/main.ts' } = {},
 ): Promise<RunningService> {
-  const child = spawn(process.execPath, [program, 'serve'], {
+  return startProgram([program, 'serve'], address, env, folder);
+}
+
+/** Runs `sync` with these options as a process of its own, and waits until its operators' port answers. */
+export function startSync(
+  address: DatabaseAddress,
+  env: Readonly<Record<string, string>>,
+  ...options: readonly string[]
+): Promise<Omit<RunningService, 'grpc' | 'web'>> {
+  return startProgram(['src/main.ts', 'sync', ...options], address, env, root);
+}
+
+async function startProgram(
+  args: readonly string[],
+  address: DatabaseAddress,
+  env: Readonly<Record<string, string>>,
+  folder: string,
+): Promise<RunningService> {
+  const child = spawn(process.execPath, args, {
     cwd: folder,
     env: {
       PATH: process.env['PATH'] ?? '',

@@ -330,7 +330,11 @@ describe('the chart', () => {
       expect(secretsOf(sync)).toEqual(both);
       expect(podOf(sync).containers[0]).toMatchObject({
         args: ['dist/main.js', 'sync', '--follow'],
-        env: [{ name: 'CODER_POLL_SECONDS', value: '10' }],
+        env: [
+          { name: 'OPS_PORT', value: '9090' },
+          { name: 'CODER_POLL_SECONDS', value: '10' },
+        ],
+        ports: [{ name: 'ops', containerPort: 9090 }],
       });
     });
   });
