@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -130,6 +130,20 @@ function usageOf(pid: number): Usage {
     };
   } catch {
     return { cpuMs: Number.NaN, rssMiB: Number.NaN, peakRssMiB: Number.NaN };
+  }
+}
+
+/** The processor time of a process and its children, in milliseconds: PostgreSQL has one for each connection. */
+export function familyProcessorMs(pid: number): number {
+  const children = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(Number(name)) === pid);
+  return processorMs(pid) + children.reduce((sum, child) => sum + processorMs(Number(child)), 0);
+}
+
+function parentOf(pid: number): number {
+  try {
+    return Number(/^.*\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1]);
+  } catch {
+    return Number.NaN; // it has ended
   }
 }
 

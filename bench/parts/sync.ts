@@ -14,7 +14,7 @@ import type { Bench, Table } from '../bench.ts';
 import { openClient, type TasksClient } from '../client.ts';
 import { coderChanges, makeCoder, siteOwner, workspaceId } from '../coder-data.ts';
 import { cacheDir, dataDir, tokenSeconds } from '../data.ts';
-import { type Program, processorMs, startOurs } from '../program.ts';
+import { familyProcessorMs, type Program, processorMs, startOurs } from '../program.ts';
 import { median, quantile } from '../statistics.ts';
 
 /** The rate of the target. */
@@ -66,6 +66,7 @@ export async function sync(bench: Bench): Promise<readonly Table[]> {
         { figure: 'resident memory of the service meanwhile, at most, MiB', value: Math.round(peakRssMiB) },
         { figure: 'idle: service, % of a core', value: round(idle.service) },
         { figure: 'idle: its database, % of a core', value: round(idle.database) },
+        { figure: 'idle: PostgreSQL, % of a core', value: round(idle.postgres) },
         { figure: `commit in PostgreSQL to ListTasks at ${perSecond} changes/s, p50 ms`, value: round(median(lags)) },
         { figure: 'p99 ms', value: round(quantile(lags, 0.99)) },
         { figure: 'max ms', value: round(Math.max(...lags)) },
@@ -112,23 +113,31 @@ async function listed({ database, workspaces }: World): Promise<void> {
   }
 }
 
-/** How long idleness is measured, in seconds, and how long it has lasted by then: waits have grown to their greatest. */
-const idleSeconds = { settle: 30, measured: 60 };
+/**
+ * How long idleness is measured, in seconds, and how long it has lasted by then: waits have grown to their greatest, and the database
+ * has written down what the copy changed.
+ */
+const idleSeconds = { settle: 90, measured: 60 };
 
 async function measureIdle(
   world: World,
   program: Program,
-): Promise<{ readonly service: number; readonly database: number; readonly firstLag: number }> {
+): Promise<{ readonly service: number; readonly database: number; readonly postgres: number; readonly firstLag: number }> {
   const { settle, measured } = idleSeconds;
   const { quick } = world.bench;
   await sleep((quick ? 5 : settle) * 1000);
-  const times = () => ({ at: performance.now(), service: processorMs(program.pid), database: processorMs(world.engine.pid) });
+  const times = () => ({
+    at: performance.now(),
+    service: processorMs(program.pid),
+    database: processorMs(world.engine.pid),
+    postgres: familyProcessorMs(world.postgres.pid),
+  });
   const before = times();
   await sleep((quick ? 5 : measured) * 1000);
   const after = times();
-  const share = (of: 'service' | 'database'): number => (100 * (after[of] - before[of])) / (after.at - before.at);
+  const share = (of: 'service' | 'database' | 'postgres'): number => (100 * (after[of] - before[of])) / (after.at - before.at);
   const [firstLag = Number.NaN] = await withClient(world, program, (client) => probe(world, client, () => false));
-  return { service: share('service'), database: share('database'), firstLag };
+  return { service: share('service'), database: share('database'), postgres: share('postgres'), firstLag };
 }
 
 /** Renames a workspace in PostgreSQL again and again, and returns how long each name took to be listed, in milliseconds. */

@@ -56,7 +56,7 @@ export interface ProjectorStatus {
   readonly active: boolean;
   /** Age of the oldest change in the outbox, in milliseconds; 0 when it is empty; undefined while the database is away. */
   readonly lagMs: number | undefined;
-  /** The lengths of the outbox and of the feed, at most a second or so old; undefined while the database is away. */
+  /** The lengths of the outbox and of the feed, at most a second or so old, or ten when nothing happens; undefined while the database is away. */
   readonly backlog: Backlog | undefined;
   /** Reads of the outbox, and how long they took together. */
   readonly polls: number;
@@ -86,7 +86,7 @@ export interface Projector {
 }
 
 /** How long to wait after an empty outbox, by how long it has been empty, and after a batch that was not full, in milliseconds. */
-const pollIdle: RestLimits = { least: 20, most: 250 };
+const pollIdle: RestLimits = { least: 20, most: 500 };
 const pollBusyMs = 5;
 
 /** Time limit of a statement, in milliseconds; the largest takes some 50. For a row that takes longer all others wait as long. */
@@ -121,8 +121,8 @@ const session = { wait_timeout: 5, innodb_lock_wait_timeout: 2, lock_wait_timeou
 const pruneEvery: RestLimits = { least: 1000, most: 10_000 };
 const prunesAtOnce = 10;
 
-/** How often the rows of the outbox, and dead letters, are counted, in milliseconds. */
-const countEveryMs = 1000;
+/** How often the rows of the outbox, and dead letters, are counted, by how long the outbox has been empty, in milliseconds. */
+const countEvery: RestLimits = { least: 1000, most: 10_000 };
 
 /** When the outbox was last read longer ago than this, in milliseconds, it may not be empty. A standby reads it each second. */
 const unseenMs = 2000;
@@ -250,7 +250,7 @@ export function createProjector(options: ProjectorOptions): Projector {
     if (lag.seenAt >= countAt) {
       backlog = await readBacklog(database);
       counters.deadLetters = backlog.deadLetters; // a rebuild adds some, too
-      countAt = lag.seenAt + countEveryMs;
+      countAt = lag.seenAt + restAfterQuiet(lag.seenAt - changedAt, countEvery);
     }
     return waits;
   }

@@ -32,8 +32,8 @@ const sweepWorkspaces = 50;
 const sweepPauseMs = 200;
 
 /**
- * How many times as long as it worked the sweep pauses: it takes about 3% of a core at first and while it finds something, and 0.25%
- * once it has seen all workspaces and found nothing.
+ * How many times as long as it worked the sweep pauses: it takes about 3% of a core after it has found something, until it has seen
+ * all workspaces without finding any more, and 0.25% otherwise.
  */
 const restTimes = { lively: 30, calm: 400 };
 
@@ -53,8 +53,8 @@ export class Sweep {
   /** Whether this pass began at the first workspace, and how many repairs there were before it. */
   #isWhole = false;
   #repairsBefore: number;
-  /** Whether a whole pass found nothing, and nothing was found since. */
-  #isCalm = false;
+  /** Whether nothing was found, at all or since a whole pass. */
+  #isCalm = true;
   /** Workspaces that failed together: nobody knows yet which of them. */
   #failed: readonly Buffer[] = [];
 
@@ -93,7 +93,7 @@ export class Sweep {
     const foundSomething = repairs > this.#repairsBefore || deadLetters > 0;
     if (foundSomething) this.#isCalm = false;
     if (this.#after !== undefined) return;
-    this.#isCalm = this.#isWhole && !foundSomething;
+    if (this.#isWhole && !foundSomething) this.#isCalm = true;
     this.#isWhole = true;
     this.#repairsBefore = repairs;
   }
