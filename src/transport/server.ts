@@ -65,6 +65,8 @@ export interface ServerParts {
   readonly registry?: Registry;
   /** How long running calls may take after `stop`, in milliseconds; 10 seconds if absent. */
   readonly drainMs?: number;
+  /** How long clients may take after that to close their connections, in milliseconds; half a second if absent. */
+  readonly hangUpMs?: number;
 }
 
 /** Where the server answers, as `host:port`. */
@@ -88,8 +90,8 @@ const defaultDrainMs = 10_000;
 /** How long clients may take to read their last answers, in milliseconds: slow watchers first read what was sent before. */
 const lastAnswersMs = 3000;
 
-/** How long they may then take to close their connections, in milliseconds. */
-const hangUpMs = 500;
+/** How long they may then take to close their connections. */
+const defaultHangUpMs = 500;
 
 /** How often to check whether the last answers have been read, in milliseconds. */
 const lookEveryMs = 10;
@@ -141,7 +143,7 @@ export function createServer(parts: ServerParts): Server {
     calls.abort();
     const until = performance.now() + lastAnswersMs;
     while (grpc.open + web.open > 0 && performance.now() < until) await delay(lookEveryMs);
-    await withTimeLimit(hangUpMs, closed).catch(() => {});
+    await withTimeLimit(parts.hangUpMs ?? defaultHangUpMs, closed).catch(() => {});
     grpc.destroy();
     web.destroy();
     await closed;
