@@ -137,7 +137,6 @@ await describeOnPostgres("Coder's own rows, copied", '15', () => {
 
 /** How many rows were recorded in the tables that are copied. */
 function rowsIn(version: CoderVersion): number {
-  const notCopied = new Set(['tasks', 'task_workspace_apps']);
-  const tables = [...new Set(coderColumns(version).map(({ table }) => table))].filter((table) => !notCopied.has(table));
+  const tables = [...new Set(coderColumns(version).map(({ table }) => table))];
   return tables.reduce((sum, table) => sum + coderRows(version, table).length, 0);
 }
