@@ -2,8 +2,8 @@ import { Registry } from 'prom-client';
 import { createApiKeyRepository } from './auth/api-key-repository.ts';
 import { createAuthenticate } from './auth/authenticate.ts';
 import { createFindUser } from './auth/user-lookup.ts';
-import { createFindUserRights, type FindUserRights } from './auth/user-rights.ts';
-import { createVerifyJwt, type VerifyJwt } from './auth/verify-jwt.ts';
+import { createFindTasksHaveRights, createFindUserRights } from './auth/user-rights.ts';
+import { createVerifyJwt, type RightsLookup, type VerifyJwt } from './auth/verify-jwt.ts';
 import type { RateLimitOf } from './call/admission.ts';
 import { createRateLimit } from './call/rate-limit.ts';
 import { type Config, requireDatabaseUrl } from './config.ts';
@@ -149,7 +149,12 @@ export async function serve(config: Config, development: Development | undefined
   );
   const findUser = createFindUser(database);
   const findRights = createFindUserRights(database);
-  const verifyJwt = jwtCallers(config, (user) => run('find_jwt_user', () => findRights(user)), log);
+  const findTasksHaveRights = createFindTasksHaveRights(database);
+  const rightsLookup: RightsLookup = {
+    findUser: (user) => run('find_jwt_user', () => findRights(user)),
+    tasksHaveRights: () => run('find_rights_on_tasks', findTasksHaveRights),
+  };
+  const verifyJwt = jwtCallers(config, rightsLookup, log);
   const host = config.HOST ?? (privateDatabase === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
     methods: tasksMethods({ listTasks, getTask, watchTasks }),
@@ -222,10 +227,10 @@ const taskStatements = {
 } as const;
 
 /** The verifier of JSON Web Tokens, if an issuer is set. */
-function jwtCallers(config: Config, findUser: FindUserRights, log: Logger): VerifyJwt | undefined {
+function jwtCallers(config: Config, rights: RightsLookup, log: Logger): VerifyJwt | undefined {
   const { JWT_ISSUER: issuer, JWT_AUDIENCE: audience, JWT_JWKS: jwks, JWT_ROLES_CLAIM: rolesClaim } = config;
   if (issuer === undefined || audience === undefined || jwks === undefined) return undefined;
-  return createVerifyJwt({ issuer, audience, jwks, rolesClaim }, findUser, log);
+  return createVerifyJwt({ issuer, audience, jwks, rolesClaim }, rights, log);
 }
 
 /** The names of the feed repository's statements in metrics and traces. */

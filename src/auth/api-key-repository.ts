@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Database } from '../db/connection.ts';
 import { readJsonStrings } from '../db/json-array.ts';
-import { type RightsRow, rightsColumns, toUserRights, type UserRights } from './user-rights.ts';
+import { type RightsRow, selectRights, toUserRights, type UserRights } from './user-rights.ts';
 
 /** A session token taken apart: `<id>-<secret>`, 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
 interface SessionToken {
@@ -69,12 +69,11 @@ export interface ApiKeyRepository {
 export function createApiKeyRepository(database: Database): ApiKeyRepository {
   return {
     async find(id) {
-      // select … from api_keys k join users u on u.id = k.user_id and u.deleted = 0
-      // left join organization_members m on m.user_id = u.id where k.id = ?        (a row for each membership)
-      const rows = (await database
+      // select … from api_keys k join users u on u.id = k.user_id and u.deleted = 0 <left joins of selectRights>
+      // where k.id = ?        (a row for each membership)
+      const key = database
         .from({ k: 'api_keys' })
         .join({ u: 'users' }, (on) => on.on('u.id', 'k.user_id').andOnVal('u.deleted', 0))
-        .leftJoin({ m: 'organization_members' }, 'm.user_id', 'u.id')
         .where('k.id', id)
         .select(
           'k.hashed_secret',
@@ -84,8 +83,8 @@ export function createApiKeyRepository(database: Database): ApiKeyRepository {
           database.raw('k.expires_at < utc_timestamp(6) as expired'), // equal is still valid, as in Coder
           database.raw(`(${useIsDue}) as use_is_due`),
           database.raw('timestampdiff(microsecond, utc_timestamp(6), k.expires_at) div 1000 as expires_in_ms'),
-          ...rightsColumns(database),
-        )) as KeyRow[];
+        );
+      const rows = (await selectRights(database, key)) as KeyRow[];
       const [row] = rows;
       if (row === undefined) return undefined;
       return {

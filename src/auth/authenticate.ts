@@ -3,31 +3,15 @@ import { LRUCache } from 'lru-cache';
 import type { Authenticate, HeaderReader } from '../call/admission.ts';
 import type { Caller } from '../call/caller.ts';
 import { unauthenticated } from '../call/errors.ts';
-import { parseUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
-import { type ApiKeyRepository, hashSecret, parseSessionToken } from './api-key-repository.ts';
+import { allowedIds, inBoth } from './allow-list.ts';
+import { type ApiKey, type ApiKeyRepository, hashSecret, parseSessionToken } from './api-key-repository.ts';
 import { createTokenLookups, type TokenLookupLimits } from './token-lookups.ts';
+import { readByScopes } from './token-scopes.ts';
 import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
 
 /** Verified callers remembered at once; the ones used longest ago are forgotten first. */
 const maxRemembered = 10_000;
-
-/**
- * Scopes of a token that may read tasks (coderd/rbac/scopes.go). A task is a workspace here, so the right to read either will do.
- * `application_connect`, for one, reads nothing.
- */
-const readingScopes: ReadonlySet<string> = new Set([
-  'all',
-  'coder:all',
-  'coder:workspaces.create',
-  'coder:workspaces.operate',
-  'coder:workspaces.delete',
-  'coder:workspaces.access',
-  'workspace:*',
-  'workspace:read',
-  'task:*',
-  'task:read',
-]);
 
 /** What authentication may be given besides the session tokens. */
 interface AuthenticateOptions {
@@ -90,18 +74,7 @@ export function createAuthenticate(
         .noteUse(parts.id)
         .catch((error: unknown) => log?.warn({ err: error, key: parts.id }, 'the use of a token was not noted'));
     }
-    const { userId, username, roles, customRoles, memberships, groupIds } = key;
-    const caller: Caller = {
-      userId,
-      username,
-      roles,
-      customRoles,
-      memberships,
-      groupIds,
-      mayRead: key.scopes.some((scope) => readingScopes.has(scope)),
-      ...allowed(key.allowList),
-    };
-    return remember(hash, caller, key.expiresInMs);
+    return remember(hash, callerOf(key), key.expiresInMs);
   };
 
   return (header, address = '') => {
@@ -118,12 +91,23 @@ export function createAuthenticate(
   };
 }
 
-/** The tasks that a list of `type:id` allows: all, or those whose ids are in it. What is of another type says nothing of tasks. */
-function allowed(allowList: readonly string[] | undefined): { onlyIds?: Buffer[] } {
-  if (allowList === undefined) return {};
-  const entries = allowList.map((entry) => entry.split(':'));
-  const ofTasks = entries.filter(([type = '']) => ['*', 'workspace', 'task'].includes(type)).map(([, id = '']) => id);
-  return ofTasks.includes('*') ? {} : { onlyIds: ofTasks.map(parseUuid).filter((id) => id !== undefined) };
+/** The user of a key, with what the key is good for: reading workspaces, and also tasks where these have rights of their own. */
+function callerOf(key: ApiKey): Caller {
+  const { userId, username, roles, customRoles, memberships, groupIds, tasksHaveRights, scopes, allowList = ['*:*'] } = key;
+  const needed = tasksHaveRights === true ? (['workspace', 'task'] as const) : (['workspace'] as const);
+  const read = readByScopes(scopes);
+  const only = needed.map((type) => allowedIds(allowList, type)).reduce(inBoth);
+  return {
+    userId,
+    username,
+    roles,
+    customRoles,
+    memberships,
+    groupIds,
+    mayRead: needed.every((resource) => read.has(resource)),
+    ...(only === 'all' ? {} : { onlyIds: only }),
+    ...(tasksHaveRights === true ? { tasksHaveRights } : {}),
+  };
 }
 
 interface Token {

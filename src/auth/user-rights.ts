@@ -1,3 +1,4 @@
+import type { Knex } from 'knex';
 import type { Caller, Permission, RolePermissions } from '../call/caller.ts';
 import type { Database } from '../db/connection.ts';
 import { readJsonArray, readJsonStrings } from '../db/json-array.ts';
@@ -16,14 +17,9 @@ export type FindUserRights = (idOrUsername: Buffer | string) => Promise<UserRigh
 export function createFindUserRights(database: Database): FindUserRights {
   return async (idOrUsername) => {
     if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
-    // select … from users as u left join organization_members as m on m.user_id = u.id
+    // select … from users as u <left joins of selectRights>
     // where u.deleted = 0 and u.username_lower = ? order by u.id        (or u.id = ?; a row for each membership)
-    const query = database
-      .from({ u: 'users' })
-      .leftJoin({ m: 'organization_members' }, 'm.user_id', 'u.id')
-      .where('u.deleted', 0)
-      .orderBy('u.id')
-      .select(...rightsColumns(database));
+    const query = selectRights(database, database.from({ u: 'users' }).where('u.deleted', 0).orderBy('u.id'));
     if (Buffer.isBuffer(idOrUsername)) query.where('u.id', idOrUsername);
     else query.where('u.username_lower', foldCase(idOrUsername));
     const rows = (await query) as RightsRow[];
@@ -35,7 +31,19 @@ export function createFindUserRights(database: Database): FindUserRights {
   };
 }
 
-/** A row for each membership of a user, or one without; see {@link rightsColumns}. */
+/** Finds out whether tasks have rights of their own in this Coder, as {@link Caller.tasksHaveRights} says. */
+export type FindTasksHaveRights = () => Promise<boolean>;
+
+/** Asks the database, by one statement. */
+export function createFindTasksHaveRights(database: Database): FindTasksHaveRights {
+  return async () => {
+    // select exists (…) as tasks_have_rights
+    const [row] = (await database.select(tasksHaveRights(database))) as Pick<RightsRow, 'tasks_have_rights'>[];
+    return row?.tasks_have_rights === 1;
+  };
+}
+
+/** A row for each membership of a user, or one without; see {@link selectRights}. */
 export interface RightsRow {
   readonly user_id: Buffer;
   readonly username: string;
@@ -44,32 +52,70 @@ export interface RightsRow {
   readonly group_ids: unknown;
   readonly organization_id: Buffer | null;
   readonly roles: unknown;
+  readonly default_org_member_roles: unknown;
+  readonly implied_organization: unknown;
+  readonly implied_member: unknown;
+  readonly has_implied: 0 | 1;
+  readonly tasks_have_rights: 0 | 1;
 }
 
-/** The columns of a {@link RightsRow}, for a statement where `u` is users and `m` organization_members. */
-export function rightsColumns(database: Database) {
-  return [
-    'u.id as user_id',
-    'u.username',
-    'u.status',
-    'u.rbac_roles',
-    // (select json_arrayagg(hex(g.group_id)) from group_members as g where g.user_id = u.id) as group_ids
-    database
-      .from({ g: 'group_members' })
-      .whereRaw('?? = ??', ['g.user_id', 'u.id'])
-      .select(database.raw('json_arrayagg(hex(g.group_id))'))
-      .as('group_ids'),
-    'm.organization_id',
-    'm.roles',
-  ] as const;
+/**
+ * Adds what a {@link RightsRow} needs to a statement where `u` is users:
+ *
+ *     … left join organization_members as m on m.user_id = u.id
+ *       left join organizations as o on o.id = m.organization_id
+ *       left join custom_roles as i on i.organization_id = m.organization_id and i.is_system = 1 and i.name = <the implied role>
+ */
+export function selectRights(database: Database, query: Knex.QueryBuilder): Knex.QueryBuilder {
+  return query
+    .leftJoin({ m: 'organization_members' }, 'm.user_id', 'u.id')
+    .leftJoin({ o: 'organizations' }, 'o.id', 'm.organization_id')
+    .leftJoin({ i: 'custom_roles' }, (on) =>
+      on
+        .on('i.organization_id', 'm.organization_id')
+        .andOnVal('i.is_system', 1)
+        .andOn('i.name', database.raw("if(u.is_service_account, 'organization-service-account', 'organization-member')")),
+    )
+    .select(
+      'u.id as user_id',
+      'u.username',
+      'u.status',
+      'u.rbac_roles',
+      // (select json_arrayagg(hex(g.group_id)) from group_members as g where g.user_id = u.id) as group_ids
+      database
+        .from({ g: 'group_members' })
+        .whereRaw('?? = ??', ['g.user_id', 'u.id'])
+        .select(database.raw('json_arrayagg(hex(g.group_id))'))
+        .as('group_ids'),
+      'm.organization_id',
+      'm.roles',
+      'o.default_org_member_roles',
+      'i.org_permissions as implied_organization',
+      'i.member_permissions as implied_member',
+      database.raw('i.id is not null as has_implied'),
+      tasksHaveRights(database),
+    );
+}
+
+/**
+ * `exists (select 1 from custom_roles as s where s.is_system = 1) as tasks_have_rights`: the roles that memberships imply are rows
+ * in the versions of Coder in which tasks have rights of their own.
+ */
+function tasksHaveRights(database: Database): Knex.Raw {
+  return database.raw('exists (select 1 from custom_roles as s where s.is_system = 1) as tasks_have_rights');
 }
 
 /** A user from the first of their rows, and from all of them. Custom roles are looked up if there are any. */
 export async function toUserRights(database: Database, user: RightsRow, rows: readonly RightsRow[]): Promise<UserRights> {
   const roles = readJsonStrings(user.rbac_roles);
-  const memberships = rows.flatMap(({ organization_id: organizationId, roles: inOrganization }) =>
-    organizationId === null ? [] : [{ organizationId, roles: readJsonStrings(inOrganization) }],
-  );
+  const memberships = rows.flatMap((row, at) => {
+    const { organization_id: organizationId } = row;
+    // Two rows may be there for a moment while an implied role is replaced.
+    const isFirst = rows.findIndex((other) => other.organization_id?.equals(organizationId ?? nowhere)) === at;
+    if (organizationId === null || !isFirst) return [];
+    const inOrganization = [...readJsonStrings(row.roles), ...readJsonStrings(row.default_org_member_roles)];
+    return [{ organizationId, roles: inOrganization, implied: row.has_implied === 1 ? [impliedRole(row)] : [] }];
+  });
   const custom = await findCustomRoles(database, [roles, ...memberships.map((membership) => membership.roles)].flat());
   const held = (names: readonly string[], organization: Buffer | null) =>
     custom.filter(
@@ -81,12 +127,20 @@ export async function toUserRights(database: Database, user: RightsRow, rows: re
     userStatus: user.status,
     roles,
     customRoles: held(roles, null).map(toPermissions),
-    memberships: memberships.map((membership) => ({
-      ...membership,
-      customRoles: held(membership.roles, membership.organizationId).map(toPermissions),
+    memberships: memberships.map(({ organizationId, roles: inOrganization, implied }) => ({
+      organizationId,
+      roles: inOrganization,
+      customRoles: [...implied, ...held(inOrganization, organizationId).map(toPermissions)],
+      ...(implied.length > 0 ? { impliedIsCustom: true as const } : {}),
     })),
     groupIds: readJsonStrings(user.group_ids).map((hex) => Buffer.from(hex, 'hex')),
+    ...(user.tasks_have_rights === 1 ? { tasksHaveRights: true as const } : {}),
   };
+}
+
+/** What the implied role of a membership permits. Coder gives such roles nothing on the other levels. */
+function impliedRole({ implied_organization, implied_member }: RightsRow): RolePermissions {
+  return { site: [], organization: toPermissionList(implied_organization), user: [], member: toPermissionList(implied_member) };
 }
 
 /** The roles of these names that are not built in. */
@@ -97,7 +151,14 @@ async function findCustomRoles(database: Database, names: readonly string[]): Pr
   return (await database
     .from({ r: 'custom_roles' })
     .whereIn('r.name', unknown)
-    .select('r.name', 'r.organization_id', 'r.site_permissions', 'r.org_permissions', 'r.user_permissions')) as CustomRoleRow[];
+    .select(
+      'r.name',
+      'r.organization_id',
+      'r.site_permissions',
+      'r.org_permissions',
+      'r.user_permissions',
+      'r.member_permissions',
+    )) as CustomRoleRow[];
 }
 
 interface CustomRoleRow {
@@ -106,6 +167,7 @@ interface CustomRoleRow {
   readonly site_permissions: unknown;
   readonly org_permissions: unknown;
   readonly user_permissions: unknown;
+  readonly member_permissions: unknown;
 }
 
 /** Coder's own roles (coderd/rbac/roles.go); a row of custom_roles of one of these names is never looked for. */
@@ -121,6 +183,8 @@ const builtInRoles: ReadonlySet<string> = new Set([
   'organization-user-admin',
   'organization-auditor',
   'organization-workspace-creation-ban',
+  'organization-workspace-access',
+  'agents-access',
 ]);
 
 /** No organization has this id. */
@@ -131,6 +195,7 @@ function toPermissions(row: CustomRoleRow): RolePermissions {
     site: toPermissionList(row.site_permissions),
     organization: toPermissionList(row.org_permissions),
     user: toPermissionList(row.user_permissions),
+    member: toPermissionList(row.member_permissions),
   };
 }
 

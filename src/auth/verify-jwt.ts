@@ -15,7 +15,7 @@ import { issuerUnavailable, unauthenticated } from '../call/errors.ts';
 import { ConfigError } from '../config.ts';
 import { parseUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
-import type { FindUserRights } from './user-rights.ts';
+import type { FindTasksHaveRights, FindUserRights } from './user-rights.ts';
 
 /** Whose JSON Web Tokens are taken. */
 export interface JwtSettings {
@@ -33,6 +33,12 @@ export interface JwtSettings {
 interface JwtCaller {
   readonly caller: Caller;
   readonly expiresAt: number;
+}
+
+/** Where the rights of callers are looked up. */
+export interface RightsLookup {
+  readonly findUser: FindUserRights;
+  readonly tasksHaveRights: FindTasksHaveRights;
 }
 
 /** Checks a JSON Web Token. @throws {ConnectError} UNAUTHENTICATED, or UNAVAILABLE when that cannot be known. */
@@ -72,7 +78,7 @@ export function looksLikeJwt(text: string): boolean {
  *
  * @throws {ConfigError} when the key set is a file that has none.
  */
-export function createVerifyJwt(settings: JwtSettings, findUser: FindUserRights, log?: Logger): VerifyJwt {
+export function createVerifyJwt(settings: JwtSettings, { findUser, tasksHaveRights }: RightsLookup, log?: Logger): VerifyJwt {
   const { issuer, audience, rolesClaim } = settings;
   const getKey = createGetKey(settings.jwks, log);
 
@@ -90,9 +96,11 @@ export function createVerifyJwt(settings: JwtSettings, findUser: FindUserRights,
   return async (token) => {
     const { sub = '', exp = 0, ...claims } = await verify(token);
     const roles = rolesClaim === undefined ? undefined : claims[rolesClaim];
+    const expiresAt = exp * 1000;
     const caller = roles === undefined ? await userOf(sub, findUser) : serviceOf(issuer, sub, roles);
     if (caller === undefined) throw unauthenticated();
-    return { caller, expiresAt: exp * 1000 };
+    if (roles === undefined) return { caller, expiresAt };
+    return { caller: (await tasksHaveRights()) ? { ...caller, tasksHaveRights: true } : caller, expiresAt };
   };
 }
 

@@ -14,6 +14,7 @@ export const statementNames = [
   'find_session_secrets',
   'note_session_use',
   'find_jwt_user',
+  'find_rights_on_tasks',
   'find_user',
   'find_users',
   'find_organizations',

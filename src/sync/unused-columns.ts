@@ -11,12 +11,10 @@ export const unusedColumns: Readonly<Record<string, readonly string[]>> = {
     'hashed_one_time_passcode',
     'one_time_passcode_expires_at',
     'is_system',
-    'is_service_account',
     'chat_spend_limit_micros',
   ],
-  organizations: ['description', 'workspace_sharing_disabled', 'shareable_workspace_owners', 'default_org_member_roles'],
+  organizations: ['description', 'workspace_sharing_disabled', 'shareable_workspace_owners'],
   groups: ['quota_allowance', 'source', 'chat_spend_limit_micros'],
-  custom_roles: ['is_system', 'member_permissions'],
   templates: [
     'provisioner',
     'description',

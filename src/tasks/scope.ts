@@ -1,4 +1,4 @@
-import type { Caller, Permission, RolePermissions } from '../call/caller.ts';
+import type { Caller, Membership, Permission, RolePermissions } from '../call/caller.ts';
 
 /** Somebody a workspace can be shared with. */
 export interface Subject {
@@ -29,15 +29,30 @@ export interface Scope {
   readonly onlyIds?: readonly Buffer[];
 }
 
-/** Built-in roles that read every workspace: of the site, and of the organization they are held in. */
-const readingSiteRoles: ReadonlySet<string> = new Set(['owner', 'template-admin']);
-const readingOrganizationRoles: ReadonlySet<string> = new Set(['organization-admin', 'organization-template-admin']);
+/** A resource of Coder that a right to read is about. */
+type Resource = 'workspace' | 'task';
+
+/** Built-in roles that read every workspace, and every task: of the site, and of the organization they are held in. */
+const readingSiteRoles: Readonly<Record<Resource, ReadonlySet<string>>> = {
+  workspace: new Set(['owner', 'template-admin']),
+  task: new Set(['owner']),
+};
+const readingOrganizationRoles: Readonly<Record<Resource, ReadonlySet<string>>> = {
+  workspace: new Set(['organization-admin', 'organization-template-admin']),
+  task: new Set(['organization-admin']),
+};
+
+/** The built-in role that reads what a member owns, where the role that a membership implies is not built in. */
+const ownReadingRole = 'organization-workspace-access';
+const ownReadingRoles: ReadonlySet<string> = new Set([ownReadingRole]);
 
 /**
  * Works out what a caller may read from their roles, memberships and groups.
  *
  * Roles speak on three levels: site, organization, and the caller's own. On a level a denial beats a permission; a higher level
  * beats every lower one. The caller's own level counts in organizations the caller is a member of. Sharing is beside all that.
+ *
+ * Where tasks have rights of their own, all this must let the caller read the task, and its workspace.
  */
 export function scopeOf(caller: Caller): Scope {
   let scope = scopes.get(caller);
@@ -64,9 +79,13 @@ function deriveScope(caller: Caller): Scope {
   };
   if (!caller.mayRead) return nothing;
 
+  const resources: readonly Resource[] = caller.tasksHaveRights === true ? ['workspace', 'task'] : ['workspace'];
   const custom = [...caller.customRoles, ...memberships.flatMap(({ customRoles }) => customRoles)];
-  const site = verdict(caller.roles, readingSiteRoles, custom, 'site');
-  if (site === 'allowed') return { ...nothing, everything: true };
+  const site = new Map(
+    resources.map((resource) => [resource, verdict(resource, caller.roles, readingSiteRoles[resource], custom, 'site')]),
+  );
+  const onSite = [...site.values()];
+  if (onSite.every((says) => says === 'allowed')) return { ...nothing, everything: true };
 
   const memberOf = memberships.map(({ organizationId }) => organizationId);
   const shared: Scope = {
@@ -78,19 +97,36 @@ function deriveScope(caller: Caller): Scope {
       ...[...memberOf, ...caller.groupIds].map((id) => ({ kind: 'group' as const, id })),
     ],
   };
-  if (site === 'denied') return shared;
+  if (onSite.includes('denied')) return shared;
 
-  const inOrganization = memberships.map(({ organizationId, roles, customRoles }) => ({
-    organizationId,
-    says: verdict(roles, readingOrganizationRoles, customRoles, 'organization'),
+  const reach = memberships.map((membership) => ({
+    organizationId: membership.organizationId,
+    // What is read on the site is read in each organization.
+    of: resources.map((resource) =>
+      site.get(resource) === 'allowed' ? { all: true, own: true } : reachIn(caller, membership, resource, custom),
+    ),
   }));
-  const own = verdict([], new Set(), custom, 'user');
+  const idsOf = (reached: typeof reach): Buffer[] => reached.map(({ organizationId }) => organizationId);
   return {
     ...shared,
-    organizations: inOrganization.filter(({ says }) => says === 'allowed').map(({ organizationId }) => organizationId),
-    ownIn:
-      own === 'denied' ? [] : inOrganization.filter(({ says }) => says !== 'denied').map(({ organizationId }) => organizationId),
+    organizations: idsOf(reach.filter(({ of }) => of.every(({ all }) => all))),
+    ownIn: idsOf(reach.filter(({ of }) => of.every(({ all, own }) => all || own) && of.some(({ own }) => own))),
   };
+}
+
+/** Whether a caller reads all of a resource in an organization of theirs, and whether what is their own there. */
+function reachIn(
+  caller: Caller,
+  { roles, customRoles, impliedIsCustom }: Membership,
+  resource: Resource,
+  custom: readonly RolePermissions[],
+): { readonly all: boolean; readonly own: boolean } {
+  const inOrganization = verdict(resource, roles, readingOrganizationRoles[resource], customRoles, 'organization');
+  const own =
+    caller.tasksHaveRights === true
+      ? verdict(resource, impliedIsCustom === true ? roles : [ownReadingRole], ownReadingRoles, customRoles, 'member')
+      : verdict(resource, [ownReadingRole], ownReadingRoles, custom, 'user');
+  return { all: inOrganization === 'allowed', own: inOrganization !== 'denied' && own === 'allowed' };
 }
 
 /** Whether a scope reads a task of an owner, in an organization, that is shared with these: the rule of {@link Scope} for one task. */
@@ -152,12 +188,13 @@ export function permits(permissions: readonly Permission[], resource: string): b
 }
 
 function verdict(
+  resource: Resource,
   roles: readonly string[],
   reading: ReadonlySet<string>,
   custom: readonly RolePermissions[],
   level: keyof RolePermissions,
 ): 'allowed' | 'denied' | 'silent' {
-  const given = custom.flatMap((role) => role[level]).filter((permission) => isReadOf(permission, 'workspace'));
+  const given = custom.flatMap((role) => role[level]).filter((permission) => isReadOf(permission, resource));
   if (given.some(({ negate }) => negate)) return 'denied';
   return given.length > 0 || roles.some((role) => reading.has(role)) ? 'allowed' : 'silent';
 }

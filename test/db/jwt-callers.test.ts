@@ -9,8 +9,8 @@ import { base64url, type CryptoKey, exportJWK, exportSPKI, generateKeyPair, type
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { createAuthenticate } from '../../src/auth/authenticate.ts';
-import { createFindUserRights, type FindUserRights } from '../../src/auth/user-rights.ts';
-import { createVerifyJwt, type JwtSettings } from '../../src/auth/verify-jwt.ts';
+import { createFindTasksHaveRights, createFindUserRights } from '../../src/auth/user-rights.ts';
+import { createVerifyJwt, type JwtSettings, type RightsLookup } from '../../src/auth/verify-jwt.ts';
 import type { HeaderReader } from '../../src/call/admission.ts';
 import type { Caller } from '../../src/call/caller.ts';
 import { reasonOf } from '../../src/call/errors.ts';
@@ -84,7 +84,7 @@ class KeySet {
 
 describeOnEngines('JWT callers', (engine) => {
   let testDatabase: TestDatabase;
-  let findUser: FindUserRights;
+  let rights: RightsLookup;
   let userId: Buffer;
   let sessionToken: string;
   let keySet: KeySet;
@@ -93,7 +93,7 @@ describeOnEngines('JWT callers', (engine) => {
 
   /** What a fresh service that takes our issuer's tokens makes of one. */
   const authenticator = (settings: Partial<JwtSettings> = {}, rememberSeconds = 0) => {
-    const verifyJwt = createVerifyJwt({ issuer, audience, jwks: address, ...settings }, findUser);
+    const verifyJwt = createVerifyJwt({ issuer, audience, jwks: address, ...settings }, rights);
     const keys = createApiKeyRepository(testDatabase.database);
     const find = vi.spyOn(keys, 'find');
     const authenticate = createAuthenticate(keys, rememberSeconds, { verifyJwt });
@@ -107,7 +107,7 @@ describeOnEngines('JWT callers', (engine) => {
     address = await keySet.open();
     testDatabase = await createTestDatabase(engine);
     const { database } = testDatabase;
-    findUser = createFindUserRights(database);
+    rights = { findUser: createFindUserRights(database), tasksHaveRights: createFindTasksHaveRights(database) };
     const home = await insertOrganization(database, 'home');
     userId = await insertUser(database, {
       username: 'Developer',
@@ -386,7 +386,35 @@ describeOnEngines('JWT callers', (engine) => {
     ])('with %j has the site roles %j, and is a member of nothing', async (claim, roles, everything) => {
       const caller = await authenticator({ rolesClaim }).bearer(await sign(ec as Key, { sub: 'robot', [rolesClaim]: claim }));
       expect(caller).toMatchObject({ username: 'service:robot', roles, memberships: [], groupIds: [], customRoles: [] });
+      expect(caller.tasksHaveRights).toBeUndefined();
       expect(scopeOf(caller)).toMatchObject({ everything, organizations: [], ownIn: [] });
+    });
+
+    test('reads no tasks as a template-admin where tasks have rights of their own', async () => {
+      const { database } = testDatabase;
+      const id = newId();
+      await database('custom_roles').insert({
+        id,
+        name: 'organization-member',
+        organization_id: newId(),
+        is_system: true,
+        site_permissions: '[]',
+        org_permissions: '[]',
+        user_permissions: '[]',
+        member_permissions: '[]',
+        created_at: '2026-01-01',
+        updated_at: '2026-01-01',
+      });
+      try {
+        const { bearer } = authenticator({ rolesClaim });
+        const admin = await bearer(await sign(ec as Key, { sub: 'robot', [rolesClaim]: ['template-admin'] }));
+        expect(scopeOf(admin)).toMatchObject({ everything: false, organizations: [], ownIn: [] });
+        const owner = await bearer(await sign(ec as Key, { sub: 'robot', [rolesClaim]: ['owner'] }));
+        expect(scopeOf(owner)).toMatchObject({ everything: true });
+        expect((await bearer(await sign(ec as Key))).tasksHaveRights).toBe(true);
+      } finally {
+        await database('custom_roles').where('custom_roles.id', id).delete();
+      }
     });
 
     test('is the same each time, and never a user', async () => {

@@ -36,6 +36,22 @@ interface Row {
   readonly reads: readonly TaskName[];
 }
 
+/** A permission of a role: `resource:action`, with a `!` in front to take it away. */
+type Right = string;
+
+/** A caller of the matrix for newer versions of Coder, where tasks have rights of their own and `home` says what its members may. */
+interface NewerRow extends Row {
+  readonly serviceAccount?: true;
+  /** Roles that every member of `home` has. */
+  readonly defaults?: readonly string[];
+  /** What membership of `home` implies for users, and for service accounts: rights on what is one's own. */
+  readonly implied?: readonly Right[];
+  readonly impliedForServices?: readonly Right[];
+  /** What the custom role `custom` of `home` permits on what is one's own, and in the organization. */
+  readonly member?: readonly Right[];
+  readonly organization?: readonly Right[];
+}
+
 const own: readonly TaskName[] = ['own', 'own-dormant'];
 const inHome: readonly TaskName[] = ['own', 'own-dormant', 'home', 'home-dormant', 'deleted'];
 
@@ -65,6 +81,53 @@ const matrix: readonly Row[] = [
   { caller: 'custom role in the organization', home: ['home-reader'], reads: inHome },
   { caller: 'custom role that denies the own', home: ['own-denier'], reads: [] },
   { caller: 'custom role that denies on the site', site: ['owner', 'site-denier'], home: ['organization-admin'], reads: [] },
+];
+
+const readsBoth: readonly Right[] = ['workspace:read', 'task:read'];
+const access = 'organization-workspace-access';
+
+// The same for newer versions of Coder (coderd/rbac/roles.go, policy.rego; coderd/rbac/roles_test.go Task, WorkspaceDormant).
+const newerMatrix: readonly NewerRow[] = [
+  { caller: 'site owner', site: ['owner'], reads: tasks },
+  { caller: 'site template-admin', site: ['template-admin'], reads: [] },
+  { caller: 'site template-admin, member', site: ['template-admin'], home: [], implied: readsBoth, reads: own },
+  { caller: 'site user-admin', site: ['user-admin'], home: [], implied: readsBoth, reads: own },
+  { caller: 'site auditor', site: ['auditor'], home: [], implied: readsBoth, reads: own },
+  { caller: 'member of nothing', reads: [] },
+  { caller: 'member', home: [], implied: readsBoth, reads: own },
+  { caller: 'member, with all rights by words for all', home: [], implied: ['*:*'], reads: own },
+  { caller: 'member without the implied rights', home: [], implied: [], reads: [] },
+  { caller: 'member who may read workspaces alone', home: [], implied: ['workspace:read'], reads: [] },
+  { caller: 'member who may read tasks alone', home: [], implied: ['task:*'], reads: [] },
+  { caller: 'member by the default roles', home: [], implied: [], defaults: [access], reads: own },
+  { caller: 'member by the own role', home: [access], implied: [], reads: own },
+  { caller: 'member of default roles that are about chats', home: [], implied: [], defaults: ['agents-access'], reads: [] },
+  { caller: 'member by a custom default role', home: [], implied: [], defaults: ['custom'], member: readsBoth, reads: own },
+  { caller: 'all members read everything', home: [], implied: [], defaults: ['custom'], organization: readsBoth, reads: inHome },
+  { caller: 'service account', serviceAccount: true, home: [], implied: [], impliedForServices: readsBoth, reads: own },
+  {
+    caller: 'service account without rights',
+    serviceAccount: true,
+    home: [],
+    implied: readsBoth,
+    impliedForServices: [],
+    reads: [],
+  },
+  { caller: 'service account, and admin', serviceAccount: true, home: ['organization-admin'], implied: [], reads: inHome },
+  { caller: 'organization-admin', home: ['organization-admin'], implied: [], reads: inHome },
+  { caller: 'organization-template-admin', home: ['organization-template-admin'], implied: readsBoth, reads: own },
+  { caller: 'organization-auditor', home: ['organization-auditor'], implied: readsBoth, reads: own },
+  { caller: 'organization-user-admin', home: ['organization-user-admin'], implied: readsBoth, reads: own },
+  { caller: 'creation ban', home: ['organization-workspace-creation-ban'], implied: readsBoth, reads: own },
+  { caller: 'custom role for members', home: ['custom'], implied: [], member: readsBoth, reads: own },
+  { caller: 'custom role that denies members', home: ['custom'], implied: readsBoth, member: ['!task:read'], reads: [] },
+  { caller: 'custom role for the organization', home: ['custom'], implied: [], organization: readsBoth, reads: inHome },
+  { caller: 'custom role for workspaces alone', home: ['custom'], implied: readsBoth, organization: ['workspace:*'], reads: own },
+  { caller: 'custom role that denies all', home: ['custom'], implied: readsBoth, organization: ['!*:*'], reads: [] },
+  { caller: 'user of the ACL', share: 'user', reads: ['home', 'home-dormant', 'away'] },
+  { caller: 'in a group of the ACL', home: [], implied: [], share: 'group', reads: ['home', 'home-dormant'] },
+  { caller: 'in a group of the ACL, no member', share: 'group', reads: [] },
+  { caller: 'shared with Everyone', home: [], implied: [], share: 'everyone', reads: ['home', 'home-dormant'] },
 ];
 
 describeOnEngines('who may read', (engine) => {
@@ -158,11 +221,15 @@ describeOnEngines('who may read', (engine) => {
   });
   afterAll(() => testDatabase.drop());
 
-  test.each(matrix)('$caller reads $reads', async ({ caller, site = [], home: roles, share, reads }) => {
-    const username = caller.replaceAll(/[^a-z]+/g, '-').slice(0, 30);
+  test.each(matrix)('$caller reads $reads', (row) => checkReads(row, home));
+
+  /** Whether the caller of a row lists and gets exactly the tasks that the row says, with `home` being an organization. */
+  async function checkReads({ caller, site = [], home: roles, share, reads, serviceAccount }: NewerRow, home: Buffer) {
+    const username = `${caller.replaceAll(/[^a-z]+/g, '-').slice(0, 26)}-${newId().toString('hex').slice(0, 4)}`;
     const callerId = await insertUser(database, {
       username,
       roles: site,
+      serviceAccount: serviceAccount ?? false,
       memberships: roles === undefined ? [] : [[home, ...roles]],
     });
     const other = `${username}-x`;
@@ -232,7 +299,7 @@ describeOnEngines('who may read', (engine) => {
         may && task !== 'deleted' ? id : 'NotFound',
       );
     }
-  });
+  }
 
   describe('a change takes effect when the memory of the caller is over', () => {
     test('of a membership, a role, and an ACL', async () => {
@@ -274,6 +341,62 @@ describeOnEngines('who may read', (engine) => {
         .update({ user_acl: JSON.stringify({ [formatUuid(userId)]: { permissions: ['read'] } }) });
       await projectAll(database);
       expect(await reads()).toBe(true);
+    });
+  });
+
+  describe('in newer versions of Coder', () => {
+    test.each(newerMatrix)('$caller reads $reads', async (row) => {
+      const { implied = [], impliedForServices = [], member = [], organization = [], defaults = [] } = row;
+      const inOrganization = await insertOrganization(database, `home-${newId().toString('hex')}`);
+      await database('organizations')
+        .where('organizations.id', inOrganization)
+        .update({ default_org_member_roles: JSON.stringify(defaults) });
+      const permissions = (rights: readonly Right[]) =>
+        JSON.stringify(
+          rights.map((right) => {
+            const [resource_type, action] = right.replace('!', '').split(':');
+            return { negate: right.startsWith('!'), resource_type, action };
+          }),
+        );
+      const role = (name: string, ofMember: readonly Right[], ofOrganization: readonly Right[]) => ({
+        id: newId(),
+        name,
+        organization_id: inOrganization,
+        is_system: name !== 'custom',
+        site_permissions: '[]',
+        org_permissions: permissions(ofOrganization),
+        // This level does not count any more.
+        user_permissions: permissions(['*:*']),
+        member_permissions: permissions(ofMember),
+        created_at: now,
+        updated_at: now,
+      });
+      await database('custom_roles').insert([
+        role('organization-member', implied, ['organization_member:read', '!workspace:share']),
+        role('organization-service-account', impliedForServices, ['organization_member:read']),
+        role('custom', member, organization),
+      ]);
+      await checkReads(row, inOrganization);
+    });
+
+    test('a token needs to be good for tasks and for workspaces', async () => {
+      await insertUser(database, { username: 'narrow', memberships: [[home]] });
+      const token = await tokenOf('narrow');
+      const authenticate = createAuthenticate(keys, 0);
+      const given = async (scopes: readonly string[], allowList: readonly string[] = ['*:*']) => {
+        await database('api_keys')
+          .where('api_keys.id', token.slice(0, 10))
+          .update({ scopes: JSON.stringify(scopes), allow_list: JSON.stringify(allowList) });
+        return (await callOf(token, authenticate)).caller;
+      };
+      expect(await given(['workspace:read'])).toMatchObject({ mayRead: false });
+      expect(await given(['task:read'])).toMatchObject({ mayRead: false });
+      expect(await given(['coder:workspaces.access'])).toMatchObject({ mayRead: false });
+      expect(await given(['coder:workspaces.access', 'task:*'])).toMatchObject({ mayRead: true });
+      const id = formatUuid(newId());
+      expect((await given(['coder:all'], ['workspace:*'])).onlyIds).toEqual([]);
+      expect((await given(['coder:all'], ['workspace:*', 'task:*'])).onlyIds).toBeUndefined();
+      expect((await given(['coder:all'], [`task:${id}`, 'workspace:*'])).onlyIds?.map(formatUuid)).toEqual([id]);
     });
   });
 });

@@ -208,8 +208,8 @@ describeOnEngines('session tokens', (engine) => {
     const caller = await authenticate()(bearing(await make('grouped')));
     const reading = [{ negate: false, resource: 'workspace', action: 'read' }];
     expect(caller.groupIds.map(String).toSorted()).toEqual(groups.map(String).toSorted());
-    expect(caller.customRoles).toEqual([{ site: reading, organization: [], user: [] }]);
-    expect(caller.memberships[0]?.customRoles).toEqual([{ site: [], organization: reading, user: [] }]);
+    expect(caller.customRoles).toEqual([{ site: reading, organization: [], user: [], member: [] }]);
+    expect(caller.memberships[0]?.customRoles).toEqual([{ site: [], organization: reading, user: [], member: [] }]);
   });
 
   const set = (given: string, columns: Record<string, unknown>) =>
@@ -229,7 +229,7 @@ describeOnEngines('session tokens', (engine) => {
       ['all', ['coder:application_connect'], false],
       ['application_connect', ['coder:all'], true],
       ['all', ['template:read', 'workspace:read'], true],
-      ['all', ['task:read'], true],
+      ['all', ['task:read'], false], // a task is a workspace
       ['all', ['workspace:ssh', 'user:read'], false],
       ['all', ['coder:workspaces.operate'], true],
       ['all', ['coder:templates.author'], false],
@@ -246,7 +246,8 @@ describeOnEngines('session tokens', (engine) => {
       [['*:*'], undefined],
       [['workspace:*'], undefined],
       [['template:*', `workspace:${one}`], [one]],
-      [[`task:${one}`], [one]],
+      [[`task:${one}`], []],
+      [[`*:${one}`], [one]],
       [['template:*'], []],
       [['workspace:nonsense'], []],
     ])('an allow list of %j', async (allowList, ids) => {

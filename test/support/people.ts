@@ -9,6 +9,7 @@ export interface UserInit {
   readonly roles?: readonly string[];
   readonly status?: 'active' | 'dormant' | 'suspended';
   readonly deleted?: boolean;
+  readonly serviceAccount?: boolean;
   /** Organizations the user is a member of, each with the user's roles there. */
   readonly memberships?: readonly (readonly [organizationId: Buffer, ...roles: string[]])[];
 }
@@ -23,6 +24,7 @@ export async function insertUser(database: Database, init: UserInit): Promise<Bu
     status: init.status ?? 'active',
     rbac_roles: JSON.stringify(init.roles ?? []),
     deleted: init.deleted ?? false,
+    is_service_account: init.serviceAccount ?? false,
     created_at: now,
     updated_at: now,
   });

@@ -300,8 +300,8 @@ function mayRead(world: World, callerId: string, workspace: WorkspaceRow): boole
   const token = world.api_keys.find(({ user_id }) => user_id === callerId);
   const scopes = token?.scopes ?? [token?.scope ?? ''];
   const allowed = token?.allow_list ?? ['*:*'];
-  if (!scopes.some((scope) => ['all', 'coder:all', 'workspace:read', 'task:read'].includes(scope))) return false;
-  const types = ['*', 'workspace', 'task'];
+  if (!scopes.some((scope) => ['all', 'coder:all', 'workspace:read'].includes(scope))) return false;
+  const types = ['*', 'workspace'];
   if (!types.some((type) => allowed.includes(`${type}:*`) || allowed.includes(`${type}:${workspace.id}`))) return false;
 
   const gives = (acl: WorkspaceRow['user_acl'], subject: string): boolean =>

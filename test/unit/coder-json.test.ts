@@ -396,7 +396,7 @@ describe('who may know of a user', () => {
   const away = Buffer.alloc(16, 2);
   const other = { id: Buffer.alloc(16, 9), organizationIds: [home] };
   const loner = { id: Buffer.alloc(16, 8), organizationIds: [] };
-  const none: RolePermissions = { site: [], organization: [], user: [] };
+  const none: RolePermissions = { site: [], organization: [], user: [], member: [] };
   const permission = (resource: string, negate = false) => ({ negate, resource, action: 'read' });
   const membership = (
     organizationId: Buffer,
@@ -416,6 +416,12 @@ describe('who may know of a user', () => {
     ['a site auditor', { roles: ['auditor'] }, true, true],
     ['a member of nothing', {}, false, false],
     ['a member of the same organization', { memberships: [membership(home, [])] }, false, false],
+    [
+      'a member whose implied role reads the members, as it does where workspaces can be shared',
+      { memberships: [membership(home, [], [{ ...none, organization: [permission('organization_member')] }])] },
+      true,
+      false,
+    ],
     ["the organization's admin", { memberships: [membership(home, ['organization-admin'])] }, true, true],
     ["another organization's admin", { memberships: [membership(away, ['organization-admin'])] }, true, true],
     ["another organization's user-admin", { memberships: [membership(away, ['organization-user-admin'])] }, true, true],

@@ -84,7 +84,13 @@ describe('each role, as in the table of who may read', () => {
 
 describe('custom roles', () => {
   const says = (negate: boolean, resource = 'workspace', action = 'read'): Permission => ({ negate, resource, action });
-  const role = (init: Partial<RolePermissions>): RolePermissions => ({ site: [], organization: [], user: [], ...init });
+  const role = (init: Partial<RolePermissions>): RolePermissions => ({
+    site: [],
+    organization: [],
+    user: [],
+    member: [],
+    ...init,
+  });
   const inHome = (...customRoles: RolePermissions[]): Partial<Caller> => ({
     memberships: [
       { organizationId: home, roles: [], customRoles },
@@ -138,6 +144,91 @@ describe('custom roles', () => {
   });
 });
 
+describe('where tasks have rights of their own', () => {
+  const says = (resource: string, negate = false, action = 'read'): Permission => ({ negate, resource, action });
+  const both = [says('workspace'), says('task')];
+  const role = (init: Partial<RolePermissions>): RolePermissions => ({
+    site: [],
+    organization: [],
+    user: [],
+    member: [],
+    ...init,
+  });
+  /** A member of `home` with roles, custom roles, and an implied role that is one of them. */
+  const member = (roles: readonly string[], implied: readonly Permission[], ...customRoles: RolePermissions[]): Caller => ({
+    ...caller([]),
+    tasksHaveRights: true,
+    memberships: [
+      { organizationId: home, roles, customRoles: [role({ member: implied }), ...customRoles], impliedIsCustom: true },
+    ],
+  });
+  const newer = (who: Caller): Caller => ({ ...who, tasksHaveRights: true });
+  const nothing = { everything: false, organizations: [], ownIn: [] };
+  const own = { ...nothing, ownIn: [home] };
+  const all = { ...own, organizations: [home] };
+
+  test.each<[string, Caller, Pick<Scope, 'everything' | 'organizations' | 'ownIn'>]>([
+    ['site owner', newer(caller(['owner'])), everything],
+    ['site template-admin, who reads workspaces alone', newer(caller(['template-admin'])), nothing],
+    ['site template-admin with tasks of their own', newer(caller(['template-admin'], [])), own],
+    ['site user-admin', newer(caller(['user-admin'], [])), own],
+    ['organization-admin', newer(caller([], ['organization-admin'])), all],
+    ['organization-template-admin', newer(caller([], ['organization-template-admin'])), own],
+    ['site template-admin and organization-admin', newer(caller(['template-admin'], ['organization-admin'])), all],
+    ['member with the built-in implied role', newer(caller([], [])), own],
+    ['member whose implied role reads both', member([], both), own],
+    ['member whose implied role reads nothing', member([], []), nothing],
+    ['member whose implied role reads workspaces alone', member([], [says('workspace')]), nothing],
+    ['member whose implied role reads tasks alone', member([], [says('task')]), nothing],
+    ['member whose implied role may do anything', member([], [says('*', false, '*')]), own],
+    ['organization-workspace-access', member(['organization-workspace-access'], []), own],
+    ['agents-access, which is about chats', member(['agents-access'], []), nothing],
+    ['organization-admin without any implied right', member(['organization-admin'], []), { ...all, ownIn: [] }],
+    ['a custom role that reads both of a member', member([], [], role({ member: both })), own],
+    ['a custom role that reads one, and the implied role the other', member([], [says('task')], role({ member: both })), own],
+    ['a custom role that denies a member tasks', member([], both, role({ member: [says('task', true)] })), nothing],
+    ['a custom role that denies a member workspaces', member([], both, role({ member: [says('workspace', true)] })), nothing],
+    ['a custom role that reads both in the organization', member([], [], role({ organization: both })), { ...all, ownIn: [] }],
+    [
+      'a custom role that reads the tasks of the organization, and the workspaces of a member',
+      member([], [says('workspace')], role({ organization: [says('task')] })),
+      own,
+    ],
+    [
+      'a custom role that denies tasks in the organization',
+      member([], both, role({ organization: [says('task', true)] })),
+      nothing,
+    ],
+    ["a custom role on the level of the seed's user", member([], [], role({ user: both })), nothing],
+    ["a denial on the level of the seed's user", member([], both, role({ user: [says('task', true)] })), own],
+    ['a custom role that reads both on the site', newer({ ...caller([]), customRoles: [role({ site: both })] }), everything],
+    [
+      'a custom role that reads tasks on the site',
+      newer({ ...caller([]), customRoles: [role({ site: [says('task')] })] }),
+      nothing,
+    ],
+    [
+      'site template-admin, and a custom role that reads tasks on the site',
+      newer({ ...caller(['template-admin']), customRoles: [role({ site: [says('task')] })] }),
+      everything,
+    ],
+    [
+      'site owner, and a custom role that denies tasks on the site',
+      newer({ ...caller(['owner'], []), customRoles: [role({ site: [says('task', true)] })] }),
+      nothing,
+    ],
+  ])('%s', (_name, who, expected) => {
+    expect(reach(scopeOf(who))).toEqual(expected);
+  });
+
+  test('sharing is beside all that', () => {
+    expect(scopeOf(member([], [], role({ organization: [says('task', true)] }))).sharedWith).toEqual([
+      { kind: 'user', id: userId },
+      { kind: 'group', id: home },
+    ]);
+  });
+});
+
 describe('sharing', () => {
   test('is with the user, each organization (its group Everyone), and each group', () => {
     const { sharedWith, memberOf } = scopeOf(caller([], [], [], { groupIds: [group] }));
@@ -152,7 +243,7 @@ describe('sharing', () => {
 
   test('survives a denial by a role', () => {
     const denied = caller([], [], [], {
-      customRoles: [{ site: [{ negate: true, resource: '*', action: '*' }], organization: [], user: [] }],
+      customRoles: [{ site: [{ negate: true, resource: '*', action: '*' }], organization: [], user: [], member: [] }],
     });
     expect(scopeOf(denied).sharedWith).not.toEqual([]);
   });
@@ -164,7 +255,7 @@ describe('sharing', () => {
 
 describe('who may be known by name', () => {
   const site = (...permissions: Permission[]): Partial<Caller> => ({
-    customRoles: [{ site: permissions, organization: [], user: [] }],
+    customRoles: [{ site: permissions, organization: [], user: [], member: [] }],
   });
   const read = (resource: string, negate = false): Permission => ({ negate, resource, action: 'read' });
 
