@@ -18,6 +18,7 @@ export interface ParsedQuery {
   readonly violations: readonly Violation[];
 }
 
+/** A part of a query. */
 interface Piece {
   readonly text: string;
   readonly position: number;
@@ -92,7 +93,7 @@ export function parseQuery(query: string, hasColons: (key: string) => boolean = 
 }
 
 /** Splits at a character outside quotations. Empty pieces vanish, so runs of separators count as one. */
-function split(text: string, separator: string, offset: number): Piece[] {
+export function split(text: string, separator: string, offset: number): Piece[] {
   const pieces: Piece[] = [];
   let quoted = false;
   let start = 0;
@@ -106,6 +107,7 @@ function split(text: string, separator: string, offset: number): Piece[] {
   return pieces;
 }
 
-function unquote(text: string): string {
+/** Takes the quotation marks at both ends off. */
+export function unquote(text: string): string {
   return text.replace(/^"+|"+$/g, '');
 }

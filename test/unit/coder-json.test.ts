@@ -28,7 +28,7 @@ import { toCoderError } from '../../src/transport/coder/coder-error.ts';
 import { type CoderTask, formatTime, toCoderTask } from '../../src/transport/coder/coder-task.ts';
 import { maxOffset, readListParameters } from '../../src/transport/coder/list-parameters.ts';
 import { mayKnow } from '../../src/transport/coder/path-user.ts';
-import { maxListBytes, readList } from '../../src/transport/coder/read-list.ts';
+import { type ListShape, maxListBytes, readList } from '../../src/transport/coder/read-list.ts';
 import { testCaller } from '../support/test-server.ts';
 
 describe('the parameters of a list', () => {
@@ -281,6 +281,7 @@ describe('errors', () => {
 });
 
 describe('a list is read page by page', () => {
+  const shape: ListShape = { toTask: toCoderTask, tooLong: ['limit', 'narrow it'] };
   const call = { signal: new AbortController().signal } as Call;
 
   /** A ListTasks over so many tasks, with the position as token, which notes what it was asked. */
@@ -301,7 +302,7 @@ describe('a list is read page by page', () => {
       );
     };
     const read = async (limit: number, offset = 0): Promise<{ tasks: CoderTask[]; count: number }> => {
-      const parts = await readList(listTasks, { query: 'q', limit, offset }, call, {});
+      const parts = await readList(listTasks, { query: 'q', limit, offset }, call, {}, shape);
       return JSON.parse(Buffer.concat(parts).toString()) as { tasks: CoderTask[]; count: number };
     };
     return { asked, read };
@@ -385,7 +386,7 @@ describe('a list is read page by page', () => {
       if (++pages === 3) gone.abort(shuttingDown());
       return Promise.resolve(create(ListTasksResponseSchema, { tasks: [{ id: String(pages) }], nextPageToken: 'more' }));
     };
-    const reading = readList(listTasks, { query: '', limit: 0, offset: 0 }, { signal: gone.signal } as Call, {});
+    const reading = readList(listTasks, { query: '', limit: 0, offset: 0 }, { signal: gone.signal } as Call, {}, shape);
     await expect(reading).rejects.toMatchObject({ code: Code.Unavailable });
     expect(pages).toBe(3);
   });

@@ -12,6 +12,7 @@ import { GetTaskResponseSchema, ListTasksResponseSchema, WorkspaceStatus } from 
 import { projectAll } from '../../src/projection/rebuild.ts';
 import type { CoderErrorBody } from '../../src/transport/coder/coder-error.ts';
 import type { CoderTask } from '../../src/transport/coder/coder-task.ts';
+import { listOf, stableTask } from '../support/coder-sdk.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { endService, type RunningService, startService } from '../support/service.ts';
@@ -558,6 +559,70 @@ describeOnServerKinds('Coder-shaped JSON over the read model', (engine) => {
       const answer = await get(service.web, `${user}${path}`, owner);
       expect([answer.status, answer.body]).toEqual([400, body]);
     }
+  });
+
+  describe('in the shape of newer versions', () => {
+    const ask = async (path: string, token: Record<string, string>) => {
+      const response = await fetch(`http://${service.web}/api/v2/tasks${path}`, { headers: token });
+      return { status: response.status, body: (await response.json()) as Answer['body'] };
+    };
+    const list = async (q: string, token: Record<string, string>) => {
+      const { status, body } = await ask(`?q=${encodeURIComponent(q)}`, token);
+      expect(status, q).toBe(200);
+      return listOf(stableTask).parse(body);
+    };
+
+    test('personas list: everything that they may read, the newest first', async () => {
+      const mine = await list('', owner);
+      expect(mine.count).toBe(count);
+      const created = mine.tasks.map(({ created_at }) => created_at);
+      expect(created).toEqual(created.toSorted((a, b) => Date.parse(b) - Date.parse(a)));
+      for (const q of [
+        'owner:"me"',
+        'owner',
+        'OWNER:Owner',
+        'organization:"home"',
+        `organization:${formatUuid(home)} owner:me`,
+      ]) {
+        expect((await list(q, owner)).count, q).toBe(count);
+      }
+      for (const q of ['', 'owner:me', 'organization:away']) expect((await list(q, stranger)).count, q).toBe(0);
+      expect((await list('owner:owner', siteOwner)).count).toBe(count);
+    });
+
+    test('the six statuses part the list', async () => {
+      const whole = await list('owner:me', owner);
+      const parts = await Promise.all(
+        ['pending', 'initializing', 'active', 'paused', 'unknown', 'error'].map(async (status) => {
+          const part = await list(`owner:me status:${status}`, owner);
+          expect(part.tasks.filter((task) => task.status !== status)).toEqual([]);
+          return part.count;
+        }),
+      );
+      expect(parts.reduce((sum, part) => sum + part)).toBe(whole.count);
+    });
+
+    test('a task is got by id and by name, by its owner and by who may read it, and else not', async () => {
+      for (const path of [`/me/${formatUuid(taskId)}`, '/me/a-first', '/OWNER/A-First', '/owner/a-first/']) {
+        const { status, body } = await ask(path, owner);
+        expect([status, stableTask.parse(body).id], path).toEqual([200, formatUuid(taskId)]);
+      }
+      expect((await ask('/owner/a-first', siteOwner)).body.id).toBe(formatUuid(taskId));
+      for (const path of [`/me/${formatUuid(taskId)}`, '/owner/a-first', '/me/a-first', '/gone/a-first']) {
+        const { status, body } = await ask(path, member);
+        expect([status, body], path).toEqual([404, { message: 'Resource not found or you do not have access to this resource' }]);
+      }
+    });
+
+    test.each(['owner:gone', 'owner:busy', 'organization:away', 'organization:none'])('%j is refused a member', async (q) => {
+      expect(await ask(`?q=${q}`, member)).toEqual({
+        status: 400,
+        body: {
+          message: 'Invalid task search query.',
+          validations: [{ field: q.split(':')[0], detail: expect.stringContaining('does not exist') as string }],
+        },
+      });
+    });
   });
 
   test('10,000 tasks are one answer, and one more are none', async () => {

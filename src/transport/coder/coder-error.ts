@@ -18,6 +18,27 @@ interface CoderError {
   readonly body: CoderErrorBody;
 }
 
+/** The messages of errors that differ between versions of Coder. */
+export interface CoderWording {
+  readonly notFound: string;
+  readonly invalidQuery: string;
+  /** What is said instead of the text of UNAUTHENTICATED, where it is another. */
+  readonly signedOut?: string;
+}
+
+/** Those of the endpoints under `/api/experimental`. */
+export const experimentalWording: CoderWording = {
+  notFound: 'No such task or user, or you may not read it.',
+  invalidQuery: 'Invalid workspace search query.', // coderd/aitasks.go
+};
+
+/** Those of the endpoints under `/api/v2`, word for word (coderd/httpapi/httpapi.go, httpmw/apikey.go, aitasks.go). */
+export const stableWording: CoderWording = {
+  notFound: 'Resource not found or you do not have access to this resource',
+  invalidQuery: 'Invalid task search query.',
+  signedOut: 'You are signed out or your session has expired. Please sign in again to continue.',
+};
+
 /** The field of the violation for an invalid id in a path: its message becomes the message of the answer. */
 export const pathIdField = 'task ID';
 
@@ -25,7 +46,7 @@ export const pathIdField = 'task ID';
  * Puts an error into Coder's JSON: INVALID_ARGUMENT is 400, UNAUTHENTICATED 401, NOT_FOUND 404, RESOURCE_EXHAUSTED 429,
  * UNAVAILABLE 503 and the rest 500. A query that reads too much is 400, since sending it again cannot help.
  */
-export function toCoderError(error: ConnectError): CoderError {
+export function toCoderError(error: ConnectError, wording: CoderWording = experimentalWording): CoderError {
   const text = sentence(error.rawMessage);
   const retryDelay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
   const retry = retryDelay === undefined ? {} : { 'retry-after': String(Math.max(1, Math.ceil(durationMs(retryDelay) / 1000))) };
@@ -36,14 +57,14 @@ export function toCoderError(error: ConnectError): CoderError {
   });
   switch (error.code) {
     case Code.InvalidArgument:
-      return answer(400, invalidBody(error));
+      return answer(400, invalidBody(error, wording));
     case Code.Unauthenticated:
-      return answer(401, { message: text }, { 'www-authenticate': challenge });
+      return answer(401, { message: wording.signedOut ?? text }, { 'www-authenticate': challenge });
     case Code.NotFound:
-      return answer(404, { message: 'No such task or user, or you may not read it.' });
+      return answer(404, { message: wording.notFound });
     case Code.ResourceExhausted:
       if (reasonOf(error) !== 'QUERY_TOO_EXPENSIVE') return answer(429, { message: text });
-      return answer(400, { message: invalidQuery, validations: [{ field: 'q', detail: error.rawMessage }] });
+      return answer(400, { message: wording.invalidQuery, validations: [{ field: 'q', detail: error.rawMessage }] });
     case Code.Unavailable:
       return answer(503, { message: text });
     default:
@@ -56,11 +77,10 @@ export function toCoderError(error: ConnectError): CoderError {
 const challenge =
   'Bearer realm="coder", error="invalid_token", error_description="The access token is missing, invalid or expired"';
 
-/** Coder's messages for the two kinds of bad input of a list (coderd/pagination.go, coderd/aitasks.go). */
-const invalidQuery = 'Invalid workspace search query.';
+/** Coder's message for bad parameters of a list (coderd/pagination.go). */
 const invalidParameters = 'Query parameters have invalid values.';
 
-function invalidBody(error: ConnectError): CoderErrorBody {
+function invalidBody(error: ConnectError, { invalidQuery }: CoderWording): CoderErrorBody {
   const validations = error
     .findDetails(BadRequestSchema)
     .flatMap(({ fieldViolations }) => fieldViolations)

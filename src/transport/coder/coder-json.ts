@@ -1,21 +1,30 @@
 import { pipeline } from 'node:stream/promises';
 import { create } from '@bufbuild/protobuf';
-import type { ConnectError } from '@connectrpc/connect';
+import { Code, ConnectError } from '@connectrpc/connect';
 import type { FindUser } from '../../auth/user-lookup.ts';
 import type { Calls } from '../../call/calls.ts';
 import { canceled, echo, invalidArgument, taskNotFound } from '../../call/errors.ts';
 import type { CallInfo, ServerCall } from '../../call/server-call.ts';
 import { formatUuid } from '../../db/uuid.ts';
-import { GetTaskRequestSchema, TasksService } from '../../gen/tasks/v1/tasks_pb.ts';
+import {
+  type GetTaskRequest,
+  GetTaskRequestSchema,
+  ListTasksRequestSchema,
+  type Task,
+  TaskNameSchema,
+  TasksService,
+  WorkspaceStatus,
+} from '../../gen/tasks/v1/tasks_pb.ts';
 import { parseLooseUuid } from '../../tasks/query-keys.ts';
 import type { TaskMessages } from '../../tasks/task-messages.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { type HttpRequest, type HttpResponse, pathOf, protect } from '../http.ts';
-import { pathIdField, toCoderError } from './coder-error.ts';
-import { toCoderTask } from './coder-task.ts';
+import { type CoderWording, experimentalWording, pathIdField, stableWording, toCoderError } from './coder-error.ts';
+import { toCoderTask, toStableTask } from './coder-task.ts';
 import { readListParameters } from './list-parameters.ts';
-import { checkPathUser } from './path-user.ts';
-import { readList } from './read-list.ts';
+import { checkPathUser, idOfKnownUser } from './path-user.ts';
+import { type ListShape, readList } from './read-list.ts';
+import { readTaskSearch, type TaskSearch } from './task-search.ts';
 
 /** An answer that is ready to be sent: its JSON in parts. */
 interface CoderAnswer {
@@ -27,15 +36,33 @@ interface CoderAnswer {
 /** Answers a request of Coder's JSON, or returns undefined when the path is not one of its routes. */
 export type CoderJson = (request: HttpRequest, response: HttpResponse) => Promise<CoderAnswer> | undefined;
 
-/** Where Coder had its first endpoints for tasks, which were experimental then. */
-const root = '/api/experimental/tasks';
+/** Where Coder had its first endpoints for tasks, which were experimental then, and where newer versions have theirs. */
+const experimentalRoot = '/api/experimental/tasks';
+const stableRoot = '/api/v2/tasks';
+
+/** Lists in the shape of the first version, and in that of newer ones, where the newest task is the first. */
+const experimentalList: ListShape = {
+  toTask: toCoderTask,
+  tooLong: ['limit', 'read it in parts, with limit and offset, or narrow it with q'],
+};
+const stableList: ListShape = {
+  toTask: toStableTask,
+  orderBy: 'created_at desc',
+  tooLong: ['q', 'narrow it with owner, organization or status'],
+};
 
 /**
- * The tasks as Coder's first endpoints give them, so that its clients keep working (coderd/aitasks.go at #19468 and #19496):
+ * The tasks as Coder's endpoints give them, so that its clients keep working. Those of the first version (coderd/aitasks.go at
+ * #19468 and #19496):
  *
  * - `GET /api/experimental/tasks`: the tasks of everyone whom the caller may read, unless `q` names an owner;
  * - `GET /api/experimental/tasks/{user}`: the caller's own tasks, unless `q` names an owner;
  * - `GET /api/experimental/tasks/{user}/{id}`: one task.
+ *
+ * And those of newer versions (coderd/aitasks.go at #20921 and later):
+ *
+ * - `GET /api/v2/tasks`: all tasks that the caller may read, as far as `q` says;
+ * - `GET /api/v2/tasks/{user}/{task}`: the task of this id, or of this name and user.
  *
  * They are ListTasks and GetTask in another shape: the same handlers, and the same way of a call.
  */
@@ -50,35 +77,106 @@ export function createCoderJson(parts: {
   const beginGet = calls.register({ kind: 'unary', desc: TasksService.method.getTask });
 
   return (request, response) => {
-    const path = segmentsOf(pathOf(request));
-    if (path === undefined) return undefined;
+    const path = pathOf(request);
+    return answerExperimental(request, response, path) ?? answerStable(request, response, path);
+  };
+
+  function answerExperimental(request: HttpRequest, response: HttpResponse, path: string): Promise<CoderAnswer> | undefined {
+    const segments = segmentsOf(path, experimentalRoot);
+    if (segments === undefined) return undefined;
     if (request.method !== 'GET') return Promise.resolve(onlyGet);
-    const [user, id] = path;
+    const [user, id] = segments;
     if (id === undefined) {
-      const search = new URLSearchParams(request.url?.slice(pathOf(request).length));
       const defaultOwner = user === undefined ? 'everyone' : 'me';
-      return answerCall(beginList(infoOf(request)), response, user, (call) =>
-        readList(tasks.listTasks, readListParameters(search), call, { defaultOwner }),
+      const search = searchOf(request);
+      return answerCall(beginList(infoOf(request)), response, { user, wording: experimentalWording }, (call) =>
+        readList(tasks.listTasks, readListParameters(search), call, { defaultOwner }, experimentalList),
       );
     }
-    return answerCall(beginGet(infoOf(request)), response, user, async (call) => {
+    return answerCall(beginGet(infoOf(request)), response, { user, wording: experimentalWording }, async (call) => {
       const bytes = parseLooseUuid(id);
       if (bytes === undefined) {
         const description = `Invalid UUID ${JSON.stringify(echo(id))} for task ID.`;
         throw invalidArgument([{ field: pathIdField, description }]);
       }
-      const identifier = { case: 'id', value: formatUuid(bytes) } as const;
-      const { task } = await tasks.getTask(create(GetTaskRequestSchema, { identifier }), call);
-      if (task === undefined) throw taskNotFound();
-      return [json(toCoderTask(task))];
+      return [json(toCoderTask(await getTask({ case: 'id', value: formatUuid(bytes) }, call)))];
     });
-  };
+  }
+
+  function answerStable(request: HttpRequest, response: HttpResponse, path: string): Promise<CoderAnswer> | undefined {
+    const segments = segmentsOf(path.endsWith('/') ? path.slice(0, -1) : path, stableRoot);
+    const [user, task] = segments ?? [];
+    // What Coder alone can do at these paths is no route here: to create a task, and to delete one.
+    if (segments === undefined || (user !== undefined && task === undefined) || request.method === 'DELETE') return undefined;
+    if (request.method !== 'GET') return Promise.resolve(onlyGet);
+    const wording = stableWording;
+    if (user === undefined || task === undefined) {
+      const search = searchOf(request);
+      return answerCall(beginList(infoOf(request)), response, { wording }, async (call) => {
+        const query = await listQueryOf(readTaskSearch(search.get('q') ?? ''), call);
+        return readList(tasks.listTasks, { query, limit: 0, offset: 0 }, call, { defaultOwner: 'everyone' }, stableList);
+      });
+    }
+    return answerCall(beginGet(infoOf(request)), response, { user, wording }, async (call) => [
+      json(toStableTask(await findLiveTask(user, task, call))),
+    ]);
+  }
+
+  /** A task that is not deleted. Its workspace may be: then it is still in lists. */
+  async function findLiveTask(user: string, task: string, call: ServerCall): Promise<Task> {
+    const found = await findTask(user, task, call);
+    if (found.status !== WorkspaceStatus.DELETED) return found;
+    const request = create(ListTasksRequestSchema, { query: `owner:* id:${found.id}`, pageSize: 1 });
+    if ((await tasks.listTasks(request, call)).tasks.length === 0) throw taskNotFound();
+    return found;
+  }
+
+  /** A task by its id; where there is none that the caller may read, by its name among the user's. */
+  async function findTask(user: string, task: string, call: ServerCall): Promise<Task> {
+    const id = parseLooseUuid(task);
+    const owner = parseLooseUuid(user);
+    const byName = () =>
+      getTask(
+        { case: 'name', value: create(TaskNameSchema, { owner: owner === undefined ? user : formatUuid(owner), name: task }) },
+        call,
+      );
+    if (id === undefined) return byName();
+    try {
+      return await getTask({ case: 'id', value: formatUuid(id) }, call);
+    } catch (error) {
+      if (ConnectError.from(error).code !== Code.NotFound) throw error;
+      return byName();
+    }
+  }
+
+  async function getTask(identifier: GetTaskRequest['identifier'], call: ServerCall): Promise<Task> {
+    const { task } = await tasks.getTask(create(GetTaskRequestSchema, { identifier }), call);
+    if (task === undefined) throw taskNotFound();
+    return task;
+  }
+
+  /** The query of ListTasks for what was searched. A user whom the caller may not know of is refused like one who does not exist. */
+  async function listQueryOf({ owner, organization, status }: TaskSearch, call: ServerCall): Promise<string> {
+    const refuse = (field: string, what: string, value: string, them: string) => {
+      const description = `Query param "${field}" has invalid value: ${what} "${echo(value)}" either does not exist, or you are unauthorized to view ${them}`;
+      return invalidArgument([{ field, description }], 'INVALID_QUERY');
+    };
+    const ownerId = owner === undefined ? undefined : await idOfKnownUser(owner, call, findUser);
+    if (owner !== undefined && ownerId === undefined) throw refuse('owner', 'user', owner, 'them');
+    // No name has a quotation mark.
+    if (organization?.includes('"')) throw refuse('organization', 'organization', organization, 'it');
+    return [
+      ...(ownerId === undefined ? [] : [`owner:${formatUuid(ownerId)}`]),
+      ...(organization === undefined ? [] : [`organization:"${organization}"`]),
+      ...(status === undefined ? [] : [`phase:${status}`]),
+    ].join(' ');
+  }
 
   /** Answers a call. The user of the path is checked once the caller is known, before anything else. */
   async function answerCall(
     call: ServerCall,
     response: HttpResponse,
-    user: string | undefined,
+    { user, wording }: { readonly user?: string | undefined; readonly wording: CoderWording },
     handle: (call: ServerCall) => Promise<Buffer[]>,
   ): Promise<CoderAnswer> {
     response.once('close', () => call.abort(canceled));
@@ -91,7 +189,7 @@ export function createCoderJson(parts: {
       });
       return { status: 200, headers: requestId, body };
     } catch (error) {
-      const { status, headers, body } = toCoderError(error as ConnectError); // a call throws nothing else
+      const { status, headers, body } = toCoderError(error as ConnectError, wording); // a call throws nothing else
       return { status, headers: { ...requestId, ...headers }, body: [json(body)] };
     }
   }
@@ -105,6 +203,10 @@ export function createCoderJson(parts: {
     };
     return { protocol: 'coder-json', connection, header, ...clientAddress(connection, header) };
   }
+}
+
+function searchOf(request: HttpRequest): URLSearchParams {
+  return new URLSearchParams(request.url?.slice(pathOf(request).length));
 }
 
 /**
@@ -135,8 +237,8 @@ const onlyGet: CoderAnswer = {
   body: [json({ message: 'Only GET is served here.' })],
 };
 
-/** What follows the root in a path: nothing, a user, or a user and an id; undefined for any other path. */
-function segmentsOf(path: string): readonly [user?: string, id?: string] | undefined {
+/** What follows a root in a path: nothing, a user, or a user and an id; undefined for any other path. */
+function segmentsOf(path: string, root: string): readonly [user?: string, id?: string] | undefined {
   if (path === root || path === `${root}/`) return [];
   if (!path.startsWith(`${root}/`)) return undefined;
   const [user = '', id, ...more] = path.slice(root.length + 1).split('/');

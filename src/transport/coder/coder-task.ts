@@ -1,5 +1,5 @@
 import type { Timestamp } from '@bufbuild/protobuf/wkt';
-import { AgentLifecycle, type Task, TaskState, WorkspaceStatus } from '../../gen/tasks/v1/tasks_pb.ts';
+import { AgentLifecycle, type Task, TaskPhase, TaskState, WorkspaceStatus } from '../../gen/tasks/v1/tasks_pb.ts';
 
 /**
  * A task in Coder's JSON: the fields of its first version (codersdk/aitasks.go at #19468) in their order, then the later ones
@@ -13,7 +13,7 @@ export interface CoderTask {
   readonly template_id: string;
   readonly workspace_id: string | null;
   readonly initial_prompt: string;
-  /** The status of the workspace. Later versions of Coder have the task's phase here. */
+  /** The status of the workspace, or in newer versions the task's own. */
   readonly status: string;
   readonly current_state: CoderTaskState | null;
   readonly created_at: string;
@@ -55,7 +55,7 @@ export function toCoderTask(task: Task): CoderTask {
     template_id: task.templateId,
     workspace_id: task.workspaceId ?? null,
     initial_prompt: task.initialPrompt,
-    status,
+    status: status === '' ? 'pending' : status, // no workspace yet
     current_state:
       currentState === undefined
         ? null
@@ -87,6 +87,49 @@ export function toCoderTask(task: Task): CoderTask {
     workspace_app_id: task.workspaceAppId ?? null,
   };
 }
+
+/** The word for the state of an agent's work that newer versions have in place of `failure` (codersdk/aitasks.go). */
+const failed = 'failed';
+
+/**
+ * A task in the JSON of newer versions of Coder, those with `/api/v2/tasks`: the same fields in their order, but for `status`, which
+ * is the task's own, one of six words, and the state `failed`.
+ */
+export function toStableTask(task: Task): CoderTask {
+  const first = toCoderTask(task);
+  const { currentState } = task;
+  const isFailed = currentState?.state === TaskState.FAILED;
+  return {
+    id: first.id,
+    organization_id: first.organization_id,
+    owner_id: first.owner_id,
+    owner_name: first.owner_name,
+    ...(first.owner_avatar_url === undefined ? {} : { owner_avatar_url: first.owner_avatar_url }),
+    name: first.name,
+    display_name: first.display_name,
+    template_id: first.template_id,
+    template_version_id: first.template_version_id,
+    template_name: first.template_name,
+    template_display_name: first.template_display_name,
+    template_icon: first.template_icon,
+    workspace_id: first.workspace_id,
+    workspace_name: first.workspace_name,
+    ...(first.workspace_status === undefined ? {} : { workspace_status: first.workspace_status }),
+    ...(first.workspace_build_number === undefined ? {} : { workspace_build_number: first.workspace_build_number }),
+    workspace_agent_id: first.workspace_agent_id,
+    workspace_agent_lifecycle: first.workspace_agent_lifecycle,
+    workspace_agent_health: first.workspace_agent_health,
+    workspace_app_id: first.workspace_app_id,
+    initial_prompt: first.initial_prompt,
+    status: wordOf(phaseWords, task.phase) || 'unknown',
+    current_state: first.current_state && (isFailed ? { ...first.current_state, state: failed } : first.current_state),
+    created_at: first.created_at,
+    updated_at: first.updated_at,
+  };
+}
+
+/** The words for a task's own status, by phase. */
+export const phaseWords = lowerCased(TaskPhase);
 
 /** A time as Go prints it (RFC3339Nano): in UTC, with as many digits behind the second as it has, zeros at the end cut off. */
 export function formatTime(time: Pick<Timestamp, 'seconds' | 'nanos'> | undefined): string {

@@ -19,6 +19,15 @@ export async function checkPathUser(user: string, { caller, signal }: Call, find
   if (found === undefined || !mayKnow(caller, found)) throw taskNotFound();
 }
 
+/** The id of a user whom a query names by `me`, an id, or a username; undefined for one whom the caller may not know of. */
+export async function idOfKnownUser(user: string, { caller, signal }: Call, findUser: FindUser): Promise<Buffer | undefined> {
+  if (user === 'me' || user === caller.username.toLowerCase()) return caller.userId;
+  const id = parseLooseUuid(user);
+  if (id !== undefined) return id; // an id that is nobody's finds nothing, as in Coder
+  const found = await findUser(user, signal);
+  return found !== undefined && mayKnow(caller, found) ? found.id : undefined;
+}
+
 /** Roles of an organization that read the users of the whole site, to add them as members (coderd/rbac/roles.go). */
 const userReaders: ReadonlySet<string> = new Set(['organization-admin', 'organization-user-admin']);
 /** Roles of an organization that read its members. */

@@ -1,15 +1,24 @@
 import { create } from '@bufbuild/protobuf';
 import type { Call } from '../../call/call.ts';
 import { invalidArgument } from '../../call/errors.ts';
-import { ListTasksRequestSchema } from '../../gen/tasks/v1/tasks_pb.ts';
+import { ListTasksRequestSchema, type Task } from '../../gen/tasks/v1/tasks_pb.ts';
 import type { ListOptions } from '../../tasks/list-tasks.ts';
 import type { TaskMessages } from '../../tasks/task-messages.ts';
 import { maxPageSize } from '../../tasks/task-query.ts';
-import { toCoderTask } from './coder-task.ts';
+import type { CoderTask } from './coder-task.ts';
 import { type ListParameters, maxTasks } from './list-parameters.ts';
 
 /** Most bytes of tasks in one answer, which is made in memory: what 10,000 tasks with prompts of 2 kB take. */
 export const maxListBytes = 32 * 1024 * 1024;
+
+/** What a list is put into, and how it is asked for. */
+export interface ListShape {
+  readonly toTask: (task: Task) => CoderTask;
+  /** The order, if it is not ListTasks's own. */
+  readonly orderBy?: string;
+  /** The parameter that a list which is too long is blamed on, and what can be done. */
+  readonly tooLong: readonly [field: string, advice: string];
+}
 
 /**
  * Reads a list page by page and puts it into Coder's JSON: `{"tasks": […], "count": <how many>}`. The answer is whole or an error,
@@ -23,6 +32,7 @@ export async function readList(
   { query, limit, offset }: ListParameters,
   call: Call,
   options: ListOptions,
+  shape: ListShape,
 ): Promise<Buffer[]> {
   const wanted = limit === 0 ? maxTasks : Math.min(limit, maxTasks);
   const mustEnd = limit === 0 || limit > maxTasks;
@@ -35,6 +45,7 @@ export async function readList(
   for (let page = 1; ; page++) {
     const request = create(ListTasksRequestSchema, {
       query,
+      orderBy: shape.orderBy ?? '',
       pageToken,
       pageSize: Math.min(skip + left, maxPageSize),
       // Tells early that a list is too long: counting costs less than reading it. Most lists have one page and need neither.
@@ -42,23 +53,23 @@ export async function readList(
     });
     const { tasks, nextPageToken, totalSizeCapped } = await listTasks(request, call, options);
     call.signal.throwIfAborted();
-    if (totalSizeCapped) throw tooLong(`has more than ${maxTasks} tasks`);
+    if (totalSizeCapped) throw tooLong(shape, `has more than ${maxTasks} tasks`);
 
     const fresh = tasks.filter(({ id }) => !seen.has(id));
     for (const { id } of fresh) seen.add(id);
     const taken = fresh.slice(skip);
     skip -= fresh.length - taken.length;
-    const texts = taken.map((task) => JSON.stringify(toCoderTask(task)));
+    const texts = taken.map((task) => JSON.stringify(shape.toTask(task)));
     if (texts.length > 0) {
       const part = Buffer.from(`${left < wanted ? ',' : ''}${texts.join(',')}`);
       parts.push(part);
       bytes += part.length;
       left -= texts.length;
     }
-    if (bytes > maxListBytes) throw tooLong(`is larger than ${maxListBytes} bytes`);
+    if (bytes > maxListBytes) throw tooLong(shape, `is larger than ${maxListBytes} bytes`);
     if (nextPageToken === '') break;
     if (left === 0) {
-      if (mustEnd) throw tooLong(`has more than ${maxTasks} tasks`);
+      if (mustEnd) throw tooLong(shape, `has more than ${maxTasks} tasks`);
       break;
     }
     pageToken = nextPageToken;
@@ -67,8 +78,6 @@ export async function readList(
   return parts;
 }
 
-function tooLong(what: string): Error {
-  return invalidArgument([
-    { field: 'limit', description: `the list ${what}: read it in parts, with limit and offset, or narrow it with q` },
-  ]);
+function tooLong({ tooLong: [field, advice] }: ListShape, what: string): Error {
+  return invalidArgument([{ field, description: `the list ${what}: ${advice}` }]);
 }
