@@ -88,6 +88,7 @@ const environment = z.object({
     .string()
     .regex(/^[a-z_][a-z0-9_]{0,53}$/, 'must be up to 54 lower-case letters, digits and _, no digit first')
     .default('tasks_service'),
+  CODER_URL: z.string().refine(isCoderUrl, 'must look like https://coder.example.com, without a user, ? or #').optional(),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),
   MIGRATE_ON_START: flag.default(false),
@@ -344,6 +345,12 @@ function isKeySetPlace(text: string): boolean {
   const url = URL.parse(text);
   if (url === null || url.username !== '' || url.password !== '') return false;
   return url.protocol === 'https:' || (url.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname));
+}
+
+function isCoderUrl(text: string): boolean {
+  const url = URL.parse(text);
+  if (url === null || !['http:', 'https:'].includes(url.protocol) || /[?#]/.test(text)) return false;
+  return url.username === '' && url.password === '';
 }
 
 /** The text of a file; undefined if it cannot be read. */

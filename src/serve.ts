@@ -160,6 +160,7 @@ export async function serve(config: Config, development: Development | undefined
     methods: tasksMethods({ listTasks, getTask, watchTasks }),
     tasks: createTaskMessages(listTasks, getTask),
     findUser: (...user) => run('find_user', () => findUser(...user)),
+    coderUrl: config.CODER_URL,
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, { log, verifyJwt }),
     host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },

@@ -19,6 +19,7 @@ import type { TaskMessages } from '../tasks/task-messages.ts';
 import type { Certificates } from './certificates.ts';
 import { createClientAddress } from './client-address.ts';
 import { createCoderJson } from './coder/coder-json.ts';
+import { createCoderProxy } from './coder/coder-proxy.ts';
 import { createGrpcListener } from './grpc/grpc-listener.ts';
 import { type Listener, listen } from './listener.ts';
 import { createOpsListener } from './ops/ops-listener.ts';
@@ -35,6 +36,8 @@ export interface ServerParts {
   readonly tasks: TaskMessages;
   /** Finds the user whom a path of the Coder-shaped JSON names. */
   readonly findUser: FindUser;
+  /** Where Coder is, to pass on to it what it alone can do with tasks; nothing is passed on if absent. */
+  readonly coderUrl?: string | undefined;
   readonly authenticate: Authenticate;
   /** The address to listen on, `0.0.0.0` for all. */
   readonly host: string;
@@ -118,11 +121,13 @@ export function createServer(parts: ServerParts): Server {
   const grpcMethods = parts.reflection.grpc ? [...served, ...reflection] : served;
   const grpc = createGrpcListener(grpcMethods, calls, { certificates, clientAddress });
   const coderJson = createCoderJson({ tasks: parts.tasks, findUser: parts.findUser, calls, clientAddress });
+  const coderProxy = parts.coderUrl === undefined ? undefined : createCoderProxy({ address: parts.coderUrl, clientAddress, log });
   const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
   const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, calls, {
     origins: parts.webOrigins,
     basePath: parts.basePath,
     coderJson,
+    coderProxy,
     page,
     log,
     certificates,

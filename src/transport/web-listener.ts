@@ -8,6 +8,7 @@ import type { Logger } from '../platform/log.ts';
 import type { Certificates } from './certificates.ts';
 import { type ClientAddress, createClientAddress } from './client-address.ts';
 import type { CoderJson } from './coder/coder-json.ts';
+import type { CoderProxy } from './coder/coder-proxy.ts';
 import { type ConnectOptions, createConnectHandler } from './connect/connect-handler.ts';
 import { httpLimits } from './http.ts';
 import { prepareHttp2Streams, sessionLimits } from './http2-limits.ts';
@@ -24,6 +25,8 @@ interface WebParts {
   readonly basePath?: string | undefined;
   /** Answers the paths of the Coder-shaped JSON. */
   readonly coderJson?: CoderJson;
+  /** Passes requests on to Coder. */
+  readonly coderProxy?: CoderProxy | undefined;
   /** Answers the paths of the page. */
   readonly page?: Page | undefined;
   /** Logs the server's own faults outside of calls. */

@@ -2,6 +2,7 @@ import { Code } from '@connectrpc/connect';
 import type { Logger } from '../platform/log.ts';
 import type { Certificates } from './certificates.ts';
 import { type CoderJson, sendAnswer } from './coder/coder-json.ts';
+import type { CoderProxy } from './coder/coder-proxy.ts';
 import type { ConnectHandler } from './connect/connect-handler.ts';
 import { createCors } from './cors.ts';
 import { dropForeignCookies } from './foreign-cookies.ts';
@@ -21,6 +22,8 @@ interface WebRequestParts {
   readonly methods: ConnectHandler;
   /** Answers the paths of the Coder-shaped JSON. */
   readonly coderJson?: CoderJson;
+  /** Passes requests on to Coder. */
+  readonly coderProxy?: CoderProxy | undefined;
   /** Answers the paths of the page. */
   readonly page?: Page | undefined;
   /** The origins whose pages may call it from a browser. */
@@ -37,6 +40,7 @@ interface WebRequestParts {
 export function createWebRequests({
   methods,
   coderJson = () => undefined,
+  coderProxy = () => undefined,
   page = () => false,
   origins = [],
   basePath = '/',
@@ -48,6 +52,11 @@ export function createWebRequests({
 
   /** Answers a request by the handler of its path; undefined when no handler has it. */
   const answerAt = (request: HttpRequest, response: HttpResponse, beforeAnswer: () => void): Promise<void> | undefined => {
+    const passed = coderProxy(request, response);
+    if (passed !== undefined) {
+      beforeAnswer();
+      return passed;
+    }
     const json = coderJson(request, response);
     if (json !== undefined) {
       return json.then((toSend) => {

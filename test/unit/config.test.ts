@@ -236,6 +236,27 @@ test.each(['tasks', 'tasks/', '//', '/a//b', '/..', '/a/../b', '/./', '/a b', '/
   },
 );
 
+test.each(['https://coder.example.com', 'http://coder.coder.svc:8080', 'https://example.com/coder/'])(
+  'CODER_URL is %j',
+  (url) => {
+    expect(readConfig({ CODER_URL: url }).CODER_URL).toBe(url);
+  },
+);
+
+test.each([
+  'coder.example.com',
+  'ftp://coder.example.com',
+  'https://user@coder.example.com',
+  'https://:secret@coder.example.com',
+  'https://coder.example.com/?',
+  'https://coder.example.com/#a',
+  'https://',
+])('%j is no CODER_URL, in one line that does not repeat it', (url) => {
+  expect(() => readConfig({ CODER_URL: url })).toThrow(
+    /^[^\n]*\n {2}CODER_URL: must look like https:\/\/coder\.example\.com, without a user, \? or #$/,
+  );
+});
+
 test.each(['Tasks', '1st', 'a-b', "x'y", 'x'.repeat(55)])('%j is no name of a slot', (name) => {
   expect(() => readConfig({ CODER_SLOT: name })).toThrow('CODER_SLOT: must be up to 54 lower-case letters, digits and _');
 });

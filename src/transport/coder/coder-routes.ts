@@ -1,0 +1,61 @@
+/** What Coder alone can do with tasks, below each of its two roots for them: the method, and the path with `*` for any one segment. */
+const taskRoutes = [
+  'POST /*',
+  'DELETE /*/*',
+  'PATCH /*/*/input',
+  'POST /*/*/send',
+  'GET /*/*/logs',
+  'POST /*/*/pause',
+  'POST /*/*/resume',
+];
+
+/** What Coder's command line reads beside: to sign in, to choose a template for a new task, and before it sends to a paused one. */
+const readRoutes = [
+  'GET /api/v2/buildinfo',
+  'GET /api/v2/users/first',
+  'GET /api/v2/users/*',
+  'GET /api/v2/users/*/organizations',
+  'GET /api/v2/organizations/*',
+  'GET /api/v2/organizations/*/templates',
+  'GET /api/v2/organizations/*/templates/*',
+  'GET /api/v2/organizations/*/templates/*/versions/*',
+  'GET /api/v2/templates',
+  'GET /api/v2/templateversions/*/presets',
+  'GET /api/v2/workspaces/*',
+  'GET /api/v2/workspacebuilds/*',
+];
+
+/** Every route that is passed on to Coder. */
+export const coderRoutes: readonly string[] = [
+  ...['/api/v2/tasks', '/api/experimental/tasks'].flatMap((root) => taskRoutes.map((route) => route.replace(' ', ` ${root}`))),
+  ...readRoutes,
+];
+
+const patterns = coderRoutes.map((route) => {
+  const [method = '', path = ''] = route.split(' ');
+  return { method, segments: path.split('/') };
+});
+
+/**
+ * Whether a request is one that is passed on. A segment of its path is letters, digits, `.`, `_`, `~`, `@`, `+`, `-`, and whatever is
+ * percent-encoded but separators and controls, and is no step to another folder: Coder cannot read it as another route.
+ */
+export function isCoderRoute(method: string | undefined, path: string): boolean {
+  const given = path.split('/');
+  return patterns.some(
+    ({ method: its, segments }) =>
+      its === method &&
+      segments.length === given.length &&
+      segments.every((segment, at) => (segment === '*' ? isPlain(given[at] ?? '') : segment === given[at])),
+  );
+}
+
+function isPlain(segment: string): boolean {
+  if (!/^(?:[\w.~@+-]|%[0-9a-f]{2})+$/i.test(segment)) return false;
+  try {
+    const decoded = decodeURIComponent(segment);
+    return decoded !== '.' && decoded !== '..' && !/[\p{Cc}/\\%?#;]/u.test(decoded);
+  } catch {
+    return false;
+  }
+}
