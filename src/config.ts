@@ -88,6 +88,7 @@ const environment = z.object({
     .string()
     .regex(/^[a-z_][a-z0-9_]{0,53}$/, 'must be up to 54 lower-case letters, digits and _, no digit first')
     .default('tasks_service'),
+  CODER_DISABLE_WORKSPACE_SHARING: flag.default(false),
   CODER_URL: z.string().refine(isCoderUrl, 'must look like https://coder.example.com, without a user, ? or #').optional(),
   STATEMENT_TIMEOUT_MS: integer(10, 600_000).default(2000),
   DATABASE_POOL_SIZE: integer(1, 1000).default(10),

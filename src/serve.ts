@@ -161,7 +161,11 @@ export async function serve(config: Config, development: Development | undefined
     tasks: createTaskMessages(listTasks, getTask),
     findUser: (...user) => run('find_user', () => findUser(...user)),
     coderUrl: config.CODER_URL,
-    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, { log, verifyJwt }),
+    authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, {
+      log,
+      verifyJwt,
+      withoutSharing: config.CODER_DISABLE_WORKSPACE_SHARING,
+    }),
     host,
     ports: { grpc: config.GRPC_PORT, web: config.WEB_PORT, ops: config.OPS_PORT },
     certificates,

@@ -19,6 +19,8 @@ interface AuthenticateOptions {
   /** Checks JSON Web Tokens; without it they are no tokens. */
   readonly verifyJwt?: VerifyJwt | undefined;
   readonly lookupLimits?: TokenLookupLimits;
+  /** Whether nobody reads what is shared, see {@link Caller.withoutSharing}. */
+  readonly withoutSharing?: boolean;
 }
 
 /**
@@ -35,7 +37,7 @@ interface AuthenticateOptions {
 export function createAuthenticate(
   keys: ApiKeyRepository,
   rememberSeconds: number,
-  { log, verifyJwt, lookupLimits }: AuthenticateOptions = {},
+  { log, verifyJwt, lookupLimits, withoutSharing = false }: AuthenticateOptions = {},
 ): Authenticate {
   // By the hash of the token, so that a dump of the memory holds no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
@@ -44,7 +46,8 @@ export function createAuthenticate(
   const lookups = createTokenLookups(keys.findSecrets, lookupLimits);
   const underWay = new Map<string, Promise<Caller>>();
 
-  const remember = (hash: string, caller: Caller, expiresInMs: number): Caller => {
+  const remember = (hash: string, found: Caller, expiresInMs: number): Caller => {
+    const caller: Caller = withoutSharing ? { ...found, withoutSharing } : found;
     const ttl = Math.min(rememberSeconds * 1000, expiresInMs);
     if (ttl > 0) remembered.set(hash, caller, { ttl });
     onceGood.set(hash, true);

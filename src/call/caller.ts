@@ -40,6 +40,8 @@ export interface Caller {
   readonly groupIds: readonly Buffer[];
   /** Set where tasks have rights of their own: reading one needs the right to read tasks, and that to read workspaces. */
   readonly tasksHaveRights?: true;
+  /** Set where what is shared with the caller is not to be read, whatever ACLs say. */
+  readonly withoutSharing?: true;
   /** Whether the scope of the caller's token allows reading tasks at all. */
   readonly mayRead: boolean;
   /** The tasks that the token may read, where it is restricted to some. */

@@ -92,10 +92,10 @@ function deriveScope(caller: Caller): Scope {
     ...nothing,
     memberOf,
     // An organization's group Everyone has the organization's id.
-    sharedWith: [
-      { kind: 'user', id: userId },
-      ...[...memberOf, ...caller.groupIds].map((id) => ({ kind: 'group' as const, id })),
-    ],
+    sharedWith:
+      caller.withoutSharing === true
+        ? []
+        : [{ kind: 'user', id: userId }, ...[...memberOf, ...caller.groupIds].map((id) => ({ kind: 'group' as const, id }))],
   };
   if (onSite.includes('denied')) return shared;
 

@@ -344,6 +344,41 @@ describeOnEngines('who may read', (engine) => {
     });
   });
 
+  test('with sharing switched off, ACLs give nothing, in lists and gets', async () => {
+    const userId = await insertUser(database, { username: 'shared-with', memberships: [[home]] });
+    const ownerId = await insertUser(database, { username: 'sharer', memberships: [[home]] });
+    const right = { permissions: ['read'] };
+    const shared = await insertWorkspace({
+      name: 'shared',
+      ownerId,
+      organizationId: home,
+      userAcl: { [formatUuid(userId)]: right },
+      groupAcl: { [formatUuid(home)]: right },
+    });
+    const mine = await insertWorkspace({ name: 'mine', ownerId: userId, organizationId: home });
+    await projectAll(database);
+    const token = await tokenOf('shared-with');
+    for (const [withoutSharing, expected] of [
+      [false, [mine, shared]],
+      [true, [mine]],
+    ] as const) {
+      const call = await callOf(token, createAuthenticate(keys, 0, { withoutSharing }));
+      for (const query of ['owner:*', `owner:* id:${formatUuid(mine)},${formatUuid(shared)}`]) {
+        const { tasks: found } = await service.listTasks(create(ListTasksRequestSchema, { query, pageSize: 200 }), call);
+        const ofTest = found.map(({ id }) => id).filter((id) => [mine, shared].map(formatUuid).includes(id));
+        expect(ofTest.toSorted(), query).toEqual(expected.map(formatUuid).toSorted());
+      }
+      const ofSharer = await service.listTasks(create(ListTasksRequestSchema, { query: 'owner:sharer' }), call);
+      expect(ofSharer.tasks).toHaveLength(withoutSharing ? 0 : 1);
+      const identifier = { case: 'id', value: formatUuid(shared) } as const;
+      const got = await service.getTask(create(GetTaskRequestSchema, { identifier }), call).then(
+        ({ task }) => task?.id,
+        (error: unknown) => ConnectError.from(error).code,
+      );
+      expect(got).toBe(withoutSharing ? Code.NotFound : formatUuid(shared));
+    }
+  });
+
   describe('in newer versions of Coder', () => {
     test.each(newerMatrix)('$caller reads $reads', async (row) => {
       const { implied = [], impliedForServices = [], member = [], organization = [], defaults = [] } = row;

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import type { Caller, Permission, RolePermissions } from '../../src/call/caller.ts';
-import { readsEveryUser, readsOrganization, type Scope, scopeOf } from '../../src/tasks/scope.ts';
+import { readsEveryUser, readsOrganization, readsTask, type Scope, scopeOf } from '../../src/tasks/scope.ts';
 
 const userId = Buffer.alloc(16, 1);
 const home = Buffer.alloc(16, 2);
 const away = Buffer.alloc(16, 3);
 const group = Buffer.alloc(16, 4);
+const other = Buffer.alloc(16, 5);
+const newTask = Buffer.alloc(16, 6);
 
 /** A caller with these roles: on the site, and in the organizations they are a member of. */
 function caller(
@@ -246,6 +248,13 @@ describe('sharing', () => {
       customRoles: [{ site: [{ negate: true, resource: '*', action: '*' }], organization: [], user: [], member: [] }],
     });
     expect(scopeOf(denied).sharedWith).not.toEqual([]);
+  });
+
+  test('is with nobody where sharing is switched off, and takes nothing else away', () => {
+    const who = caller([], ['organization-admin'], [], { groupIds: [group], withoutSharing: true });
+    expect(scopeOf(who)).toMatchObject({ organizations: [home], ownIn: [home, away], sharedWith: [] });
+    expect(readsTask(scopeOf(who), newTask, other, away, [{ kind: 'user', id: userId }])).toBe(false);
+    expect(readsTask(scopeOf(who), newTask, userId, away, [])).toBe(true);
   });
 
   test('is nothing to a token that reads nothing', () => {
