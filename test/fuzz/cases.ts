@@ -243,6 +243,8 @@ const paths = [
   ...[
     '/api/experimental/tasks',
     '/api/experimental/tasks/me',
+    '/api/v2/tasks',
+    '/api/v2/tasks/me/x',
     '/',
     '/readyz',
     '/metrics',
