@@ -8,6 +8,7 @@ import {
   TaskStateEntrySchema,
 } from '../gen/tasks/v1/tasks_pb.ts';
 import type { TaskRow } from './store/tables.ts';
+import { isWaiting } from './store/task-row.ts';
 import { isNeverUsed, type TaskPage, toAgentHealth } from './task-mapper.ts';
 import { tagOf, WireWriter } from './wire-writer.ts';
 
@@ -77,6 +78,7 @@ const task = {
   favorite: tagOf(TaskSchema.field.favorite, 'varint'),
   lastUsedAt: tagOf(TaskSchema.field.lastUsedAt, 'bytes'),
   dormantAt: tagOf(TaskSchema.field.dormantAt, 'bytes'),
+  waitingSince: tagOf(TaskSchema.field.waitingSince, 'bytes'),
 };
 
 const state = {
@@ -142,6 +144,7 @@ function writeTask(tag: number, row: TaskRow, callerId: Buffer): void {
   if (row.favorite === 1 && row.owner_id.equals(callerId)) writer.number(task.favorite, 1);
   if (row.last_used_at !== null && !isNeverUsed(row.last_used_at)) writeTime(task.lastUsedAt, row.last_used_at);
   if (row.dormant_at !== null) writeTime(task.dormantAt, row.dormant_at);
+  if (row.state_at !== null && isWaiting(row)) writeTime(task.waitingSince, row.state_at);
   writer.end(start, 2);
 }
 

@@ -14,6 +14,7 @@ import {
 } from '../gen/tasks/v1/tasks_pb.ts';
 import type { AgentStatus } from './store/agent-status.ts';
 import type { TaskRow } from './store/tables.ts';
+import { isWaiting } from './store/task-row.ts';
 
 /** A page of a list, before it takes the form in which it is sent. */
 export interface TaskPage {
@@ -77,6 +78,7 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
     favorite: row.favorite === 1 && row.owner_id.equals(callerId),
     ...(row.last_used_at === null || isNeverUsed(row.last_used_at) ? {} : timeField('lastUsedAt', row.last_used_at)),
     ...(row.dormant_at === null ? {} : timeField('dormantAt', row.dormant_at)),
+    ...(row.state_at !== null && isWaiting(row) ? timeField('waitingSince', row.state_at) : {}),
   });
 }
 

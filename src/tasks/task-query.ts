@@ -2,6 +2,7 @@ import { echo, invalidArgument, type Violation } from '../call/errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import { type ParsedQuery, parseQuery, type QueryValue } from './query-grammar.ts';
 import { type Misreading, type OwnerTerm, type QueryKey, type QueryNames, queryKeys, type TermsDraft } from './query-keys.ts';
+import type { ListOrder } from './store/list-order.ts';
 import type { TaskFilter } from './store/task-filter.ts';
 
 /** A page without a size has this many tasks, and no page has more than the maximum. */
@@ -9,7 +10,7 @@ const defaultPageSize = 25;
 export const maxPageSize = 200;
 
 /** The order of a list as a caller may ask for it. */
-type OrderBy = 'default' | 'created_at' | 'created_at desc' | 'name' | 'name desc';
+type OrderBy = 'default' | Exclude<ListOrder, 'key' | 'run'>;
 
 /** What a ListTasks request asks for, checked. */
 export interface TaskQuery {
@@ -22,7 +23,15 @@ export interface TaskQuery {
   readonly pageSize: number;
 }
 
-const orders: ReadonlySet<string> = new Set<OrderBy>(['created_at', 'created_at desc', 'name', 'name desc']);
+const orders: ReadonlyMap<string, OrderBy> = new Map([
+  ['', 'default'],
+  ['created_at', 'created_at'],
+  ['created_at desc', 'created_at desc'],
+  ['current_state.timestamp', 'state_at'],
+  ['current_state.timestamp desc', 'state_at desc'],
+  ['name', 'name'],
+  ['name desc', 'name desc'],
+]);
 
 /** Keys that name the tasks by something else than their owner: beside them, no owner means everyone, if nothing else is said. */
 const wideningFilters = ['ids', 'organizationId', 'sharedWithUserId', 'sharedWithGroupId'] as const;
@@ -64,23 +73,23 @@ export function readTaskQuery(
   const isWide =
     wideningFilters.some((key) => terms.filter[key] !== undefined) || wideningNames.some((key) => terms.names[key] !== undefined);
   const owner = terms.owner ?? { kind: defaultOwner ?? (isWide ? 'everyone' : 'me') };
-  const order = orderBy.trim().replace(/ +/g, ' ');
-  if (order !== '' && !orders.has(order)) {
+  const order = orders.get(orderBy.trim().replace(/ +/g, ' '));
+  if (order === undefined) {
     ofRequest.push({
       field: 'order_by',
-      description: `"${echo(orderBy)}" is not an order: use created_at, created_at desc, or for one owner's tasks name or name desc`,
+      description: `"${echo(orderBy)}" is not an order: use created_at, current_state.timestamp, or for one owner's tasks name, each also with desc`,
     });
   } else if (order.startsWith('name') && owner.kind === 'everyone') {
     ofRequest.push({
       field: 'order_by',
-      description: 'name orders the tasks of one owner only: use created_at or created_at desc',
+      description: 'name orders the tasks of one owner only: use created_at or current_state.timestamp, each also with desc',
     });
   }
 
   const query: TaskQuery = {
     ...terms,
     owner,
-    orderBy: order === '' ? 'default' : (order as OrderBy),
+    orderBy: order ?? 'default',
     pageSize: pageSize === 0 ? defaultPageSize : Math.min(pageSize, maxPageSize),
   };
   return { query, ofQuery, ofRequest };

@@ -2,6 +2,7 @@ import { foldCase } from '../db/letter-case.ts';
 import { formatUuid } from '../db/uuid.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import type { TaskFilter } from '../tasks/store/task-filter.ts';
+import { isWaiting } from '../tasks/store/task-row.ts';
 
 /** Whether a task matches a filter. */
 export type TaskMatch = (row: WatchedRow) => boolean;
@@ -62,9 +63,4 @@ export function taskMatch(filter: TaskFilter): TaskMatch {
       row.parameters.some(([name, value]) => pairs.some((pair) => pair[0] === foldCase(name) && pair[1] === foldCase(value))),
   );
   return (row) => tests.every((test) => test(row));
-}
-
-/** Phase active (3) and state idle (2), as in `list_status`. */
-function isWaiting({ phase, state }: WatchedRow): boolean {
-  return phase === 3 && state === 2;
 }

@@ -12,7 +12,10 @@ import { createTestDatabase, describeOnEngines, type TestDatabase } from '../sup
 import { startServedEngine } from '../support/served-engine.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
-const orders: readonly ListOrder[] = ['key', 'run', 'name', 'name desc', 'created_at', 'created_at desc'];
+const orders: readonly ListOrder[] = [
+  ...(['key', 'run', 'name', 'name desc', 'created_at', 'created_at desc', 'state_at', 'state_at desc'] as const),
+];
+const ordersOfAll = ['created_at', 'created_at desc', 'state_at', 'state_at desc'] as const;
 
 /** What a scope says of a member of organizations, without groups. */
 const memberOf = (organizations: readonly Buffer[]) => ({ ownIn: organizations, memberOf: organizations, sharedWith: [] });
@@ -53,6 +56,11 @@ describeOnEngines('the task repository', (engine) => {
       favorite: i % 11 === 0,
       deleted: i % 20 === 19,
       createdAt: `2026-01-01 00:00:00.${String(Math.floor(i / 10)).padStart(6, '0')}`,
+      // Some have reported at the same time, and some have not reported.
+      stateAt:
+        status === WorkspaceStatus.PENDING || i % 13 === 0
+          ? null
+          : `2026-01-02 00:00:00.${String((i * 37) % 11).padStart(6, '0')}`,
     });
   });
   const idOf = (task: { id: unknown }) => (task.id as Buffer).toString('hex');
@@ -91,7 +99,9 @@ describeOnEngines('the task repository', (engine) => {
       if (order === 'run') return task['run_key'] as Buffer;
       const first = order.startsWith('name')
         ? Buffer.concat([task['name_fold'] as Buffer, Buffer.of(0)])
-        : Buffer.from(task['created_at'] as string);
+        : Buffer.from(
+            (task[order.startsWith('state_at') ? 'state_at' : 'created_at'] as string | null) ?? '0000-00-00 00:00:00.000000',
+          );
       return Buffer.concat([first, task.id]);
     };
     const ascending = expected.toSorted((a, b) => Buffer.compare(key(a), key(b))).map(idOf);
@@ -102,9 +112,9 @@ describeOnEngines('the task repository', (engine) => {
     const lists: [string, Scope, TaskFilter, readonly ListOrder[], () => typeof tasks][] = [
       ['my tasks', asOwner, { ownerId: owner }, orders, () => of(owner)],
       ["another's tasks, as a site owner", site, { ownerId: colleague }, orders, () => of(colleague)],
-      ['everyone, as a site owner', site, {}, ['created_at', 'created_at desc'], () => of(owner, colleague, foreigner)],
-      ['everyone, as an organization admin', asAdmin, {}, ['created_at', 'created_at desc'], () => of(owner, colleague)],
-      ['everyone, as a member', asColleague, {}, ['created_at desc'], () => of(colleague)],
+      ['everyone, as a site owner', site, {}, ordersOfAll, () => of(owner, colleague, foreigner)],
+      ['everyone, as an organization admin', asAdmin, {}, ordersOfAll, () => of(owner, colleague)],
+      ['everyone, as a member', asColleague, {}, ordersOfAll, () => of(colleague)],
       [
         'my running tasks, waiting ones among them',
         asOwner,
@@ -116,7 +126,7 @@ describeOnEngines('the task repository', (engine) => {
         'running tasks of an organization',
         asAdmin,
         { status: WorkspaceStatus.RUNNING },
-        ['created_at desc'],
+        ordersOfAll,
         () => of(owner, colleague).filter((task) => task['status'] === WorkspaceStatus.RUNNING),
       ],
     ];
@@ -277,13 +287,13 @@ describeOnEngines('the task repository', (engine) => {
         { status: WorkspaceStatus.RUNNING },
         { ownerId: sharer, status: WorkspaceStatus.RUNNING },
       ]) {
-        for (const order of ['created_at', 'created_at desc'] as const) {
+        for (const order of ordersOfAll) {
           for (const pageSize of [1, 2, 3, 10]) {
             const rows = await walk(scope, filter, order, pageSize);
             const names = rows.map(({ name }) => name);
             expect(names.toSorted(), JSON.stringify({ filter, order, pageSize })).toEqual(expected);
             const sorted = rows.map(({ id }) => id.toString('hex')).toSorted();
-            expect(rows.map(({ id }) => id.toString('hex'))).toEqual(order === 'created_at' ? sorted : sorted.toReversed());
+            expect(rows.map(({ id }) => id.toString('hex'))).toEqual(order.endsWith('desc') ? sorted.toReversed() : sorted);
           }
         }
         expect(await repository.count(scope, filter, 100)).toBe(expected.length);
@@ -319,7 +329,7 @@ describeOnEngines('the task repository', (engine) => {
           [asStranger, { sharedWithUserId: reader }, []],
         ] as const) {
           const what = JSON.stringify([scope === site, filter]);
-          for (const order of filter.ownerId === undefined ? (['created_at', 'created_at desc'] as const) : orders) {
+          for (const order of filter.ownerId === undefined ? ordersOfAll : orders) {
             const rows = await walk(scope, filter, order, 2);
             expect(rows.map(({ name }) => name).toSorted(), `${what}, ${order}`).toEqual(expected);
           }
@@ -550,6 +560,7 @@ describeOnEngines('the task repository', (engine) => {
           waiting: i % 100 !== 0 && i % 10 === 1,
           favorite: i % 50 === 0,
           createdAt: `2028-01-01 00:00:00.${String(i).padStart(6, '0')}`,
+          stateAt: i % 7 === 0 ? null : `2028-01-02 00:00:00.${String((i * 7919) % count).padStart(6, '0')}`,
         }),
       );
       await insertTasks(database, big);
@@ -592,10 +603,23 @@ describeOnEngines('the task repository', (engine) => {
       ['one owner and status, oldest first', asBig, { ownerId: bigOwner, status: failed }, 'created_at', 'own_st_ct'],
       ['one organization, oldest first', asBigAdmin, {}, 'created_at', 'org_ct'],
       ['everyone and status, oldest first', site, { status: failed }, 'created_at', 'all_st_ct'],
+      ...(['state_at', 'state_at desc'] as const).flatMap((order): [string, Scope, TaskFilter, ListOrder, string][] => [
+        [`one owner, ${order}`, asBig, { ownerId: bigOwner }, order, 'own_st_sa'],
+        [`one owner and status, ${order}`, asBig, { ownerId: bigOwner, status: failed }, order, 'own_st_sa'],
+        [`one owner, waiting, ${order}`, asBig, { ownerId: bigOwner, waiting: true }, order, 'own_st_sa'],
+        [`one organization, ${order}`, asBigAdmin, { organizationId: bigHome }, order, 'org_st_sa'],
+        [`one organization and status, ${order}`, asBigAdmin, { organizationId: bigHome, status: failed }, order, 'org_st_sa'],
+        [`one organization, waiting, ${order}`, asBigAdmin, { organizationId: bigHome, waiting: true }, order, 'org_st_sa'],
+        [`everyone, ${order}`, site, {}, order, 'all_st_sa'],
+        [`everyone and status, ${order}`, site, { status: failed }, order, 'all_st_sa'],
+        [`everyone, waiting, ${order}`, site, { waiting: true }, order, 'all_st_sa'],
+      ]),
     ])('%s', async (_name, scope, filter, order, index) => {
       const limit = 10;
       // Who is an admin of one organization may have something shared with them from another.
       const isUnion = scope === asBigAdmin && filter.organizationId === undefined;
+      // By the time of the state, what has any status is a union of all statuses.
+      const ofAllStatuses = order.startsWith('state_at') && filter.status === undefined && filter.waiting === undefined;
       const first = await repository.list(scope, { filter, order, limit });
       expect(first.rows).toHaveLength(limit);
       if (first.next === undefined) throw new Error('no next page');
@@ -606,11 +630,13 @@ describeOnEngines('the task repository', (engine) => {
         expect(used, JSON.stringify(plan)).toContain(index);
         expect(
           // A union sorts what its branches gave: at most a page for each.
-          plan.every(({ extra }) => !/filesort/i.test(extra) || isUnion || filter.waiting === true),
+          plan.every(({ extra }) => !/filesort/i.test(extra) || isUnion || filter.waiting === true || ofAllStatuses),
           JSON.stringify(plan),
         ).toBe(true);
-        // What a list walks along its index is its page and one row more.
-        expect(read, `rows walked, ${after === undefined ? 'first' : 'next'} page`).toBeLessThanOrEqual(limit + 1);
+        // What a list walks along its index is its page and one row more, at most from each of the twelve values of `list_status`.
+        const most = (limit + 1) * (ofAllStatuses ? 12 : 1);
+        expect(read, `rows walked, ${after === undefined ? 'first' : 'next'} page`).toBeLessThanOrEqual(most);
+        if (ofAllStatuses) expect(plan.filter(({ key, extra }) => key === index && !/using index/i.test(extra))).toEqual([]);
       }
     });
 

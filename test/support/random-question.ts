@@ -194,8 +194,9 @@ export function questionsAbout(world: World): fc.Arbitrary<Question> {
     orderBy: fc.oneof(
       { weight: 9, arbitrary: fc.constant('') },
       { weight: 6, arbitrary: fc.constantFrom('created_at', 'created_at desc', ' created_at   desc ') },
+      { weight: 6, arbitrary: fc.constantFrom('current_state.timestamp', 'current_state.timestamp desc') },
       { weight: 2, arbitrary: fc.constantFrom('name', 'name desc', ' name  desc') },
-      { weight: 1, arbitrary: fc.constantFrom('id', 'NAME', 'created_at asc', 'name, id') },
+      { weight: 1, arbitrary: fc.constantFrom('id', 'NAME', 'created_at asc', 'state_at', 'name, id') },
     ),
     pageSizes: fc.array(
       fc.oneof(

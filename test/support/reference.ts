@@ -48,7 +48,7 @@ export function createReference(world: World, now: Date, inactiveSeconds: number
       const order = orderBy.trim().split(/ +/).join(' ');
       const wide = ['id', 'organization', 'shared_with_user', 'shared_with_group'].some((key) => terms.has(key));
       const owner = terms.get('owner')?.[0] ?? (wide ? '*' : 'me');
-      const known = order === '' || order === 'created_at' || order === 'created_at desc';
+      const known = order === '' || /^(created_at|current_state\.timestamp)( desc)?$/.test(order);
       if (!known && !((order === 'name' || order === 'name desc') && owner !== '*')) refused.add('order_by');
 
       const names = resolveNames(world, callerId, terms);
@@ -161,6 +161,7 @@ function knownTask(world: World, workspace: WorkspaceRow, now: Date, inactiveSec
           }),
       ...(app === undefined ? {} : { workspaceAppId: app.id }),
       ...(workspace.dormant_at === null ? {} : { dormantAt: timestamp(workspace.dormant_at) }),
+      ...(phase === 'active' && state?.state === TaskState.IDLE ? { waitingSince: state.timestamp } : {}),
     }),
   };
 }
@@ -603,6 +604,11 @@ function compareTexts(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
+/** A time as a text that sorts; none comes before all others. */
+function timeKey(time: Timestamp | undefined): string {
+  return time === undefined ? '' : `${String(time.seconds).padStart(12, '0')} ${String(time.nanos).padStart(9, '0')}`;
+}
+
 function byDefault(isOwn: boolean): Compare {
   const first = (a: boolean, b: boolean) => Number(b) - Number(a);
   return (a, b) =>
@@ -614,7 +620,10 @@ function byDefault(isOwn: boolean): Compare {
 
 function byColumn(order: string): Compare {
   const [column, direction] = order.split(' ');
-  const key = ({ workspace }: Known) => (column === 'name' ? workspace.name.toLowerCase() : workspace.created_at);
+  const key = ({ workspace, task }: Known) => {
+    if (column === 'current_state.timestamp') return timeKey(task.currentState?.timestamp);
+    return column === 'name' ? workspace.name.toLowerCase() : workspace.created_at;
+  };
   const sign = direction === 'desc' ? -1 : 1;
   return (a, b) => sign * (compareTexts(key(a), key(b)) || compareTexts(a.workspace.id, b.workspace.id));
 }

@@ -24,6 +24,11 @@ export interface TaskInit {
   readonly favorite?: boolean;
   readonly deleted?: boolean;
   readonly createdAt?: string;
+  /** TaskPhase and TaskState, of a task that does not wait. */
+  readonly phase?: number;
+  readonly state?: number;
+  /** When its state was reported; null for none. */
+  readonly stateAt?: string | null;
 }
 
 let made = 0;
@@ -37,6 +42,9 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
   const fold = Buffer.from(foldCase(name));
   const runKey = Buffer.concat([Buffer.of(running ? 0 : 1), fold, Buffer.of(0), id]);
   const favorite = init.favorite === true ? 1 : 0;
+  const usualTime = '2026-01-01 00:00:00.000000';
+  // What waits has a state.
+  const stateAt = init.stateAt === undefined || (init.stateAt === null && init.waiting === true) ? usualTime : init.stateAt;
   return {
     id,
     owner_id: init.ownerId,
@@ -58,9 +66,9 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
     live: init.deleted === true ? 0 : 1,
     status,
     list_status: status + (init.waiting === true ? 16 : 0),
-    phase: TaskPhase.ACTIVE,
-    state: init.waiting === true ? TaskState.IDLE : TaskState.WORKING,
-    state_at: '2026-01-01 00:00:00.000000',
+    phase: init.phase ?? (init.deleted === true ? TaskPhase.PAUSED : TaskPhase.ACTIVE),
+    state: stateAt === null ? TaskState.UNSPECIFIED : init.waiting === true ? TaskState.IDLE : (init.state ?? TaskState.WORKING),
+    state_at: stateAt,
     state_message: init.message ?? '',
     state_uri: '',
     favorite,

@@ -83,6 +83,17 @@ test('a task with only what it must have', () =>
     'task-with-the-least',
   ));
 
+test.each([
+  ['waits since its idle state', TaskPhase.ACTIVE, TaskState.IDLE, '2025-08-22T10:03:27.837842Z'],
+  ['works', TaskPhase.ACTIVE, TaskState.WORKING, undefined],
+  ['is stopped, and was idle before', TaskPhase.PAUSED, TaskState.IDLE, undefined],
+  ['still starts', TaskPhase.INITIALIZING, TaskState.IDLE, undefined],
+])('a task that %s says so', (_what, phase, state, since) => {
+  const json = toJson(TaskSchema, toTask({ ...row, phase, state }, owner));
+  expect(json).toHaveProperty('currentState.timestamp', '2025-08-22T10:03:27.837842Z');
+  expect((json as { waitingSince?: string }).waitingSince).toBe(since);
+});
+
 test("a favorite is told to its owner and to nobody else: it is the owner's own mark", () => {
   expect(toTask(row, owner).favorite).toBe(true);
   expect(toTask(row, id('9')).favorite).toBe(false);

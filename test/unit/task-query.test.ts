@@ -88,7 +88,22 @@ describe('order_by', () => {
     expect(read({ orderBy: ` ${orderBy.replace(' ', '  ')} ` }).orderBy).toBe(orderBy);
   });
 
-  test.each(['created_at asc', 'updated_at', 'name,created_at', 'id; drop table users'])('%s is refused', (orderBy) => {
+  test.each([
+    ['current_state.timestamp', 'state_at'],
+    ['current_state.timestamp desc', 'state_at desc'],
+  ])('%s', (orderBy, order) => {
+    for (const query of ['', 'owner:*', 'waiting:true']) expect(read({ orderBy, query }).orderBy).toBe(order);
+  });
+
+  test.each([
+    'created_at asc',
+    'state_at',
+    'current_state',
+    'current_state.timestamp asc',
+    'updated_at',
+    'name,created_at',
+    'id; drop table users',
+  ])('%s is refused', (orderBy) => {
     expect(refused({ orderBy })).toMatchObject({ reason: 'INVALID_ARGUMENT', fields: [['order_by', expect.any(String)]] });
   });
 

@@ -24,10 +24,10 @@ export interface Branch {
 }
 
 /** An index of the lists of one owner, one organization, or all: of one status if it says so, and in an order. */
-type ListIndex = `${'own' | 'org' | 'all'}${'_st' | ''}_${(typeof listOrders)[ListOrder]['index']}`;
+type ListIndex = `${'own' | 'org' | 'all'}${'_st' | ''}_${(typeof listOrders)[ListOrder]['index']}` | 'own_kind';
 
-/** What tells the tasks of a status, or all that are not deleted. */
-export type StatusEquality = { readonly live: 1 } | { readonly list_status: number };
+/** What tells the tasks of a status, or all that are not deleted. Some indexes have `live` behind `list_status`. */
+export type StatusEquality = { readonly live: 1 } | { readonly list_status: number; readonly live?: 0 | 1 };
 
 /** How the tasks of a filter are found within a scope. */
 export interface Branches {
@@ -40,7 +40,13 @@ export interface Branches {
 export const deletedStatus = 10;
 
 /** Only starting and running tasks can wait for input. */
-const canWait: ReadonlySet<number> = new Set([2, 3]);
+export const canWait: ReadonlySet<number> = new Set([2, 3]);
+
+/** Every WorkspaceStatus. */
+export const allStatuses: readonly number[] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+/** Every value of `list_status`. */
+const allListStatuses: readonly number[] = [...allStatuses, ...Array.from(canWait, (status) => status + waitingOffset)];
 
 /**
  * Above this many branches a union costs more than it saves: then one scan within the statement limit does the work. A branch
@@ -90,10 +96,15 @@ function branchesOfOwner(bindings: Bindings, asked: Asked, owner: Buffer): Branc
   const { scope } = asked;
   const ownerId = bindings.bind(owner);
   if (scope.everything) return walk(asked, 'own', { ownerId });
-  const organizations = owner.equals(scope.userId) ? [...scope.ownIn, ...scope.organizations] : scope.organizations;
+  const organizations = organizationsOf(scope, owner);
   if (organizations.length === 0 && scope.sharedWith.length === 0) return [];
   const readable = { organizations: bindings.bindList(organizations), sharing: bindSharing(bindings, scope) };
   return walk(asked, 'own', { ownerId, readable });
+}
+
+/** The organizations in which all tasks of an owner are read. */
+export function organizationsOf(scope: Scope, owner: Buffer): readonly Buffer[] {
+  return owner.equals(scope.userId) ? [...scope.ownIn, ...scope.organizations] : scope.organizations;
 }
 
 /** Everybody's tasks, in one organization or in all. */
@@ -130,12 +141,26 @@ function branchesOfAll(bindings: Bindings, asked: Asked): Branch[] {
 function walk(asked: Asked, scopeIndex: 'own' | 'org' | 'all', equal: Omit<Branch, 'index' | 'statuses'>): Branch[] {
   const { filter, order, statuses } = asked;
   const suffix = listOrders[order].index;
-  const byStatus = statuses !== live;
+  const byStatus = statuses !== live || suffix === 'sa';
   // A few ids, or a rare template, are found faster through their own index than by walking the scope's: that choice is the
   // optimizer's.
   const forced = filter.templateIds === undefined && filter.ids === undefined && !(suffix === 'name' && byStatus);
   const index: ListIndex = `${scopeIndex}${byStatus ? '_st' : ''}_${suffix}`;
-  return statuses.map((status) => ({ ...(forced ? { index } : {}), ...equal, statuses: [status] }));
+  const equalities = forced && suffix === 'sa' ? eachWithLive(statuses) : statuses;
+  return equalities.map((status) => ({ ...(forced ? { index } : {}), ...equal, statuses: [status] }));
+}
+
+/**
+ * The same tasks for the indexes by `state_at`, all of which have `list_status` and `live` in front: what is not deleted is a branch
+ * for each status. A report moves the entry of a task in all of these indexes, so that there are no others without the status.
+ */
+function eachWithLive(statuses: readonly StatusEquality[]): StatusEquality[] {
+  const listStatuses = statuses.flatMap((status) => ('list_status' in status ? status.list_status : allListStatuses));
+  const withDeleted = statuses !== live && listStatuses.includes(deletedStatus);
+  return [
+    ...listStatuses.map((status) => ({ list_status: status, live: 1 as const })),
+    ...(withDeleted ? [{ list_status: deletedStatus, live: 0 as const }] : []),
+  ];
 }
 
 /**
@@ -191,11 +216,19 @@ function statusesOf({ status, waiting }: TaskFilter): readonly StatusEquality[] 
 }
 const live: readonly StatusEquality[] = [{ live: 1 }];
 
-/** Whether the rows of `workspace_task_acl` alone say what is in a branch: their tasks are not deleted, and nothing else is asked. */
-export function isOfAclAlone({ subject, ownerId, statuses, readable, scope }: Branch, filter: BoundFilter): boolean {
+/**
+ * Whether the rows of `workspace_task_acl` alone say what is in a branch, and in which order: their tasks are not deleted, and
+ * nothing else is asked.
+ */
+export function isOfAclAlone(
+  { subject, ownerId, statuses, readable, scope }: Branch,
+  filter: BoundFilter,
+  order: ListOrder = 'created_at',
+): boolean {
   const nothingElse = Object.keys(filter).every((key) => key === 'organizationId');
   return (
     nothingElse &&
+    listOrders[order].index === 'ct' &&
     subject !== undefined &&
     scope === undefined &&
     ownerId === undefined &&

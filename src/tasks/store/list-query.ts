@@ -2,24 +2,35 @@ import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
 import { type Branch, type Branches, isOfAclAlone, type StatusEquality } from './branches.ts';
 import { type BoundFilter, whereFilter, whereInScope, whereReadable } from './conditions.ts';
-import { type ListOrder, listOrders } from './list-order.ts';
+import { type ListOrder, listOrders, type Position } from './list-order.ts';
 import { tasksWith } from './name-trigrams.ts';
-import type { Slot } from './statement-template.ts';
+import type { Bindings, Slot } from './statement-template.ts';
 
 /** Writes the queries of lists, without the columns of their rows. */
-interface ListQueries {
+export interface ListQueries {
   /** The tasks of a page `t`, in order. */
   page(page: PageStructure): Knex.QueryBuilder;
   /** The ids of some tasks, in no order. */
   ids(branches: Branches, limit: number): Knex.QueryBuilder;
+  /** All tasks `t`, each once, in no order. */
+  all(branches: Branches): Knex.QueryBuilder;
 }
 
 /** What a page is made of, without its values. */
 export interface PageStructure extends Branches {
   readonly order: ListOrder;
   /** The position behind which it starts. */
-  readonly after?: readonly Slot[];
+  readonly after?: BoundPosition;
   readonly limit: number;
+}
+
+/** A position with slots for its values. A time that is null stands in the text, as it is compared in another way. */
+type BoundPosition = readonly [first: Slot | null, id?: Slot];
+
+/** Binds the values of a position. */
+export function bindPosition(bindings: Bindings, [first, second]: Position): BoundPosition {
+  const bound = first === null ? null : bindings.bind(first);
+  return second === undefined ? [bound] : [bound, bindings.bind(second)];
 }
 
 /** @param agentInactiveSeconds how long an agent may be silent and still counts as connected. */
@@ -37,33 +48,31 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
         .union(
           branches.map((branch) =>
             rowsOf(branch, filter)
-              .select(keysOf(branch, filter, ['id']))
+              .select(keysOf(branch, { filter }, ['id']))
               .limit(limit),
           ),
           true,
         )
         .limit(limit),
+
+    all({ branches, filter }) {
+      const [first, ...others] = branches;
+      if (first !== undefined && others.length === 0 && !isOfAclAlone(first, filter)) return rowsOf(first, filter);
+      // from (<branch> union <branch> …) as k straight_join workspace_tasks as t on t.owner_id = k.owner_id and t.id = k.id
+      return withTasks(
+        database.union(branches.map((branch) => rowsOf(branch, filter).select(keysOf(branch, { filter }, ['owner_id', 'id'])))),
+      );
+    },
   };
 
   /** A branch from the position on: `… and (t.created_at < ? or (t.created_at = ? and t.id < ?)) order by … limit ?` */
   function pageOfBranch(branch: Branch, { filter, order, after, limit }: PageStructure): Knex.QueryBuilder {
-    const query = rowsOf(branch, filter);
+    const query = rowsOf(branch, filter, order);
     const { columns, direction, index } = listOrders[order];
     // What is shared is walked in its own index, which has the order of everyone's lists.
     const walked =
       branch.subject !== undefined && index === 'ct' ? ['s.created_at', 's.task_id'] : columns.map((column) => `t.${column}`);
-    const [first, second] = walked;
-    const [afterFirst, afterSecond] = after ?? [];
-    if (afterFirst !== undefined && first !== undefined) {
-      const beyond = direction === 'asc' ? '>' : '<';
-      query.where((position) => {
-        position.where(first, beyond, afterFirst);
-        // Never a row constructor: no engine reads (a, b) < (?, ?) as a range.
-        if (second !== undefined && afterSecond !== undefined) {
-          position.orWhere((tie) => tie.where(first, afterFirst).where(second, beyond, afterSecond));
-        }
-      });
-    }
+    if (after !== undefined) query.where((any) => whereBehind(any, walked, direction, after));
     return query.orderBy(walked.map((column) => ({ column, order: direction }))).limit(limit);
   }
 
@@ -79,11 +88,16 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
     const sort = (table: string) => columns.map((column) => ({ column: `${table}${column}`, order: direction }));
     const keys = database
       .union(
-        page.branches.map((branch) => pageOfBranch(branch, page).select(keysOf(branch, page.filter, selected))),
+        page.branches.map((branch) => pageOfBranch(branch, page).select(keysOf(branch, page, selected))),
         true,
       )
       .orderBy(sort(''))
       .limit(page.limit);
+    return withTasks(keys).orderBy(sort('k.'));
+  }
+
+  /** `from (<keys>) as k straight_join workspace_tasks as t on t.owner_id = k.owner_id and t.id = k.id` */
+  function withTasks(keys: Knex.QueryBuilder): Knex.QueryBuilder {
     return database
       .from(keys.as('k'))
       .joinRaw('straight_join ?? as ?? on ?? = ?? and ?? = ??', [
@@ -93,20 +107,19 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
         'k.owner_id',
         't.id',
         'k.id',
-      ])
-      .orderBy(sort('k.'));
+      ]);
   }
 
   /**
    * `from workspace_tasks as t force index (…) where t.owner_id = ? and t.live = ? and <readable> and …`, or, of what is shared with
    * somebody, `from workspace_task_acl as s straight_join workspace_tasks as t on … where s.kind = ? and s.subject_id = ? and …`
    */
-  function rowsOf(branch: Branch, filter: BoundFilter): Knex.QueryBuilder {
+  function rowsOf(branch: Branch, filter: BoundFilter, order?: ListOrder): Knex.QueryBuilder {
     const { index, ownerId, organizationId, statuses, readable, scope, subject, nameParts } = branch;
     const query = database.queryBuilder();
     if (subject !== undefined) {
       query.from({ s: 'workspace_task_acl' }).where({ 's.kind': subject.kind, 's.subject_id': subject.id });
-      if (isOfAclAlone(branch, filter)) {
+      if (isOfAclAlone(branch, filter, order)) {
         // from workspace_task_acl as s where s.kind = ? and s.subject_id = ? and s.organization_id in (…)
         const organizations = readable?.organizations ?? (filter.organizationId && [filter.organizationId]);
         if (organizations !== undefined) query.whereIn('s.organization_id', organizations);
@@ -146,14 +159,43 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
   }
 }
 
-/** `t.live = 1` or `t.list_status = 3` */
+/**
+ * `t.created_at < ? or (t.created_at = ? and t.id < ?)`. NULL comes before all else: behind it is `(t.state_at is null and t.id > ?)
+ * or t.state_at is not null`, and backwards from a time also `t.state_at is null`.
+ */
+function whereBehind(
+  any: Knex.QueryBuilder,
+  [first = '', second = '']: readonly string[],
+  direction: 'asc' | 'desc',
+  [afterFirst, afterSecond]: BoundPosition,
+): void {
+  const beyond = direction === 'asc' ? '>' : '<';
+  const tie = (isEqual: (tie: Knex.QueryBuilder) => Knex.QueryBuilder) => {
+    // Never a row constructor: no engine reads (a, b) < (?, ?) as a range.
+    if (afterSecond !== undefined) any.orWhere((both) => isEqual(both).where(second, beyond, afterSecond));
+  };
+  if (afterFirst === null) {
+    tie((both) => both.whereNull(first));
+    if (direction === 'asc') any.orWhereNotNull(first);
+    return;
+  }
+  any.where(first, beyond, afterFirst);
+  tie((both) => both.where(first, afterFirst));
+  if (direction === 'desc' && first === 't.state_at') any.orWhereNull(first);
+}
+
+/** `t.live = 1`, or `t.list_status = 3`, or `t.list_status = 3 and t.live = 1` */
 function ofStatus(status: StatusEquality): Readonly<Record<string, number>> {
-  return 'live' in status ? { 't.live': status.live } : { 't.list_status': status.list_status };
+  return Object.fromEntries(Object.entries(status).map(([column, value]) => [`t.${column}`, value]));
 }
 
 /** Columns of the key of a branch's tasks, or of its order, under the names that they have in `workspace_tasks`. */
-function keysOf(branch: Branch, filter: BoundFilter, columns: readonly string[]): string[] {
-  const ofAcl = isOfAclAlone(branch, filter);
+function keysOf(
+  branch: Branch,
+  { filter, order }: { readonly filter: BoundFilter; readonly order?: ListOrder },
+  columns: readonly string[],
+): string[] {
+  const ofAcl = isOfAclAlone(branch, filter, order);
   return columns.map((column) => (!ofAcl ? `t.${column}` : column === 'id' ? 's.task_id as id' : `s.${column}`));
 }
 

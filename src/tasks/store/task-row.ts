@@ -144,3 +144,8 @@ export function taskRow(cells: TaskCells): TaskRow {
     sort_key: cells[31],
   };
 }
+
+/** Whether a task waits for input: its phase is active (3) and its state idle (2), as `list_status` and `waiting:` have it. */
+export function isWaiting({ phase, state }: Pick<TaskRow, 'phase' | 'state'>): boolean {
+  return phase === 3 && state === 2;
+}

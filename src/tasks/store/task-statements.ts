@@ -4,7 +4,7 @@ import type { Scope } from '../scope.ts';
 import { type Branches, type BranchQuestion, branchesOf, maxBranches } from './branches.ts';
 import { type BoundScope, bindScope, whereInScope } from './conditions.ts';
 import { listOrders, type Position } from './list-order.ts';
-import { createListQueries, type PageStructure } from './list-query.ts';
+import { bindPosition, createListQueries, type PageStructure } from './list-query.ts';
 import { Bindings, createStatementTemplate, type Slot } from './statement-template.ts';
 import { joinNames, taskRowColumns } from './task-row.ts';
 
@@ -78,7 +78,7 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
       const bindings = new Bindings();
       const branches = branchesOf(bindings, question, maxBranches);
       if (branches === undefined) return undefined;
-      const position = after === undefined ? {} : { after: after.map((value) => bindings.bind(value)) };
+      const position = after === undefined ? {} : { after: bindPosition(bindings, after) };
       return list({ ...branches, ...position, order: question.order, limit: limitFor(rows) }, bindings);
     },
 
