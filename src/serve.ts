@@ -27,6 +27,7 @@ import { addSlotMetrics } from './sync/slot-metrics.ts';
 import { scopeOf } from './sync/source-version.ts';
 import { createSync, type Sync } from './sync/sync.ts';
 import { addSyncMetrics } from './sync/sync-metrics.ts';
+import { createCountTasks } from './tasks/count-tasks.ts';
 import { createGetTask } from './tasks/get-task.ts';
 import { createListTasks } from './tasks/list-tasks.ts';
 import { createPageTokens } from './tasks/page-token.ts';
@@ -130,6 +131,7 @@ export async function serve(config: Config, development: Development | undefined
   const resolveQuery = createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run));
   const tokenKeys = await tokenKeysOf(config, database);
   const listTasks = createListTasks({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  const countTasks = createCountTasks({ tasks: reads, resolveQuery });
   const getTask = createGetTask({ tasks: reads });
   // Always the primary: the rows that an event is about may not have reached a replica.
   const watchTasks = createWatchTasks({
@@ -157,7 +159,7 @@ export async function serve(config: Config, development: Development | undefined
   const verifyJwt = jwtCallers(config, rightsLookup, log);
   const host = config.HOST ?? (privateDatabase === undefined ? '0.0.0.0' : '127.0.0.1');
   const server = createServer({
-    methods: tasksMethods({ listTasks, getTask, watchTasks }),
+    methods: tasksMethods({ listTasks, countTasks, getTask, watchTasks }),
     tasks: createTaskMessages(listTasks, getTask),
     findUser: (...user) => run('find_user', () => findUser(...user)),
     coderUrl: config.CODER_URL,
@@ -226,6 +228,7 @@ async function tokenKeysOf(config: Config, database: Database): Promise<[Buffer,
 const taskStatements = {
   list: 'list_tasks',
   count: 'count_tasks',
+  countKinds: 'count_task_kinds',
   getById: 'get_task_by_id',
   getByName: 'get_task_by_name',
   ids: 'list_task_ids',

@@ -4,6 +4,7 @@ import { Counter, Histogram, type Registry } from 'prom-client';
 export const statementNames = [
   'list_tasks',
   'count_tasks',
+  'count_task_kinds',
   'get_task_by_id',
   'get_task_by_name',
   'list_task_ids',

@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf';
-import { type Method, serverStreaming, unaryWithResult } from '../call/method.ts';
+import { type Method, serverStreaming, unary, unaryWithResult } from '../call/method.ts';
 import { GetTaskResponseSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
+import type { CountTasks } from '../tasks/count-tasks.ts';
 import type { GetTask } from '../tasks/get-task.ts';
 import type { ListTasks } from '../tasks/list-tasks.ts';
 import { encodeGetTaskResponse, encodeListTasksResponse } from '../tasks/task-encoder.ts';
@@ -10,12 +11,13 @@ import type { WatchTasks } from '../watch/watch-tasks.ts';
 /** What answers the methods of `tasks.v1.TasksService`. */
 interface TasksHandlers {
   readonly listTasks: ListTasks;
+  readonly countTasks: CountTasks;
   readonly getTask: GetTask;
   readonly watchTasks: WatchTasks;
 }
 
 /** The methods of `tasks.v1.TasksService`. */
-export function tasksMethods({ listTasks, getTask, watchTasks }: TasksHandlers): Method[] {
+export function tasksMethods({ listTasks, countTasks, getTask, watchTasks }: TasksHandlers): Method[] {
   const { method } = TasksService;
   return [
     unaryWithResult({
@@ -24,6 +26,7 @@ export function tasksMethods({ listTasks, getTask, watchTasks }: TasksHandlers):
       toMessage: (page, { caller }) => toListTasksResponse(page, caller.userId),
       toBinary: (page, { caller }) => encodeListTasksResponse(page, caller.userId),
     }),
+    unary(method.countTasks, countTasks),
     unaryWithResult({
       desc: method.getTask,
       handle: getTask,

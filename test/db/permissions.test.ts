@@ -6,17 +6,16 @@ import { createAuthenticate } from '../../src/auth/authenticate.ts';
 import type { Call } from '../../src/call/call.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksRequestSchema, GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
-import { createTasksService } from '../support/tasks-service.ts';
+import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 const now = '2026-01-01 00:00:00.000000';
@@ -134,7 +133,7 @@ describeOnEngines('who may read', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
   let keys: ApiKeyRepository;
-  let service: TaskMessages;
+  let service: TestTasksService;
   let home: Buffer;
   let away: Buffer;
   let template: Buffer;
@@ -281,6 +280,17 @@ describeOnEngines('who may read', (engine) => {
     };
     const listed = new Set([...(await list('owner:*')), ...(await list('owner:* status:deleted'))]);
     const ofMine = await list('owner:me');
+    const mine = new Set(Object.values(ids).map((id) => formatUuid(id)));
+    for (const query of ['owner:*', 'owner:* status:deleted', 'owner:me', `owner:${other}`, `owner:${other} status:deleted`]) {
+      const { total, statuses } = await service.countTasks(create(CountTasksRequestSchema, { query }), call);
+      const found = await list(query);
+      expect(total, query).toMatchObject({ count: found.length, capped: false });
+      expect(
+        statuses.reduce((sum, { count }) => sum + count, 0),
+        query,
+      ).toBe(found.length);
+      if (query.includes(other)) expect(found.every((id) => mine.has(id))).toBe(true);
+    }
     const ofOther = new Set([...(await list(`owner:${other}`)), ...(await list(`owner:${other} status:deleted`))]);
     for (const task of tasks) {
       const id = formatUuid(ids[task]);

@@ -3,18 +3,17 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import type { Call } from '../../src/call/call.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksRequestSchema, GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import type { Engine } from '../support/engines.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
-import { createTasksService } from '../support/tasks-service.ts';
+import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 const values = 500;
@@ -66,7 +65,7 @@ const on = ['mariadb'] as const;
 function define(engine: Engine): void {
   let testDatabase: TestDatabase;
   let only: Database;
-  let service: TaskMessages;
+  let service: TestTasksService;
   let call: Call;
 
   beforeAll(async () => {
@@ -144,6 +143,20 @@ function define(engine: Engine): void {
       const statements = await prepared(all);
       expect(statements).toBeLessThanOrEqual(most);
       expect(statements).toBeGreaterThan(0);
+    },
+  );
+
+  test.each(Object.entries(keys))(
+    'and as few for counts of as many values of "%s"',
+    { timeout: 60_000 },
+    async (key, [valueOf, most, count = values]) => {
+      const all = async () => {
+        for (let i = 0; i < count; i++) {
+          const query = `owner:me ${key}:"${valueOf(i)}"`.replace(/^owner:me (owner)/, '$1');
+          await service.countTasks(create(CountTasksRequestSchema, { query }), call);
+        }
+      };
+      expect(await prepared(all)).toBeLessThanOrEqual(most);
     },
   );
 

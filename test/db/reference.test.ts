@@ -11,6 +11,7 @@ import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import {
+  CountTasksRequestSchema,
   type GetTaskRequest,
   GetTaskRequestSchema,
   ListTasksRequestSchema,
@@ -33,7 +34,7 @@ import { type Engine, engines } from '../support/engines.ts';
 import { type Question, questionsAbout } from '../support/random-question.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
 import { type Answer, createReference, type Reference } from '../support/reference.ts';
-import { createTasksService } from '../support/tasks-service.ts';
+import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 import { loadWorld, tokenOf, type World } from '../support/world.ts';
 
@@ -66,7 +67,7 @@ function seedsOf(engine: Engine): number[] {
 
 describeOnEngines('the reference', (engine) => {
   let testDatabase: TestDatabase;
-  let service: TaskMessages;
+  let service: TestTasksService;
 
   beforeAll(async () => {
     testDatabase = await createTestDatabase(engine, { migrate: false });
@@ -101,6 +102,7 @@ describeOnEngines('the reference', (engine) => {
       const expected = reference.list(question.callerId, question);
       const { caller } = callOf(question.callerId);
       const problems = await compareList(service, callOf(question.callerId), question, expected);
+      problems.push(...(await compareCounts(service, callOf(question.callerId), question, expected)));
       problems.push(...(await compareWatch(database, caller, question.query, expected)));
       fail(world, question.callerId, problems);
       if ('tasks' in expected && expected.tasks.length > 0) {
@@ -166,6 +168,43 @@ async function compareWatch(database: Database, caller: Caller, query: string, e
   return [
     ...(isDeepStrictEqual(shown, wanted) ? [] : [`a watch of "${query}" shows ${shown.length} tasks, not ${wanted.length}`]),
     ...(isDeepStrictEqual(listed, wanted) ? [] : [`the ids of "${query}" are ${listed.length}, not ${wanted.length}`]),
+  ];
+}
+
+/** Counts the tasks of a question, and returns what is not as many as the reference lists. */
+async function compareCounts(
+  service: TestTasksService,
+  call: Call,
+  { query, orderBy }: Question,
+  expected: Answer,
+): Promise<string[]> {
+  const counted = await service.countTasks(create(CountTasksRequestSchema, { query }), call).catch((error: unknown) => {
+    const { code, cause, message } = ConnectError.from(error);
+    return code === Code.InvalidArgument ? undefined : `counting fails: ${message} ${String(cause)}`;
+  });
+  if (typeof counted === 'string') return [counted];
+  if ('refused' in expected) {
+    // An order, which is no part of a count, may be all that is wrong.
+    const isWrong = expected.refused.some((field) => field !== 'order_by');
+    return isWrong === (counted === undefined)
+      ? []
+      : [`counting "${query}" is ${isWrong ? 'not ' : ''}refused, beside "${orderBy}"`];
+  }
+  if (counted === undefined) return [`counting "${query}" is refused`];
+  const { tasks } = expected;
+  const isCounted = (what: string, got: { count: number; capped: boolean } | undefined, holds: (task: Task) => boolean) => {
+    const count = tasks.filter(holds).length;
+    return got?.count === count && !got.capped ? [] : [`"${query}" counts ${got?.count} ${what}, not ${count}`];
+  };
+  return [
+    ...isCounted('in all', counted.total, () => true),
+    ...isCounted('that wait', counted.waiting, ({ waitingSince }) => waitingSince !== undefined),
+    ...counted.statuses.flatMap((one) => isCounted(`of status ${one.status}`, one, ({ status }) => status === one.status)),
+    ...counted.phases.flatMap((one) => isCounted(`in phase ${one.phase}`, one, ({ phase }) => phase === one.phase)),
+    ...counted.states.flatMap((one) =>
+      isCounted(`of state ${one.state}`, one, ({ currentState }) => currentState?.state === one.state),
+    ),
+    ...(counted.statuses.length + counted.phases.length + counted.states.length === 20 ? [] : ['lacks a count']),
   ];
 }
 

@@ -5,15 +5,14 @@ import { loadDemo } from '../../dev/demo/demo.ts';
 import type { Caller } from '../../src/call/caller.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
-import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { createTasksService } from '../support/tasks-service.ts';
+import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 /** What a filter looks at, read from the source tables and put together in memory. */
@@ -40,7 +39,7 @@ const inactiveMs = 30_000;
 describeOnEngines('each filter', (engine) => {
   let testDatabase: TestDatabase;
   let database: Database;
-  let service: TaskMessages;
+  let service: TestTasksService;
   let admin: Caller;
   let everything: Facts[];
   const people = new Map<string, Buffer>();
@@ -166,6 +165,8 @@ describeOnEngines('each filter', (engine) => {
   test.each(filters)('%s', async (query, predicate, some = true) => {
     const found = await names(admin, `owner:* ${query}`);
     expect(found).toEqual(where(predicate));
+    const { total } = await service.countTasks(create(CountTasksRequestSchema, { query: `owner:* ${query}` }), testCall(admin));
+    expect(total).toMatchObject({ count: found.length, capped: false });
     if (some) expect(found.length).toBeGreaterThan(0);
   });
 

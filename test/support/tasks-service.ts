@@ -1,8 +1,14 @@
+import { type CountTasks, createCountTasks } from '../../src/tasks/count-tasks.ts';
 import { createGetTask } from '../../src/tasks/get-task.ts';
 import { createListTasks, type ListTasksParts } from '../../src/tasks/list-tasks.ts';
 import { createTaskMessages, type TaskMessages } from '../../src/tasks/task-messages.ts';
 
-/** ListTasks and GetTask without a transport, their responses as messages. */
-export function createTasksService(parts: ListTasksParts): TaskMessages {
-  return createTaskMessages(createListTasks(parts), createGetTask(parts));
+/** ListTasks, CountTasks and GetTask without a transport, their responses as messages. */
+export interface TestTasksService extends TaskMessages {
+  readonly countTasks: CountTasks;
+}
+
+/** Makes one. */
+export function createTasksService(parts: ListTasksParts): TestTasksService {
+  return { ...createTaskMessages(createListTasks(parts), createGetTask(parts)), countTasks: createCountTasks(parts) };
 }

@@ -95,6 +95,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
     const { tasks } = await client().listTasks({ query: 'owner:someone', includeTotalSize: true }, { headers: headers() });
     expect(tasks).toHaveLength(3);
     await client().listTasks({ query: 'organization:home template:invented' }, { headers: headers() });
+    await client().countTasks({ query: 'owner:someone' }, { headers: headers() });
     await client().getTask({ identifier: { case: 'id', value: tasks[0]?.id ?? '' } }, { headers: headers() });
     const found = await samples();
     const count = (statement: string) =>
@@ -102,6 +103,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
     expect(Object.fromEntries(statementNames.map((name) => [name, count(name)]))).toMatchObject({
       list_tasks: 1,
       count_tasks: 1,
+      count_task_kinds: 1,
       get_task_by_id: 1,
       find_session: 1,
       find_organizations: 1,

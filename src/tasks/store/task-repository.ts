@@ -4,6 +4,7 @@ import type { Statement } from '../../db/read-rows.ts';
 import { readRows } from '../../db/read-rows.ts';
 import type { Scope } from '../scope.ts';
 import { deletedStatus } from './branches.ts';
+import { addCounts, type CountCells, type KindCounts } from './count-query.ts';
 import { type ListOrder, type Position, positionOf } from './list-order.ts';
 import { createFindRareParts } from './name-trigrams.ts';
 import { type ReadByIds, readTogether } from './read-together.ts';
@@ -37,6 +38,8 @@ export interface TaskRepository {
   list(scope: Scope, question: ListQuestion, signal?: AbortSignal): Promise<ListedPage>;
   /** How many tasks a filter means within the scope, counted up to a limit. */
   count(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<number>;
+  /** How many tasks a filter means within the scope, in all and by their kinds, each counted up to a limit, or further. */
+  countKinds(scope: Scope, filter: TaskFilter, signal?: AbortSignal): Promise<KindCounts>;
   /** The ids of the tasks that a filter means within the scope, as many as a limit, in no order. */
   ids(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<Buffer[]>;
   /** The task with an id, if the scope may read it. Deleted ones too. */
@@ -95,6 +98,13 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       const statement = statements.count({ scope, filter, order: 'created_at', nameParts }, limit);
       const [row] = statement === undefined ? [] : await readRows(database, statement, signal);
       return Math.min(limit, Number(row?.[0] ?? 0));
+    },
+
+    async countKinds(scope, filter, signal) {
+      const nameParts = await namePartsOf(filter, signal);
+      const statement = statements.countKinds({ scope, filter, order: 'created_at', nameParts });
+      const rows = statement === undefined ? [] : await readRows<CountCells>(database, statement, signal);
+      return addCounts(rows, filter);
     },
 
     async ids(scope, filter, limit, signal) {

@@ -3,6 +3,7 @@ import type { Statement } from '../../db/read-rows.ts';
 import type { Scope } from '../scope.ts';
 import { type Branches, type BranchQuestion, branchesOf, maxBranches } from './branches.ts';
 import { type BoundScope, bindScope, whereInScope } from './conditions.ts';
+import { type CountStructure, countQuery, countStructureOf } from './count-query.ts';
 import { listOrders, type Position } from './list-order.ts';
 import { bindPosition, createListQueries, type PageStructure } from './list-query.ts';
 import { Bindings, createStatementTemplate, type Slot } from './statement-template.ts';
@@ -14,6 +15,8 @@ interface TaskStatements {
   list(question: BranchQuestion & { readonly after?: Position | undefined }, rows: number): Statement | undefined;
   /** How many tasks there are, counted up to a number, or a little further. */
   count(question: BranchQuestion, rows: number): Statement | undefined;
+  /** How many tasks there are of each kind, as rows that `addCounts` adds up. */
+  countKinds(question: BranchQuestion): Statement | undefined;
   /** The ids of tasks in no order: as many rows as wanted, or some more. */
   ids(question: BranchQuestion, rows: number): Statement | undefined;
   /** The tasks with some ids that a scope may read, in no order. */
@@ -32,6 +35,9 @@ function limitFor(rows: number): number {
   return limit;
 }
 
+/** No kind of task is counted further than this. */
+export const maxOfKind = 1000;
+
 /** @param agentInactiveSeconds how long an agent may be silent and still counts as connected. */
 export function createTaskStatements(database: Database, agentInactiveSeconds: number): TaskStatements {
   const queries = createListQueries(database, agentInactiveSeconds);
@@ -46,6 +52,10 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
   // select count(*) as `count` from (<ids>) as `k`
   const count = createStatementTemplate(({ limit, ...branches }: Limited) =>
     database.from(queries.ids(branches, limit).as('k')).count({ count: '*' }),
+  );
+
+  const countKinds = createStatementTemplate((structure: CountStructure) =>
+    countQuery(database, queries, structure, maxOfKind + 1),
   );
 
   // select … from workspace_tasks as t left join … where (<in scope>)
@@ -86,6 +96,12 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
       const bindings = new Bindings();
       const branches = branchesOf(bindings, question);
       return branches && count({ ...branches, limit: limitFor(rows) }, bindings);
+    },
+
+    countKinds(question) {
+      const bindings = new Bindings();
+      const structure = countStructureOf(bindings, question);
+      return structure && countKinds(structure, bindings);
     },
 
     ids(question, rows) {

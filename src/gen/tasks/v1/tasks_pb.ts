@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tasks/v1/tasks.proto.
  */
 export const file_tasks_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEidgoQTGlzdFRhc2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRINCgVxdWVyeRgDIAEoCRIQCghvcmRlcl9ieRgEIAEoCRIaChJpbmNsdWRlX3RvdGFsX3NpemUYBSABKAginQEKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4udGFza3MudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFY291bnQYAyABKAUSFwoKdG90YWxfc2l6ZRgEIAEoBUgAiAEBEhkKEXRvdGFsX3NpemVfY2FwcGVkGAUgASgIQg0KC190b3RhbF9zaXplIlAKDkdldFRhc2tSZXF1ZXN0EgwKAmlkGAEgASgJSAASIgoEbmFtZRgCIAEoCzISLnRhc2tzLnYxLlRhc2tOYW1lSABCDAoKaWRlbnRpZmllciInCghUYXNrTmFtZRINCgVvd25lchgBIAEoCRIMCgRuYW1lGAIgASgJIi8KD0dldFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4udGFza3MudjEuVGFzayJRChFXYXRjaFRhc2tzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAkSFwoPaW5jbHVkZV9pbml0aWFsGAMgASgIIs8BChJXYXRjaFRhc2tzUmVzcG9uc2USIgoIdXBzZXJ0ZWQYASABKAsyDi50YXNrcy52MS5UYXNrSAASKAoHcmVtb3ZlZBgCIAEoCzIVLnRhc2tzLnYxLlRhc2tSZW1vdmVkSAASIgoGc3luY2VkGAMgASgLMhAudGFza3MudjEuU3luY2VkSAASKAoJaGVhcnRiZWF0GAQgASgLMhMudGFza3MudjEuSGVhcnRiZWF0SAASFAoMcmVzdW1lX3Rva2VuGAUgASgJQgcKBWV2ZW50IhkKC1Rhc2tSZW1vdmVkEgoKAmlkGAEgASgJIggKBlN5bmNlZCILCglIZWFydGJlYXQikQkKBFRhc2sSCgoCaWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJEhAKCG93bmVyX2lkGAMgASgJEgwKBG5hbWUYBCABKAkSEwoLdGVtcGxhdGVfaWQYBSABKAkSGQoMd29ya3NwYWNlX2lkGAYgASgJSACIAQESFgoOaW5pdGlhbF9wcm9tcHQYByABKAkSKQoGc3RhdHVzGAggASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEjQKDWN1cnJlbnRfc3RhdGUYCSABKAsyGC50YXNrcy52MS5UYXNrU3RhdGVFbnRyeUgBiAEBEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm93bmVyX25hbWUYDCABKAkSGAoQb3duZXJfYXZhdGFyX3VybBgNIAEoCRIUCgxkaXNwbGF5X25hbWUYDiABKAkSGQoRb3JnYW5pemF0aW9uX25hbWUYDyABKAkSFQoNdGVtcGxhdGVfbmFtZRgQIAEoCRIdChV0ZW1wbGF0ZV9kaXNwbGF5X25hbWUYESABKAkSFQoNdGVtcGxhdGVfaWNvbhgSIAEoCRIbChN0ZW1wbGF0ZV92ZXJzaW9uX2lkGBMgASgJEhYKDndvcmtzcGFjZV9uYW1lGBQgASgJEh4KFndvcmtzcGFjZV9idWlsZF9udW1iZXIYFSABKAUSHwoSd29ya3NwYWNlX2FnZW50X2lkGBYgASgJSAKIAQESQAoZd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZRgXIAEoDjIYLnRhc2tzLnYxLkFnZW50TGlmZWN5Y2xlSAOIAQESOgoWd29ya3NwYWNlX2FnZW50X2hlYWx0aBgYIAEoCzIVLnRhc2tzLnYxLkFnZW50SGVhbHRoSASIAQESHQoQd29ya3NwYWNlX2FwcF9pZBgZIAEoCUgFiAEBEiIKBXBoYXNlGBogASgOMhMudGFza3MudjEuVGFza1BoYXNlEhAKCGZhdm9yaXRlGBsgASgIEjAKDGxhc3RfdXNlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoKZG9ybWFudF9hdBgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIBogBARI2Cg13YWl0aW5nX3NpbmNlGB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgHiAEBQg8KDV93b3Jrc3BhY2VfaWRCEAoOX2N1cnJlbnRfc3RhdGVCFQoTX3dvcmtzcGFjZV9hZ2VudF9pZEIcChpfd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZUIZChdfd29ya3NwYWNlX2FnZW50X2hlYWx0aEITChFfd29ya3NwYWNlX2FwcF9pZEINCgtfZG9ybWFudF9hdEIQCg5fd2FpdGluZ19zaW5jZSKBAQoOVGFza1N0YXRlRW50cnkSLQoJdGltZXN0YW1wGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgVzdGF0ZRgCIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRIPCgdtZXNzYWdlGAMgASgJEgsKA3VyaRgEIAEoCSI+CgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEhMKBnJlYXNvbhgCIAEoCUgAiAEBQgkKB19yZWFzb24q5AIKD1dvcmtzcGFjZVN0YXR1cxIgChxXT1JLU1BBQ0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYV09SS1NQQUNFX1NUQVRVU19QRU5ESU5HEAESHQoZV09SS1NQQUNFX1NUQVRVU19TVEFSVElORxACEhwKGFdPUktTUEFDRV9TVEFUVVNfUlVOTklORxADEh0KGVdPUktTUEFDRV9TVEFUVVNfU1RPUFBJTkcQBBIcChhXT1JLU1BBQ0VfU1RBVFVTX1NUT1BQRUQQBRIbChdXT1JLU1BBQ0VfU1RBVFVTX0ZBSUxFRBAGEh4KGldPUktTUEFDRV9TVEFUVVNfQ0FOQ0VMSU5HEAcSHQoZV09SS1NQQUNFX1NUQVRVU19DQU5DRUxFRBAIEh0KGVdPUktTUEFDRV9TVEFUVVNfREVMRVRJTkcQCRIcChhXT1JLU1BBQ0VfU1RBVFVTX0RFTEVURUQQCiqEAQoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJUQVNLX1NUQVRFX1dPUktJTkcQARITCg9UQVNLX1NUQVRFX0lETEUQAhIXChNUQVNLX1NUQVRFX0NPTVBMRVRFEAMSFQoRVEFTS19TVEFURV9GQUlMRUQQBCq4AQoJVGFza1BoYXNlEhoKFlRBU0tfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJUQVNLX1BIQVNFX1BFTkRJTkcQARIbChdUQVNLX1BIQVNFX0lOSVRJQUxJWklORxACEhUKEVRBU0tfUEhBU0VfQUNUSVZFEAMSFQoRVEFTS19QSEFTRV9QQVVTRUQQBBIWChJUQVNLX1BIQVNFX1VOS05PV04QBRIUChBUQVNLX1BIQVNFX0VSUk9SEAYq0QIKDkFnZW50TGlmZWN5Y2xlEh8KG0FHRU5UX0xJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhsKF0FHRU5UX0xJRkVDWUNMRV9DUkVBVEVEEAESHAoYQUdFTlRfTElGRUNZQ0xFX1NUQVJUSU5HEAISIQodQUdFTlRfTElGRUNZQ0xFX1NUQVJUX1RJTUVPVVQQAxIfChtBR0VOVF9MSUZFQ1lDTEVfU1RBUlRfRVJST1IQBBIZChVBR0VOVF9MSUZFQ1lDTEVfUkVBRFkQBRIhCh1BR0VOVF9MSUZFQ1lDTEVfU0hVVFRJTkdfRE9XThAGEiQKIEFHRU5UX0xJRkVDWUNMRV9TSFVURE9XTl9USU1FT1VUEAcSIgoeQUdFTlRfTElGRUNZQ0xFX1NIVVRET1dOX0VSUk9SEAgSFwoTQUdFTlRfTElGRUNZQ0xFX09GRhAJMu4BCgxUYXNrc1NlcnZpY2USSQoJTGlzdFRhc2tzEhoudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBobLnRhc2tzLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIgOQAgESQwoHR2V0VGFzaxIYLnRhc2tzLnYxLkdldFRhc2tSZXF1ZXN0GhkudGFza3MudjEuR2V0VGFza1Jlc3BvbnNlIgOQAgESTgoKV2F0Y2hUYXNrcxIbLnRhc2tzLnYxLldhdGNoVGFza3NSZXF1ZXN0GhwudGFza3MudjEuV2F0Y2hUYXNrc1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEidgoQTGlzdFRhc2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRINCgVxdWVyeRgDIAEoCRIQCghvcmRlcl9ieRgEIAEoCRIaChJpbmNsdWRlX3RvdGFsX3NpemUYBSABKAginQEKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4udGFza3MudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFY291bnQYAyABKAUSFwoKdG90YWxfc2l6ZRgEIAEoBUgAiAEBEhkKEXRvdGFsX3NpemVfY2FwcGVkGAUgASgIQg0KC190b3RhbF9zaXplIiIKEUNvdW50VGFza3NSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJIuQBChJDb3VudFRhc2tzUmVzcG9uc2USIgoFdG90YWwYASABKAsyEy50YXNrcy52MS5UYXNrQ291bnQSJAoHd2FpdGluZxgCIAEoCzITLnRhc2tzLnYxLlRhc2tDb3VudBIwCghzdGF0dXNlcxgDIAMoCzIeLnRhc2tzLnYxLldvcmtzcGFjZVN0YXR1c0NvdW50EigKBnBoYXNlcxgEIAMoCzIYLnRhc2tzLnYxLlRhc2tQaGFzZUNvdW50EigKBnN0YXRlcxgFIAMoCzIYLnRhc2tzLnYxLlRhc2tTdGF0ZUNvdW50IioKCVRhc2tDb3VudBINCgVjb3VudBgBIAEoBRIOCgZjYXBwZWQYAiABKAgiYAoUV29ya3NwYWNlU3RhdHVzQ291bnQSKQoGc3RhdHVzGAEgASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEg0KBWNvdW50GAIgASgFEg4KBmNhcHBlZBgDIAEoCCJTCg5UYXNrUGhhc2VDb3VudBIiCgVwaGFzZRgBIAEoDjITLnRhc2tzLnYxLlRhc2tQaGFzZRINCgVjb3VudBgCIAEoBRIOCgZjYXBwZWQYAyABKAgiUwoOVGFza1N0YXRlQ291bnQSIgoFc3RhdGUYASABKA4yEy50YXNrcy52MS5UYXNrU3RhdGUSDQoFY291bnQYAiABKAUSDgoGY2FwcGVkGAMgASgIIlAKDkdldFRhc2tSZXF1ZXN0EgwKAmlkGAEgASgJSAASIgoEbmFtZRgCIAEoCzISLnRhc2tzLnYxLlRhc2tOYW1lSABCDAoKaWRlbnRpZmllciInCghUYXNrTmFtZRINCgVvd25lchgBIAEoCRIMCgRuYW1lGAIgASgJIi8KD0dldFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4udGFza3MudjEuVGFzayJRChFXYXRjaFRhc2tzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAkSFwoPaW5jbHVkZV9pbml0aWFsGAMgASgIIs8BChJXYXRjaFRhc2tzUmVzcG9uc2USIgoIdXBzZXJ0ZWQYASABKAsyDi50YXNrcy52MS5UYXNrSAASKAoHcmVtb3ZlZBgCIAEoCzIVLnRhc2tzLnYxLlRhc2tSZW1vdmVkSAASIgoGc3luY2VkGAMgASgLMhAudGFza3MudjEuU3luY2VkSAASKAoJaGVhcnRiZWF0GAQgASgLMhMudGFza3MudjEuSGVhcnRiZWF0SAASFAoMcmVzdW1lX3Rva2VuGAUgASgJQgcKBWV2ZW50IhkKC1Rhc2tSZW1vdmVkEgoKAmlkGAEgASgJIggKBlN5bmNlZCILCglIZWFydGJlYXQikQkKBFRhc2sSCgoCaWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJEhAKCG93bmVyX2lkGAMgASgJEgwKBG5hbWUYBCABKAkSEwoLdGVtcGxhdGVfaWQYBSABKAkSGQoMd29ya3NwYWNlX2lkGAYgASgJSACIAQESFgoOaW5pdGlhbF9wcm9tcHQYByABKAkSKQoGc3RhdHVzGAggASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEjQKDWN1cnJlbnRfc3RhdGUYCSABKAsyGC50YXNrcy52MS5UYXNrU3RhdGVFbnRyeUgBiAEBEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm93bmVyX25hbWUYDCABKAkSGAoQb3duZXJfYXZhdGFyX3VybBgNIAEoCRIUCgxkaXNwbGF5X25hbWUYDiABKAkSGQoRb3JnYW5pemF0aW9uX25hbWUYDyABKAkSFQoNdGVtcGxhdGVfbmFtZRgQIAEoCRIdChV0ZW1wbGF0ZV9kaXNwbGF5X25hbWUYESABKAkSFQoNdGVtcGxhdGVfaWNvbhgSIAEoCRIbChN0ZW1wbGF0ZV92ZXJzaW9uX2lkGBMgASgJEhYKDndvcmtzcGFjZV9uYW1lGBQgASgJEh4KFndvcmtzcGFjZV9idWlsZF9udW1iZXIYFSABKAUSHwoSd29ya3NwYWNlX2FnZW50X2lkGBYgASgJSAKIAQESQAoZd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZRgXIAEoDjIYLnRhc2tzLnYxLkFnZW50TGlmZWN5Y2xlSAOIAQESOgoWd29ya3NwYWNlX2FnZW50X2hlYWx0aBgYIAEoCzIVLnRhc2tzLnYxLkFnZW50SGVhbHRoSASIAQESHQoQd29ya3NwYWNlX2FwcF9pZBgZIAEoCUgFiAEBEiIKBXBoYXNlGBogASgOMhMudGFza3MudjEuVGFza1BoYXNlEhAKCGZhdm9yaXRlGBsgASgIEjAKDGxhc3RfdXNlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoKZG9ybWFudF9hdBgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIBogBARI2Cg13YWl0aW5nX3NpbmNlGB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgHiAEBQg8KDV93b3Jrc3BhY2VfaWRCEAoOX2N1cnJlbnRfc3RhdGVCFQoTX3dvcmtzcGFjZV9hZ2VudF9pZEIcChpfd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZUIZChdfd29ya3NwYWNlX2FnZW50X2hlYWx0aEITChFfd29ya3NwYWNlX2FwcF9pZEINCgtfZG9ybWFudF9hdEIQCg5fd2FpdGluZ19zaW5jZSKBAQoOVGFza1N0YXRlRW50cnkSLQoJdGltZXN0YW1wGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgVzdGF0ZRgCIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRIPCgdtZXNzYWdlGAMgASgJEgsKA3VyaRgEIAEoCSI+CgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEhMKBnJlYXNvbhgCIAEoCUgAiAEBQgkKB19yZWFzb24q5AIKD1dvcmtzcGFjZVN0YXR1cxIgChxXT1JLU1BBQ0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYV09SS1NQQUNFX1NUQVRVU19QRU5ESU5HEAESHQoZV09SS1NQQUNFX1NUQVRVU19TVEFSVElORxACEhwKGFdPUktTUEFDRV9TVEFUVVNfUlVOTklORxADEh0KGVdPUktTUEFDRV9TVEFUVVNfU1RPUFBJTkcQBBIcChhXT1JLU1BBQ0VfU1RBVFVTX1NUT1BQRUQQBRIbChdXT1JLU1BBQ0VfU1RBVFVTX0ZBSUxFRBAGEh4KGldPUktTUEFDRV9TVEFUVVNfQ0FOQ0VMSU5HEAcSHQoZV09SS1NQQUNFX1NUQVRVU19DQU5DRUxFRBAIEh0KGVdPUktTUEFDRV9TVEFUVVNfREVMRVRJTkcQCRIcChhXT1JLU1BBQ0VfU1RBVFVTX0RFTEVURUQQCiqEAQoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJUQVNLX1NUQVRFX1dPUktJTkcQARITCg9UQVNLX1NUQVRFX0lETEUQAhIXChNUQVNLX1NUQVRFX0NPTVBMRVRFEAMSFQoRVEFTS19TVEFURV9GQUlMRUQQBCq4AQoJVGFza1BoYXNlEhoKFlRBU0tfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJUQVNLX1BIQVNFX1BFTkRJTkcQARIbChdUQVNLX1BIQVNFX0lOSVRJQUxJWklORxACEhUKEVRBU0tfUEhBU0VfQUNUSVZFEAMSFQoRVEFTS19QSEFTRV9QQVVTRUQQBBIWChJUQVNLX1BIQVNFX1VOS05PV04QBRIUChBUQVNLX1BIQVNFX0VSUk9SEAYq0QIKDkFnZW50TGlmZWN5Y2xlEh8KG0FHRU5UX0xJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhsKF0FHRU5UX0xJRkVDWUNMRV9DUkVBVEVEEAESHAoYQUdFTlRfTElGRUNZQ0xFX1NUQVJUSU5HEAISIQodQUdFTlRfTElGRUNZQ0xFX1NUQVJUX1RJTUVPVVQQAxIfChtBR0VOVF9MSUZFQ1lDTEVfU1RBUlRfRVJST1IQBBIZChVBR0VOVF9MSUZFQ1lDTEVfUkVBRFkQBRIhCh1BR0VOVF9MSUZFQ1lDTEVfU0hVVFRJTkdfRE9XThAGEiQKIEFHRU5UX0xJRkVDWUNMRV9TSFVURE9XTl9USU1FT1VUEAcSIgoeQUdFTlRfTElGRUNZQ0xFX1NIVVRET1dOX0VSUk9SEAgSFwoTQUdFTlRfTElGRUNZQ0xFX09GRhAJMrwCCgxUYXNrc1NlcnZpY2USSQoJTGlzdFRhc2tzEhoudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBobLnRhc2tzLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIgOQAgESTAoKQ291bnRUYXNrcxIbLnRhc2tzLnYxLkNvdW50VGFza3NSZXF1ZXN0GhwudGFza3MudjEuQ291bnRUYXNrc1Jlc3BvbnNlIgOQAgESQwoHR2V0VGFzaxIYLnRhc2tzLnYxLkdldFRhc2tSZXF1ZXN0GhkudGFza3MudjEuR2V0VGFza1Jlc3BvbnNlIgOQAgESTgoKV2F0Y2hUYXNrcxIbLnRhc2tzLnYxLldhdGNoVGFza3NSZXF1ZXN0GhwudGFza3MudjEuV2F0Y2hUYXNrc1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Which tasks to list, and which page of them.
@@ -137,6 +137,213 @@ export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE_
   messageDesc(file_tasks_v1_tasks, 1);
 
 /**
+ * Which tasks to count.
+ *
+ * @generated from message tasks.v1.CountTasksRequest
+ */
+export type CountTasksRequest = Message<"tasks.v1.CountTasksRequest"> & {
+  /**
+   * Which tasks to count, as in `ListTasksRequest.query`.
+   *
+   * @generated from field: string query = 1;
+   */
+  query: string;
+};
+
+/**
+ * Describes the message tasks.v1.CountTasksRequest.
+ * Use `create(CountTasksRequestSchema)` to create a new message.
+ */
+export const CountTasksRequestSchema: GenMessage<CountTasksRequest> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 2);
+
+/**
+ * How many tasks match a query, in all and by what a client may want to choose from.
+ *
+ * The tasks in each list are those of `total`: a query with `status:running` has other tasks in no count. All counts are of the
+ * same moment.
+ *
+ * @generated from message tasks.v1.CountTasksResponse
+ */
+export type CountTasksResponse = Message<"tasks.v1.CountTasksResponse"> & {
+  /**
+   * All tasks that match. Always present.
+   *
+   * @generated from field: tasks.v1.TaskCount total = 1;
+   */
+  total?: TaskCount | undefined;
+
+  /**
+   * Those that wait for input, as `waiting:true` finds them. Always present.
+   *
+   * @generated from field: tasks.v1.TaskCount waiting = 2;
+   */
+  waiting?: TaskCount | undefined;
+
+  /**
+   * Those of each status: one entry for every status, in the order of their numbers, also where no task has it.
+   *
+   * @generated from field: repeated tasks.v1.WorkspaceStatusCount statuses = 3;
+   */
+  statuses: WorkspaceStatusCount[];
+
+  /**
+   * Those in each phase: one entry for every phase, in the order of their numbers, also where no task is in it.
+   *
+   * @generated from field: repeated tasks.v1.TaskPhaseCount phases = 4;
+   */
+  phases: TaskPhaseCount[];
+
+  /**
+   * Those whose current state is this: one entry for every state, in the order of their numbers, also where no task has it. A task
+   * without `current_state` is in none of them.
+   *
+   * @generated from field: repeated tasks.v1.TaskStateCount states = 5;
+   */
+  states: TaskStateCount[];
+};
+
+/**
+ * Describes the message tasks.v1.CountTasksResponse.
+ * Use `create(CountTasksResponseSchema)` to create a new message.
+ */
+export const CountTasksResponseSchema: GenMessage<CountTasksResponse> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 3);
+
+/**
+ * A number of tasks that is counted up to a limit.
+ *
+ * @generated from message tasks.v1.TaskCount
+ */
+export type TaskCount = Message<"tasks.v1.TaskCount"> & {
+  /**
+   * The number of tasks, at most 1000.
+   *
+   * @generated from field: int32 count = 1;
+   */
+  count: number;
+
+  /**
+   * Whether counting stopped at 1000, so that there may be more than `count` tasks.
+   *
+   * @generated from field: bool capped = 2;
+   */
+  capped: boolean;
+};
+
+/**
+ * Describes the message tasks.v1.TaskCount.
+ * Use `create(TaskCountSchema)` to create a new message.
+ */
+export const TaskCountSchema: GenMessage<TaskCount> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 4);
+
+/**
+ * The number of tasks with a status.
+ *
+ * @generated from message tasks.v1.WorkspaceStatusCount
+ */
+export type WorkspaceStatusCount = Message<"tasks.v1.WorkspaceStatusCount"> & {
+  /**
+   * The status. Never unspecified.
+   *
+   * @generated from field: tasks.v1.WorkspaceStatus status = 1;
+   */
+  status: WorkspaceStatus;
+
+  /**
+   * The number of tasks, at most 1000.
+   *
+   * @generated from field: int32 count = 2;
+   */
+  count: number;
+
+  /**
+   * Whether counting stopped at 1000, so that there may be more than `count` tasks.
+   *
+   * @generated from field: bool capped = 3;
+   */
+  capped: boolean;
+};
+
+/**
+ * Describes the message tasks.v1.WorkspaceStatusCount.
+ * Use `create(WorkspaceStatusCountSchema)` to create a new message.
+ */
+export const WorkspaceStatusCountSchema: GenMessage<WorkspaceStatusCount> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 5);
+
+/**
+ * The number of tasks in a phase.
+ *
+ * @generated from message tasks.v1.TaskPhaseCount
+ */
+export type TaskPhaseCount = Message<"tasks.v1.TaskPhaseCount"> & {
+  /**
+   * The phase. Never unspecified.
+   *
+   * @generated from field: tasks.v1.TaskPhase phase = 1;
+   */
+  phase: TaskPhase;
+
+  /**
+   * The number of tasks, at most 1000.
+   *
+   * @generated from field: int32 count = 2;
+   */
+  count: number;
+
+  /**
+   * Whether counting stopped at 1000, so that there may be more than `count` tasks.
+   *
+   * @generated from field: bool capped = 3;
+   */
+  capped: boolean;
+};
+
+/**
+ * Describes the message tasks.v1.TaskPhaseCount.
+ * Use `create(TaskPhaseCountSchema)` to create a new message.
+ */
+export const TaskPhaseCountSchema: GenMessage<TaskPhaseCount> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 6);
+
+/**
+ * The number of tasks with a current state.
+ *
+ * @generated from message tasks.v1.TaskStateCount
+ */
+export type TaskStateCount = Message<"tasks.v1.TaskStateCount"> & {
+  /**
+   * The state. Never unspecified.
+   *
+   * @generated from field: tasks.v1.TaskState state = 1;
+   */
+  state: TaskState;
+
+  /**
+   * The number of tasks, at most 1000.
+   *
+   * @generated from field: int32 count = 2;
+   */
+  count: number;
+
+  /**
+   * Whether counting stopped at 1000, so that there may be more than `count` tasks.
+   *
+   * @generated from field: bool capped = 3;
+   */
+  capped: boolean;
+};
+
+/**
+ * Describes the message tasks.v1.TaskStateCount.
+ * Use `create(TaskStateCountSchema)` to create a new message.
+ */
+export const TaskStateCountSchema: GenMessage<TaskStateCount> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 7);
+
+/**
  * Which task to get.
  *
  * @generated from message tasks.v1.GetTaskRequest
@@ -171,7 +378,7 @@ export type GetTaskRequest = Message<"tasks.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 2);
+  messageDesc(file_tasks_v1_tasks, 8);
 
 /**
  * A task identified by its owner and its name.
@@ -199,7 +406,7 @@ export type TaskName = Message<"tasks.v1.TaskName"> & {
  * Use `create(TaskNameSchema)` to create a new message.
  */
 export const TaskNameSchema: GenMessage<TaskName> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 3);
+  messageDesc(file_tasks_v1_tasks, 9);
 
 /**
  * The requested task.
@@ -220,7 +427,7 @@ export type GetTaskResponse = Message<"tasks.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 4);
+  messageDesc(file_tasks_v1_tasks, 10);
 
 /**
  * Which tasks to watch, and where to start.
@@ -257,7 +464,7 @@ export type WatchTasksRequest = Message<"tasks.v1.WatchTasksRequest"> & {
  * Use `create(WatchTasksRequestSchema)` to create a new message.
  */
 export const WatchTasksRequestSchema: GenMessage<WatchTasksRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 5);
+  messageDesc(file_tasks_v1_tasks, 11);
 
 /**
  * One event of a watch.
@@ -317,7 +524,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
  * Use `create(WatchTasksResponseSchema)` to create a new message.
  */
 export const WatchTasksResponseSchema: GenMessage<WatchTasksResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 6);
+  messageDesc(file_tasks_v1_tasks, 12);
 
 /**
  * A task that the client must remove.
@@ -338,7 +545,7 @@ export type TaskRemoved = Message<"tasks.v1.TaskRemoved"> & {
  * Use `create(TaskRemovedSchema)` to create a new message.
  */
 export const TaskRemovedSchema: GenMessage<TaskRemoved> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 7);
+  messageDesc(file_tasks_v1_tasks, 13);
 
 /**
  * Marks the end of the snapshot, or of the changes since the resume token.
@@ -353,7 +560,7 @@ export type Synced = Message<"tasks.v1.Synced"> & {
  * Use `create(SyncedSchema)` to create a new message.
  */
 export const SyncedSchema: GenMessage<Synced> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 8);
+  messageDesc(file_tasks_v1_tasks, 14);
 
 /**
  * Shows that the stream is alive, and carries a new resume token.
@@ -368,7 +575,7 @@ export type Heartbeat = Message<"tasks.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 9);
+  messageDesc(file_tasks_v1_tasks, 15);
 
 /**
  * An AI coding task: a workspace in which an agent works on a prompt.
@@ -597,7 +804,7 @@ export type Task = Message<"tasks.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 10);
+  messageDesc(file_tasks_v1_tasks, 16);
 
 /**
  * A report of an agent about its work.
@@ -639,7 +846,7 @@ export type TaskStateEntry = Message<"tasks.v1.TaskStateEntry"> & {
  * Use `create(TaskStateEntrySchema)` to create a new message.
  */
 export const TaskStateEntrySchema: GenMessage<TaskStateEntry> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 11);
+  messageDesc(file_tasks_v1_tasks, 17);
 
 /**
  * The health of an agent.
@@ -667,7 +874,7 @@ export type AgentHealth = Message<"tasks.v1.AgentHealth"> & {
  * Use `create(AgentHealthSchema)` to create a new message.
  */
 export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 12);
+  messageDesc(file_tasks_v1_tasks, 18);
 
 /**
  * The status of a workspace, from the job and the transition of its latest build (codersdk/provisionerdaemons.go).
@@ -981,7 +1188,7 @@ export const AgentLifecycleSchema: GenEnum<AgentLifecycle> = /*@__PURE__*/
   enumDesc(file_tasks_v1_tasks, 3);
 
 /**
- * Lists, gets and watches tasks.
+ * Lists, counts, gets and watches tasks.
  *
  * Callers authenticate with a Coder session token in the metadata `coder-session-token`, or as `authorization: Bearer <token>`. A
  * bearer token may also be a JSON Web Token of the issuer that the service is configured with. Callers see only tasks that they
@@ -1012,6 +1219,22 @@ export const TasksService: GenService<{
     methodKind: "unary";
     input: typeof ListTasksRequestSchema;
     output: typeof ListTasksResponseSchema;
+  },
+  /**
+   * Counts the tasks that a ListTasks with the same query would list, in all and by status, phase and state.
+   *
+   * No count goes beyond 1,000, so that counting takes no longer for a million tasks. It is meant for tabs and badges.
+   *
+   * Errors: INVALID_ARGUMENT when the query is invalid (it names all problems at once); UNAUTHENTICATED; RESOURCE_EXHAUSTED with
+   * QUERY_TOO_EXPENSIVE when the query would read too many rows; UNAVAILABLE when the database cannot be reached;
+   * DEADLINE_EXCEEDED.
+   *
+   * @generated from rpc tasks.v1.TasksService.CountTasks
+   */
+  countTasks: {
+    methodKind: "unary";
+    input: typeof CountTasksRequestSchema;
+    output: typeof CountTasksResponseSchema;
   },
   /**
    * Gets one task by its id, or by its owner and name.
