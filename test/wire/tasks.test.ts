@@ -11,6 +11,9 @@ import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { StatusSchema } from '../../src/gen/google/rpc/status_pb.ts';
 import {
+  CountTasksRequestSchema,
+  type CountTasksResponse,
+  CountTasksResponseSchema,
   GetTaskRequestSchema,
   type GetTaskResponse,
   GetTaskResponseSchema,
@@ -28,6 +31,7 @@ import { aTask, insertTasks, newId } from '../support/tasks.ts';
 /** What every client can do, whatever it speaks. Errors come as ConnectErrors with their details. */
 interface TasksClient {
   list(request: MessageInitShape<typeof ListTasksRequestSchema>, token?: string): Promise<ListTasksResponse>;
+  count(request: MessageInitShape<typeof CountTasksRequestSchema>, token?: string): Promise<CountTasksResponse>;
   get(request: MessageInitShape<typeof GetTaskRequestSchema>, token?: string): Promise<GetTaskResponse>;
   close(): void;
 }
@@ -37,6 +41,7 @@ function connectClient(transport: Transport): TasksClient {
   const headers = (token?: string): HeadersInit => (token === undefined ? {} : { 'coder-session-token': token });
   return {
     list: (request, token) => client.listTasks(request, { headers: headers(token) }),
+    count: (request, token) => client.countTasks(request, { headers: headers(token) }),
     get: (request, token) => client.getTask(request, { headers: headers(token) }),
     close: () => {},
   };
@@ -65,6 +70,14 @@ function grpcClient(address: string): TasksClient {
         ListTasksResponseSchema,
         toProtoJson(
           (await call('listTasks', toJson(ListTasksRequestSchema, create(ListTasksRequestSchema, request)), token)) as object,
+        ),
+        { ignoreUnknownFields: true },
+      ),
+    count: async (request, token) =>
+      fromJson(
+        CountTasksResponseSchema,
+        toProtoJson(
+          (await call('countTasks', toJson(CountTasksRequestSchema, create(CountTasksRequestSchema, request)), token)) as object,
         ),
         { ignoreUnknownFields: true },
       ),
@@ -214,6 +227,19 @@ describeOnOneEngine('tasks over real ports', (engine) => {
       expect((await client.list({ query: 'owner:owner status:failed' }, siteOwner)).count).toBe(6);
       expect((await client.list({ query: 'owner:owner' }, member)).count).toBe(0);
       expect((await client.list({ query: 'owner:*' }, stranger)).count).toBe(0);
+    });
+
+    test('three personas count what they list', async () => {
+      expect((await client.count({}, owner)).total).toMatchObject({ count, capped: false });
+      const failed = await client.count({ query: 'owner:owner status:failed' }, siteOwner);
+      expect(failed.total).toMatchObject({ count: 6, capped: false });
+      expect(failed.statuses).toHaveLength(10);
+      expect(failed.statuses.find(({ status }) => status === WorkspaceStatus.FAILED)).toMatchObject({ count: 6, capped: false });
+      expect((await client.count({ query: 'owner:owner' }, member)).total?.count).toBe(0);
+      expect((await client.count({ query: 'owner:*' }, stranger)).total?.count).toBe(0);
+      const refused = { code: 'InvalidArgument', reason: 'INVALID_QUERY', fields: ['status'] };
+      expect(await refusal(client.count({ query: 'status:nope' }, owner))).toEqual(refused);
+      expect(await refusal(client.count({}, suspended))).toMatchObject({ code: 'Unauthenticated' });
     });
 
     test('three personas get', async () => {
