@@ -12,7 +12,7 @@ export const compatible = true;
  * - `kind` has what tasks are counted by: each count is some ranges of it. An owner's have the organization behind, as `own_st_sa`
  *   has it: it decides whether an owner may still read a task, and counting must not look up each row for it.
  *
- * Servers build indexes while rows are read and written; for a million tasks that takes a minute or two.
+ * Servers build indexes while rows are read and written; for a million tasks that takes half a minute or more.
  *
  * @param {import('knex').Knex} knex
  */
