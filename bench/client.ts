@@ -10,6 +10,8 @@ import {
 } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
 import {
+  type CountTasksRequestSchema,
+  type CountTasksResponse,
   type GetTaskRequestSchema,
   type ListTasksRequestSchema,
   type ListTasksResponse,
@@ -24,6 +26,7 @@ import { frameHeaderBytes, frameOf } from '../test/support/grpc-frame.ts';
 export interface TasksClient {
   getTask(request: MessageInitShape<typeof GetTaskRequestSchema>): Promise<Task | undefined>;
   listTasks(request: MessageInitShape<typeof ListTasksRequestSchema>): Promise<ListTasksResponse>;
+  countTasks(request: MessageInitShape<typeof CountTasksRequestSchema>): Promise<CountTasksResponse>;
   /** The size of an answer with its gRPC frame. */
   answerBytes<I extends DescMessage>(method: DescMethodUnary<I>, request: MessageInitShape<I>): Promise<number>;
   /** Opens a watch and passes each message on. Resolves when the snapshot is complete; the stream ends with the client. */
@@ -61,6 +64,7 @@ export function openClient(host: string, token = ''): TasksClient {
   return {
     getTask: async (request) => (await call(TasksService.method.getTask, request)).task,
     listTasks: (request) => call(TasksService.method.listTasks, request),
+    countTasks: (request) => call(TasksService.method.countTasks, request),
     answerBytes: async (method, request) => (await callBytes(method, request)).length + frameHeaderBytes,
     watchTasks: (request, onMessage) =>
       new Promise((resolve, reject) => {

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { type Bench, isMet, type Part, type Table } from './bench.ts';
 import { type DataSet, openDataSet } from './data.ts';
 import { findLoadClient } from './load.ts';
+import { countsBySize } from './parts/counts.ts';
 import { listsBySize } from './parts/lists.ts';
 import { memory } from './parts/memory.ts';
 import { scale } from './parts/scale.ts';
@@ -20,6 +21,7 @@ import { machine, render, renderChecks } from './report.ts';
 const parts: Readonly<Record<string, Part>> = {
   unary: unaryCalls,
   lists: listsBySize,
+  counts: countsBySize,
   web,
   writes,
   watch,

@@ -25,7 +25,8 @@ const flatRatio = 1.3;
 /** The limit for a filter that finds next to nothing, at the largest size, in milliseconds. */
 const unluckyMs = 20;
 
-const scopes = [
+/** Whose tasks are asked for, by whom, and the query that says so. */
+export const scopes = [
   ['one owner, 60 tasks', 'ordinary', ''],
   ['one owner, a seventh of all', 'busiest', ''],
   ['one organization', 'organizationAdmin', 'organization:org-01'],
@@ -39,6 +40,16 @@ const lists: readonly List[] = [
         name: `${scope}: ${filter || 'all'}`,
         person,
         request: { query: `${query} ${filter}`.trim() },
+        flat: true,
+      }),
+    ),
+  ),
+  ...scopes.flatMap(([scope, person, query]) =>
+    ['', 'waiting:true'].map(
+      (filter): List => ({
+        name: `${scope}, by the time of the state: ${filter || 'all'}`,
+        person,
+        request: { query: `${query} ${filter}`.trim(), orderBy: 'current_state.timestamp' },
         flat: true,
       }),
     ),
@@ -99,50 +110,71 @@ const lists: readonly List[] = [
 
 /** Measures the latency of lists by filter and order at every size, one call at a time, with the sizes in turns. */
 export async function listsBySize(bench: Bench): Promise<readonly Table[]> {
-  const clients = new Map<string, TasksClient>();
-  const clientOf = async (size: number, person: Person): Promise<TasksClient> => {
-    const known = clients.get(`${size} ${person}`);
-    if (known !== undefined) return known;
-    const data = await bench.dataSet(size);
-    const client = openClient((await bench.ours(size)).ports.grpc, data.tokens[person]);
-    clients.set(`${size} ${person}`, client);
-    return client;
-  };
+  using clients = clientsOf(bench);
   const largest = bench.sizes.at(-1) ?? 0;
   const rows: Record<string, string | number>[] = [];
   const checks: Check[] = [];
-  try {
-    for (const { name, person, request, flat, unlucky } of lists) {
-      const row: Record<string, string | number> = { list: name };
-      const times = await alternate(
-        bench,
-        await Promise.all(bench.sizes.map(async (size) => ({ client: await clientOf(size, person), request }))),
-      );
-      const p50s = times.map((list) => median(list));
-      for (const [index, size] of bench.sizes.entries()) {
-        const list = times[index] ?? [];
-        row[`p50 ms, ${size.toLocaleString('en')}`] = list.length === 0 ? 'too expensive' : (p50s[index] ?? Number.NaN);
-        row[`p99 ms, ${size.toLocaleString('en')}`] = list.length === 0 ? '' : quantile(list, 0.99);
-      }
-      const ratio = (p50s.at(-1) ?? Number.NaN) / (p50s[0] ?? Number.NaN);
-      row['largest to smallest'] = ratio;
-      rows.push(row);
-      if (flat) {
-        checks.push({
-          what: `${name}: p50 at ${largest} tasks to ${bench.sizes[0] ?? 0}`,
-          value: ratio,
-          most: flatRatio,
-          quickSlack: 0.5,
-        });
-      }
-      if (unlucky)
-        checks.push({ what: `${name}: p50 in ms at ${largest} tasks`, value: p50s.at(-1) ?? Number.NaN, most: unluckyMs });
+  for (const { name, person, request, flat, unlucky } of lists) {
+    const row: Record<string, string | number> = { list: name };
+    const times = await alternate(
+      bench,
+      await Promise.all(
+        bench.sizes.map(async (size) => {
+          const client = await clients.of(size, person);
+          return () => tasksIn(client, request);
+        }),
+      ),
+    );
+    const p50s = fillRow(row, bench.sizes, times);
+    const ratio = (p50s.at(-1) ?? Number.NaN) / (p50s[0] ?? Number.NaN);
+    row['largest to smallest'] = ratio;
+    rows.push(row);
+    if (flat) {
+      checks.push({
+        what: `${name}: p50 at ${largest} tasks to ${bench.sizes[0] ?? 0}`,
+        value: ratio,
+        most: flatRatio,
+        quickSlack: 0.5,
+      });
     }
-    const deep = await deepPages(bench, await clientOf(largest, 'siteOwner'));
-    return [{ title: 'ListTasks, one call at a time, by number of tasks', rows, checks }, deep];
-  } finally {
-    for (const client of clients.values()) client.close();
+    if (unlucky)
+      checks.push({ what: `${name}: p50 in ms at ${largest} tasks`, value: p50s.at(-1) ?? Number.NaN, most: unluckyMs });
   }
+  const deep = await deepPages(bench, await clients.of(largest, 'siteOwner'));
+  return [{ title: 'ListTasks, one call at a time, by number of tasks', rows, checks }, deep];
+}
+
+/** The clients of a part, one for each size and person, until the part ends. */
+export function clientsOf(bench: Bench): { of(size: number, person: Person): Promise<TasksClient> } & Disposable {
+  const clients = new Map<string, TasksClient>();
+  return {
+    async of(size, person) {
+      const known = clients.get(`${size} ${person}`);
+      if (known !== undefined) return known;
+      const data = await bench.dataSet(size);
+      const client = openClient((await bench.ours(size)).ports.grpc, data.tokens[person]);
+      clients.set(`${size} ${person}`, client);
+      return client;
+    },
+    [Symbol.dispose]() {
+      for (const client of clients.values()) client.close();
+    },
+  };
+}
+
+/** Writes the figures of each size into a row, and returns the medians. */
+export function fillRow(
+  row: Record<string, string | number>,
+  sizes: readonly number[],
+  times: readonly (readonly number[])[],
+): readonly number[] {
+  const p50s = times.map((list) => median(list));
+  for (const [index, size] of sizes.entries()) {
+    const list = times[index] ?? [];
+    row[`p50 ms, ${size.toLocaleString('en')}`] = list.length === 0 ? 'too expensive' : (p50s[index] ?? Number.NaN);
+    row[`p99 ms, ${size.toLocaleString('en')}`] = list.length === 0 ? '' : quantile(list, 0.99);
+  }
+  return p50s;
 }
 
 /** The number of calls of each request, and the time after which fewer are enough, in milliseconds. */
@@ -153,27 +185,28 @@ const limitMs = 1500;
 const warmUp = 5;
 
 /**
- * Measures requests in turns, call by call. Every answer must name the same tasks as the first one.
+ * Measures requests in turns, call by call. Every answer must be the same as the first one.
  *
+ * @param contestants each sends its request, and says what was answered.
  * @returns the milliseconds of each request's calls; none of a request that the service refused as too expensive.
  */
-async function alternate(
+export async function alternate(
   bench: Bench,
-  contestants: readonly { readonly client: TasksClient; readonly request: Request }[],
+  contestants: readonly (() => Promise<string | undefined>)[],
 ): Promise<readonly number[][]> {
   const times = contestants.map((): number[] => []);
   const expected: (string | undefined)[] = [];
   const spent = contestants.map(() => 0);
   for (let turn = 0; turn < (bench.quick ? calls / 5 : calls); turn++) {
-    for (const [index, { client, request }] of contestants.entries()) {
+    for (const [index, ask] of contestants.entries()) {
       if ((spent[index] ?? 0) > limitMs) continue;
       const from = performance.now();
-      const seen = await tasksIn(client, request);
+      const seen = await ask();
       const took = performance.now() - from;
       spent[index] = seen === undefined ? Number.POSITIVE_INFINITY : (spent[index] ?? 0) + took;
       if (seen === undefined) continue;
       expected[index] ??= seen;
-      if (seen !== expected[index]) throw new Error(`${JSON.stringify(request)} has answered with other tasks than before`);
+      if (seen !== expected[index]) throw new Error(`contestant ${index} was answered ${seen}, and ${expected[index]} before`);
       times[index]?.push(took);
     }
   }
@@ -212,8 +245,8 @@ async function deepPages(bench: Bench, client: TasksClient): Promise<Table> {
     page += step / pageSize;
   }
   const [first = [], deep = []] = await alternate(bench, [
-    { client, request },
-    { client, request: { ...request, pageToken } },
+    () => tasksIn(client, request),
+    () => tasksIn(client, { ...request, pageToken }),
   ]);
   const ratio = median(deep) / median(first);
   const row = (name: string, times: readonly number[]) => ({

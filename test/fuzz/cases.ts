@@ -1,6 +1,11 @@
 import { create, toBinary, toJsonString } from '@bufbuild/protobuf';
 import { seededRandom } from '../../dev/demo/seeded-random.ts';
-import { GetTaskRequestSchema, ListTasksRequestSchema, WatchTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import {
+  CountTasksRequestSchema,
+  GetTaskRequestSchema,
+  ListTasksRequestSchema,
+  WatchTasksRequestSchema,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { frame, preface } from '../support/http2-frames.ts';
 
 /** A port of the service. */
@@ -234,7 +239,7 @@ function randomBytes(random: Chance): RawCase {
 
 const service = '/tasks.v1.TasksService';
 const paths = [
-  ...['ListTasks', 'GetTask', 'WatchTasks'].map((method) => `${service}/${method}`),
+  ...['ListTasks', 'CountTasks', 'GetTask', 'WatchTasks'].map((method) => `${service}/${method}`),
   ...[
     '/grpc.health.v1.Health/Check',
     '/grpc.health.v1.Health/Watch',
@@ -356,7 +361,7 @@ function envelope(random: Chance, message: Buffer): Buffer {
   return Buffer.concat([head, message]);
 }
 
-const methods = ['ListTasks', 'GetTask', 'WatchTasks'] as const;
+const methods = ['ListTasks', 'CountTasks', 'GetTask', 'WatchTasks'] as const;
 type Method = (typeof methods)[number];
 
 function makeRequest(random: Chance, known: Knowledge, method: Method) {
@@ -366,7 +371,9 @@ function makeRequest(random: Chance, known: Knowledge, method: Method) {
   const query = random.text().toWellFormed();
   switch (method) {
     case 'ListTasks': {
-      const orderBy = random.pick(['', 'created_at', 'created_at desc', 'name', 'name desc', random.text()]).toWellFormed();
+      const orderBy = random
+        .pick(['', 'created_at', 'current_state.timestamp desc', 'name', 'name desc', random.text()])
+        .toWellFormed();
       const message = create(ListTasksRequestSchema, {
         query,
         orderBy,
@@ -376,6 +383,8 @@ function makeRequest(random: Chance, known: Knowledge, method: Method) {
       });
       return { desc: ListTasksRequestSchema, message };
     }
+    case 'CountTasks':
+      return { desc: CountTasksRequestSchema, message: create(CountTasksRequestSchema, { query }) };
     case 'WatchTasks':
       return {
         desc: WatchTasksRequestSchema,

@@ -2,8 +2,9 @@ import { create } from '@bufbuild/protobuf';
 import type { Caller } from '../../src/call/caller.ts';
 import { unauthenticated } from '../../src/call/errors.ts';
 import { serverStreaming, unary } from '../../src/call/method.ts';
-import { ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksResponseSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
+import type { CountTasks } from '../../src/tasks/count-tasks.ts';
 import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { type Addresses, createServer, type Server, type ServerParts } from '../../src/transport/server.ts';
 import type { WatchTasks } from '../../src/watch/watch-tasks.ts';
@@ -29,7 +30,7 @@ export const testCaller: Caller = {
 export type LogLine = Readonly<Record<string, unknown>>;
 
 /** What answers the methods, in messages. */
-export type TestHandlers = TaskMessages & { readonly watchTasks: WatchTasks };
+export type TestHandlers = TaskMessages & { readonly countTasks: CountTasks; readonly watchTasks: WatchTasks };
 
 /** The real server on free ports with handlers of the test's own, without a database. */
 export interface TestServer extends Addresses {
@@ -40,8 +41,9 @@ export interface TestServer extends Addresses {
 }
 
 /**
- * Starts one. What is not given: ListTasks answers with the page size as count and a task named like the query; GetTask answers
- * nothing; the good token is taken, as a header, a bearer or a cookie; reflection is on everywhere.
+ * Starts one. What is not given: ListTasks answers with the page size as count and a task named like the query, CountTasks with as
+ * many tasks as the query has characters; GetTask answers nothing; the good token is taken, as a header, a bearer or a cookie;
+ * reflection is on everywhere.
  */
 export async function startTestServer({
   handlers: given,
@@ -51,6 +53,8 @@ export async function startTestServer({
   const handlers: TestHandlers = {
     listTasks: ({ pageSize, query }) =>
       Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
+    countTasks: ({ query }) =>
+      Promise.resolve(create(CountTasksResponseSchema, { total: { count: query.length, capped: false } })),
     getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
     watchTasks: () => {
       throw new Error('WatchTasks is not part of this test');
@@ -60,6 +64,7 @@ export async function startTestServer({
   const server = createServer({
     methods: [
       unary(TasksService.method.listTasks, (request, call) => handlers.listTasks(request, call)),
+      unary(TasksService.method.countTasks, (request, call) => handlers.countTasks(request, call)),
       unary(TasksService.method.getTask, (request, call) => handlers.getTask(request, call)),
       serverStreaming(TasksService.method.watchTasks, (request, call) => handlers.watchTasks(request, call)),
     ],
