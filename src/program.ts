@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, Option } from 'commander';
-import { collect, keyName, wholeNumber } from './commands/arguments.ts';
-import type { WatchOptions } from './commands/watch.ts';
+import { addTaskCommands } from './commands/add-task-commands.ts';
+import { keyName, wholeNumber } from './commands/arguments.ts';
+import { CommandError } from './commands/command-error.ts';
 import type { Config } from './config.ts';
 import type { Development, OnDatabase } from './development.ts';
 
@@ -33,7 +34,7 @@ export async function runProgram(development?: Development): Promise<void> {
     if (error instanceof CommanderError) process.exitCode = error.exitCode;
     else {
       console.error(error instanceof Error && plainErrors.has(error.name) ? error.message : error);
-      process.exitCode = 1;
+      process.exitCode = error instanceof CommandError ? error.exitCode : 1;
     }
   }
 }
@@ -73,6 +74,11 @@ function createProgram(development: Development | undefined): Command {
       }`,
     );
 
+  program.commandsGroup('For people, on a running service:');
+  addTaskCommands(program, development);
+  program.helpCommand(true);
+
+  program.commandsGroup('For operators:');
   program
     .command('serve')
     .description('serve gRPC, the web protocols and the operator port')
@@ -195,27 +201,6 @@ function createProgram(development: Development | undefined): Command {
     .action(async (id: string) => {
       const { revokeKey } = await import('./commands/keys.ts');
       await onTables((database) => revokeKey(database, id));
-    });
-
-  program
-    .command('watch')
-    .description('show tasks as they change: as a table on a terminal, otherwise as a line for each change')
-    .option(
-      '--address <address>',
-      `host:port or URL of the gRPC port (default: TASKS_ADDRESS${development === undefined ? '' : ', then the service of npm start'})`,
-    )
-    .option('--query <query>', 'which tasks to show, in the syntax of docs/query.md; by default your own', '')
-    .option('--json', 'print a line of JSON for each change')
-    .option('--until <query>', 'exit with 0 once every task meets this condition, or one of several', collect)
-    .option('--timeout <seconds>', 'exit with 1 if no --until condition is met in this time', wholeNumber(1, 1_000_000))
-    .addHelpText(
-      'after',
-      '\nThe session token is read from TASKS_TOKEN or the file TASKS_TOKEN_FILE. Conditions may use status:, phase:, state: and waiting:.\n\n  tasks-service watch --query name:fix-login --until state:idle --until status:failed --timeout 3600',
-    )
-    .action(async (options: WatchOptions, command: Command) => {
-      if (options.timeout !== undefined && options.until === undefined) command.error('--timeout requires --until');
-      const local = options.address === undefined ? development?.findService(process.env['DATA_DIR'] ?? '.data') : undefined;
-      await (await import('./commands/watch.ts')).watchTasks(options, process.env, local);
     });
 
   program

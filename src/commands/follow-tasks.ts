@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Client, Code, ConnectError } from '@connectrpc/connect';
 import type { Task, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
-import { CommandError } from './command-error.ts';
+import { callError } from './connect-service.ts';
 
 /** An event of {@link followTasks}. */
 export type Followed =
@@ -58,7 +58,7 @@ export async function* followTasks(
         resumeToken = '';
         yield { event: 'restarted' };
       } else if (retryable.has(code)) yield { event: 'disconnected', reason: rawMessage };
-      else throw new CommandError(rawMessage);
+      else throw callError(error);
     } finally {
       clearTimeout(timer);
     }

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
-import { taskTable } from '../../src/commands/task-table.ts';
+import { ago, taskTable, waitingFirst } from '../../src/commands/task-table.ts';
 import { TaskPhase, TaskSchema, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 
 const at = (minute: number) => timestampFromDate(new Date(Date.UTC(2026, 0, 1, 12, minute)));
@@ -17,16 +17,50 @@ const tasks = Array.from({ length: 5 }, (_, i) =>
   }),
 );
 
-test('newest first, aligned, and nothing that steers a terminal', () => {
-  expect(taskTable(tasks, { rows: 24, columns: 200 }).split('\n').slice(0, 3)).toEqual([
-    'TASK    OWNER      STATUS   PHASE   STATE  CHANGED         MESSAGE',
-    'task-4  developer  running  active  idle   01-01 12:34:00  What next? Tell me [31mmore',
-    'task-3  developer  running  active  idle   01-01 12:33:00',
+const now = Date.UTC(2026, 0, 1, 12, 36);
+
+test('aligned, and nothing that steers a terminal', () => {
+  expect(taskTable(waitingFirst(tasks), { rows: 24, columns: 200, now }).split('\n').slice(0, 3)).toEqual([
+    'TASK    OWNER      STATUS   PHASE   STATE  CHANGED    MESSAGE',
+    'task-4  developer  running  active  idle   2 min ago  What next? Tell me [31mmore',
+    'task-3  developer  running  active  idle   3 min ago',
   ]);
 });
 
+test('what waits comes first, the longest before all, and then the newest', () => {
+  const waiting = tasks.map((task, i) => (i === 1 || i === 3 ? { ...task, waitingSince: at(50 - i) } : task));
+  expect(waitingFirst(waiting).map(({ name }) => name)).toEqual(['task-3', 'task-1', 'task-4', 'task-2', 'task-0']);
+});
+
+test('colors say what waits and what has failed, and take no room', () => {
+  const [, waiting, failed, other] = taskTable(
+    [
+      { ...(tasks[0] as (typeof tasks)[0]), waitingSince: at(30) },
+      { ...(tasks[1] as (typeof tasks)[0]), status: WorkspaceStatus.FAILED },
+      tasks[2] as (typeof tasks)[0],
+    ],
+    { rows: 24, columns: 20, now, colors: true },
+  ).split('\n');
+  expect([waiting, failed, other]).toEqual([
+    expect.stringMatching(/^\u001b\[33m.{1,20}\u001b\[39m$/),
+    expect.stringMatching(/^\u001b\[31m.{1,20}\u001b\[39m$/),
+    expect.stringMatching(/^[^\u001b]{1,20}$/),
+  ]);
+});
+
+test.each([
+  [-5, '0 s ago'],
+  [59, '59 s ago'],
+  [60, '1 min ago'],
+  [3599, '59 min ago'],
+  [7300, '2 h ago'],
+  [200_000, '2 d ago'],
+])('%i seconds are %s', (seconds, text) => {
+  expect(ago(timestampFromDate(new Date(now - seconds * 1000)), now)).toBe(text);
+});
+
 test('never larger than the terminal', () => {
-  const lines = taskTable(tasks, { rows: 5, columns: 30 }).split('\n');
+  const lines = taskTable(waitingFirst(tasks), { rows: 5, columns: 30 }).split('\n');
   expect(lines).toHaveLength(5);
   expect(lines.at(-1)).toBe('and 2 more');
   expect(lines.every((line) => line.length <= 30)).toBe(true);
@@ -34,13 +68,13 @@ test('never larger than the terminal', () => {
 });
 
 test.each([
-  [74, 'TASK    OWNER      STATUS   PHASE   STATE  CHANGED         MESSAGE'],
-  [73, 'TASK    OWNER      STATUS   STATE  CHANGED         MESSAGE'],
-  [66, 'TASK    OWNER      STATUS   STATE  CHANGED         MESSAGE'],
-  [65, 'TASK    STATUS   STATE  CHANGED         MESSAGE'],
-  [54, 'TASK    STATUS   STATE  MESSAGE'],
+  [69, 'TASK    OWNER      STATUS   PHASE   STATE  CHANGED    MESSAGE'],
+  [68, 'TASK    OWNER      STATUS   STATE  CHANGED    MESSAGE'],
+  [61, 'TASK    OWNER      STATUS   STATE  CHANGED    MESSAGE'],
+  [60, 'TASK    STATUS   STATE  CHANGED    MESSAGE'],
+  [49, 'TASK    STATUS   STATE  MESSAGE'],
 ])('%i columns do without what says least', (columns, heading) => {
-  const [first, second] = taskTable(tasks, { rows: 24, columns }).split('\n');
+  const [first, second] = taskTable(waitingFirst(tasks), { rows: 24, columns, now }).split('\n');
   expect(first).toBe(heading);
   expect(second).toContain('What next?');
 });

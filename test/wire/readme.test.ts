@@ -125,12 +125,22 @@ describe('the examples of the README', () => {
     expect(await paste(example('connect-web'))).toMatch(/^[1-9]\d* running on the first page, of [1-9]\d+ tasks\n$/);
   });
 
+  test('list, get and count print tasks', async () => {
+    const lines = (await paste(example('list --limit'))).trim().split('\n');
+    expect(lines.slice(0, 5).every((line) => line.split('\t')[1] === 'developer')).toBe(true);
+    expect(lines[0]).toMatch(/\tactive\tidle\t/);
+    const json = lines.findIndex((line) => line === '{');
+    const end = lines.findIndex((line) => line === '}');
+    expect(JSON.parse(lines.slice(json, end + 1).join('\n'))).toMatchObject({ name: 'task-musing-dewdney-f058' });
+    expect(lines[end + 1]).toMatch(/^all\t[1-9]\d*\+?$/);
+  });
+
   test('watch waits until a task is idle', async () => {
     expect(await paste(example('watch --query'))).toMatch(/^task-musing-dewdney-f058\tdeveloper\trunning\tactive\tidle\t/);
   });
 
   test('each example is run by a test', () => {
-    expect(calls).toHaveLength(6);
+    expect(calls).toHaveLength(7);
   });
 
   test('what the service prints at its start can be pasted as well', async () => {

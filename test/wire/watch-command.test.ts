@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
@@ -118,12 +120,42 @@ describe('watch', () => {
     expect(out.includes('\u001b')).toBe(escapes);
   });
 
-  test('--until ends with 1 when no task is left', async () => {
+  test('the table stays inside the screen, and follows its size', async () => {
+    for (let i = 0; i < 24; i += 1) await task(`of-many-${i}`);
+    const resize = 'sleep 0; stty rows 12 cols 60';
+    const watch = `"${process.execPath}" src/main.ts watch --query name:of-many`;
+    // The shell of that terminal gives it a size, and another one later, of which a signal tells.
+    const command = `stty rows 24 cols 80; ${watch} & until [ -e "$GO" ]; do sleep 0.1; done; ${resize}; wait`;
+    const folder = mkdtempSync(path.join(tmpdir(), 'watch-'));
+    const go = path.join(folder, 'go');
+    const shell = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+      cwd: root,
+      env: { PATH: process.env['PATH'] ?? '', ...env, TERM: 'xterm', GO: go },
+      stdio: ['ignore', 'pipe', 'ignore'], // it says so when it is ended
+    });
+    let out = '';
+    shell.stdout.on('data', (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    const screens = () =>
+      out
+        .split('\u001b[2J\u001b[H')
+        .slice(1)
+        .map((screen) => screen.trimEnd().split('\r\n'));
+    await until('all tasks', () => screens().some(([status]) => status?.startsWith('24 tasks, live')));
+    expect(Math.max(...screens().map((lines) => lines.length))).toBe(24);
+    writeFileSync(go, '');
+    await until('a smaller table', () => screens().at(-1)?.length === 12 && screens().at(-1)?.[0]?.startsWith('24 tasks, live'));
+    shell.kill();
+    rmSync(folder, { recursive: true });
+  });
+
+  test('--until ends with 3 when no task is left', async () => {
     const ids = await task('to-be-deleted');
     const waiting = run(['--query', 'name:to-be-deleted', '--until', 'state:idle', '--json'], env);
     await until('the task', () => waiting.out.includes('"synced"'));
     await testDatabase.database('workspaces').where('id', ids.workspace).update({ deleted: 1 });
-    expect([await waiting.ended, waiting.err]).toEqual([1, 'no task matches the query any more\n']);
+    expect([await waiting.ended, waiting.err]).toEqual([3, 'no task matches the query any more\n']);
   });
 
   test('it ends quietly when nobody reads on', async () => {
@@ -148,30 +180,35 @@ describe('watch', () => {
     expect(err).toBe('');
   });
 
-  test.each([
+  test.each<[string, args: string[], exitCode: number, message: string]>([
     [
       'what never comes',
       ['--query', 'name:nothing-like-it', '--until', 'state:idle', '--timeout', '1'],
+      3,
       'timed out after 1 s: no --until condition was met',
     ],
-    ['a wrong query', ['--query', 'status:nonsense'], 'status: "nonsense" is not a valid value'],
-    ['a wrong condition', ['--until', 'name:x'], '--until: name: is not allowed'],
-    ['a condition that is none', ['--until', 'state:nonsense'], '--until: state:'],
-    ['an empty condition', ['--until', ' '], '--until: is empty'],
-    ['a timeout without a condition', ['--timeout', '1'], '--timeout requires --until'],
-    ['an address that is none', ['--address', 'http://'], 'is not an address'],
-  ])('of %s it says so in one line, and exits with 1', async (_, args, message) => {
+    ['a wrong query', ['--query', 'status:nonsense'], 4, 'status: "nonsense" is not a valid value'],
+    ['a wrong condition', ['--until', 'name:x'], 1, '--until: name: is not allowed'],
+    ['a condition that is none', ['--until', 'state:nonsense'], 1, '--until: state:'],
+    ['an empty condition', ['--until', ' '], 1, '--until: is empty'],
+    ['an address that is none', ['--address', 'http://'], 1, 'is not an address'],
+  ])('of %s it says so in one line, and exits with %3$i', async (_, args, exitCode, message) => {
     const watching = run(args, env);
-    expect(await watching.ended).toBe(1);
+    expect(await watching.ended).toBe(exitCode);
     expect(watching.err).toContain(message);
     expect(watching.err.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('--timeout without a condition ends it with 0', async () => {
+    const watching = run(['--query', 'name:nothing-like-it', '--timeout', '1'], env);
+    expect([await watching.ended, watching.err]).toEqual([0, '']);
   });
 
   test('without an address, or with a wrong token, it says what is missing', async () => {
     expect(await run([], {}).ended).toBe(1);
     const nobody = run([], { TASKS_ADDRESS: service.grpc });
-    expect([await nobody.ended, nobody.err]).toEqual([1, expect.stringContaining('TASKS_TOKEN')]);
+    expect([await nobody.ended, nobody.err]).toEqual([5, expect.stringContaining('TASKS_TOKEN')]);
     const wrong = run([], { ...env, TASKS_TOKEN: 'aaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaa' });
-    expect([await wrong.ended, wrong.err]).toEqual([1, expect.stringContaining('session')]);
+    expect([await wrong.ended, wrong.err]).toEqual([5, expect.stringContaining('session')]);
   });
 });

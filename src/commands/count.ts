@@ -1,0 +1,47 @@
+import { toJson } from '@bufbuild/protobuf';
+import type { DevelopmentService } from '../development.ts';
+import { type CountTasksResponse, CountTasksResponseSchema } from '../gen/tasks/v1/tasks_pb.ts';
+import { phaseWords, stateWords, statusWords } from '../tasks/query-keys.ts';
+import { callError, connectService, type ServiceOptions } from './connect-service.ts';
+import { endWithReader, type OutputOptions, printPairs } from './print-tasks.ts';
+import { word } from './task-table.ts';
+
+/** The options of `count`. */
+export interface CountOptions extends ServiceOptions, OutputOptions {
+  readonly query: string;
+}
+
+/**
+ * Prints how many tasks match a query, and how many of these wait, and are of each status, phase and state.
+ *
+ * @throws {CommandError} when the service refuses or is away.
+ */
+export async function countTasks(
+  { query, output, quiet, ...options }: CountOptions,
+  env: NodeJS.ProcessEnv,
+  local: DevelopmentService | undefined,
+): Promise<void> {
+  using service = connectService(options, env, local);
+  const counts = await service.client
+    .countTasks({ query }, service.call)
+    .catch((error: unknown) => Promise.reject(callError(error)));
+  endWithReader();
+  if (quiet === true) console.log(textOf(counts.total));
+  else if (output === 'table') printPairs(pairsOf(counts));
+  else if (output === 'name') for (const [term] of pairsOf(counts)) console.log(term);
+  else console.log(JSON.stringify(toJson(CountTasksResponseSchema, counts), undefined, output === 'json' ? 2 : 0));
+}
+
+/** The terms of a query that have tasks, and how many. */
+function pairsOf({ total, waiting, statuses, phases, states }: CountTasksResponse): (readonly [string, string])[] {
+  const some = [
+    ...statuses.map((one) => [`status:${word(statusWords, one.status)}`, one] as const),
+    ...phases.map((one) => [`phase:${word(phaseWords, one.phase)}`, one] as const),
+    ...states.map((one) => [`state:${word(stateWords, one.state)}`, one] as const),
+  ].filter(([, { count }]) => count > 0);
+  return [['all', total] as const, ['waiting:true', waiting] as const, ...some].map(([term, one]) => [term, textOf(one)]);
+}
+
+function textOf(one: { readonly count: number; readonly capped: boolean } | undefined): string {
+  return `${one?.count ?? 0}${one?.capped === true ? '+' : ''}`;
+}
