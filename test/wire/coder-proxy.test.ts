@@ -253,16 +253,29 @@ describe('with CODER_URL', () => {
     await asking;
   });
 
-  test('there are at most so many at once', async () => {
+  test('there are at most so many at once, of one network and in all', async () => {
     const held: ServerResponse[] = [];
     coder.answer = (_got, response) => void held.push(response);
-    const asking = Array.from({ length: proxyLimits.requests }, () => ask(send, { method: 'POST' }));
-    await vi.waitUntil(() => held.length === proxyLimits.requests, { timeout: 20_000 });
+    const askFrom = async (localAddress: string): Promise<IncomingMessage> => {
+      const options = { method: 'POST', headers: signedIn, localAddress, agent: false };
+      const [answer] = await once(http.request(`http://${server.web}${send}`, options).end(), 'response');
+      return answer as IncomingMessage;
+    };
+    const { requests, perNetwork } = proxyLimits;
+    const refusal = { message: 'Too many requests to Coder at once, try again.' };
+    const first = Array.from({ length: perNetwork }, () => ask(send, { method: 'POST' }));
+    await vi.waitUntil(() => held.length === perNetwork, { timeout: 20_000 });
     const refused = await ask(send, { method: 'POST' });
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1']);
-    expect(await refused.json()).toEqual({ message: 'Too many requests to Coder at once, try again.' });
+    expect(await refused.json()).toEqual(refusal);
+    const others = Array.from({ length: requests - perNetwork }, () => askFrom('127.0.0.2'));
+    await vi.waitUntil(() => held.length === requests, { timeout: 20_000 });
+    const late = await askFrom('127.0.0.3');
+    expect(late.statusCode).toBe(503);
+    expect(JSON.parse((await late.toArray()).join(''))).toEqual(refusal);
     for (const response of held) response.writeHead(204).end();
-    for (const answer of await Promise.all(asking)) expect(answer.status).toBe(204);
+    for (const answer of await Promise.all(first)) expect(answer.status).toBe(204);
+    for (const answer of await Promise.all(others)) expect(answer.resume().statusCode).toBe(204);
   });
 
   test('nothing of a request is in the log', async () => {

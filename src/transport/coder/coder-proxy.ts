@@ -3,6 +3,7 @@ import http, { type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
 import https from 'node:https';
 import { pipeline } from 'node:stream/promises';
 import { looksLikeJwt } from '../../auth/verify-jwt.ts';
+import { networkOf } from '../../call/network.ts';
 import type { Logger } from '../../platform/log.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { type HttpRequest, type HttpResponse, pathOf, protect, sendJson } from '../http.ts';
@@ -23,8 +24,11 @@ interface CoderProxyParts {
   readonly bodyTimeoutMs?: number;
 }
 
-/** Most requests that are passed on at once, and most bytes of each, which are kept until all are there. */
-export const proxyLimits = { requests: 32, bodyBytes: 1024 * 1024 } as const;
+/**
+ * Most requests that are passed on at once, in all and of one network (an IPv4 address, or a /64 of IPv6), so that nobody without a
+ * session can take them all; and most bytes of each, which are kept until all are there.
+ */
+export const proxyLimits = { requests: 32, perNetwork: 24, bodyBytes: 1024 * 1024 } as const;
 
 /** Headers of a request that Coder gets, besides the token and the client's address; none else. */
 const requestHeaders = ['accept', 'accept-encoding', 'content-type', 'user-agent', 'x-coder-bypass-ratelimit'] as const;
@@ -57,22 +61,31 @@ export function createCoderProxy({
   const base = new URL(address);
   const { request: send } = base.protocol === 'https:' ? https : http;
   const root = base.pathname.replace(/\/$/, '');
-  let running = 0;
+  /** The network of each request that is being passed on. */
+  const running: string[] = [];
 
   return (request, response) => {
     const path = pathOf(request);
     if (!isCoderRoute(request.method, path)) return undefined;
-    if (running >= proxyLimits.requests) {
+    const client = clientOf(request);
+    const network = networkOf(client);
+    const ofNetwork = running.filter((one) => one === network).length;
+    if (running.length >= proxyLimits.requests || ofNetwork >= proxyLimits.perNetwork) {
       response.setHeader('retry-after', '1');
       return refuse(request, response, 503, 'Too many requests to Coder at once, try again.');
     }
-    running += 1;
-    return pass(request, response, path).finally(() => {
-      running -= 1;
+    running.push(network);
+    return pass(request, response, path, client).finally(() => {
+      running.splice(running.indexOf(network), 1);
     });
   };
 
-  async function pass(request: HttpRequest, response: HttpResponse, path: string): Promise<void> {
+  function clientOf(request: HttpRequest): string {
+    const { remoteAddress, remotePort } = request.socket;
+    return clientAddress(`${remoteAddress}:${remotePort}`, headersOf(request)).address;
+  }
+
+  async function pass(request: HttpRequest, response: HttpResponse, path: string, client: string): Promise<void> {
     const body = await readBody(request, bodyTimeoutMs);
     if (body === 'too large') {
       return refuse(request, response, 413, `A request may have ${proxyLimits.bodyBytes} bytes at most.`);
@@ -87,7 +100,7 @@ export function createCoderProxy({
       const outgoing = send(base, {
         method: request.method ?? 'GET',
         path: root + path + queryOf(request, path),
-        headers: headersFor(request, body),
+        headers: headersFor(request, body, client),
         agent: false,
         signal,
       });
@@ -125,13 +138,8 @@ export function createCoderProxy({
     await pipeline(answer, response, { signal });
   }
 
-  function headersFor(request: HttpRequest, body: Buffer): OutgoingHttpHeaders {
-    const { headers } = request;
-    const header = (name: string): string | undefined => {
-      const value = headers[name];
-      return typeof value === 'string' ? value : undefined;
-    };
-    const { remoteAddress, remotePort } = request.socket;
+  function headersFor(request: HttpRequest, body: Buffer, client: string): OutgoingHttpHeaders {
+    const header = headersOf(request);
     const passed = requestHeaders.flatMap((name) => {
       const value = header(name);
       return value === undefined ? [] : [[name, value] as const];
@@ -141,10 +149,18 @@ export function createCoderProxy({
       ...Object.fromEntries(passed),
       ...(token === undefined ? {} : { 'coder-session-token': token }),
       ...(request.method === 'GET' && body.length === 0 ? {} : { 'content-length': body.length }),
-      'x-forwarded-for': clientAddress(`${remoteAddress}:${remotePort}`, header).address,
+      'x-forwarded-for': client,
       connection: 'close',
     };
   }
+}
+
+/** Reads a header that a request has once. */
+function headersOf({ headers }: HttpRequest): (name: string) => string | undefined {
+  return (name) => {
+    const value = headers[name];
+    return typeof value === 'string' ? value : undefined;
+  };
 }
 
 /** The session token of a request, from a header. A cookie is the browser's, and a JSON Web Token is for this service alone. */
