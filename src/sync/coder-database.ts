@@ -1,4 +1,7 @@
+import { Socket } from 'node:net';
 import type { Client } from 'pg';
+import { withTimeLimit } from '../platform/time-limit.ts';
+import { guardLocks, type LockGuard } from './lock-guard.ts';
 import { SyncError } from './sync-error.ts';
 
 /** A row of a result: each value as PostgreSQL writes it, or NULL. */
@@ -8,8 +11,11 @@ export type SourceRow = readonly (string | null)[];
 export interface CoderDatabase {
   /** Runs a statement and returns its rows. */
   rows(sql: string, values?: readonly unknown[]): Promise<SourceRow[]>;
+  /** Runs a statement that may wait for others as long as they take, such as for the transactions that run. */
+  waitingRows(sql: string, values?: readonly unknown[]): Promise<SourceRow[]>;
   /**
-   * Runs work in one snapshot of the whole database: a read-only transaction whose statements all see the same moment.
+   * Runs work in one snapshot of the whole database: a read-only transaction whose statements all see the same moment. It fails
+   * when somebody waits for a lock that it has, see {@link guardLocks}.
    *
    * @param work is given the snapshot as `pg_current_snapshot()` writes it: which transactions it has.
    */
@@ -19,8 +25,15 @@ export interface CoderDatabase {
   close(): Promise<void>;
 }
 
-/** How long a connection may take, in milliseconds. */
+/** How long a connection may take, and the end of one, in milliseconds. */
 const connectTimeoutMs = 10_000;
+const closeTimeoutMs = 2000;
+
+/**
+ * How long a statement may take, in milliseconds: a large table is sorted, or a slot waits for transactions. After that PostgreSQL
+ * counts as silent, which nothing else tells where a network drops what is sent.
+ */
+const queryTimeoutMs = 600_000;
 
 /** About how many bytes a batch of a cursor should have, and the bounds of its rows. */
 const batchBytes = 2 * 1024 * 1024;
@@ -38,10 +51,18 @@ export const textSettings = [
   'set extra_float_digits to 1',
 ].join('; ');
 
-/** Settings of a session that reads tables: it writes nothing, and takes its time. */
+/**
+ * How long a statement waits for a table that somebody has locked, in milliseconds. PostgreSQL looks for a deadlock after a second
+ * (`deadlock_timeout`), and fails who looks: a migration of Coder that waits for a table that we have read, while we wait for one
+ * that it has altered. So we are gone before that.
+ */
+const lockTimeoutMs = 500;
+
+/** Settings of a session that reads tables: it writes nothing, takes its time, and stands in nobody's way. */
 const readingSettings = [
   'set default_transaction_read_only to on',
   'set statement_timeout to 0',
+  `set lock_timeout to ${lockTimeoutMs}`,
   'set idle_in_transaction_session_timeout to 0',
   'set cursor_tuple_fraction to 1',
 ].join('; ');
@@ -65,19 +86,27 @@ export function connectionOptions(url: string, purpose: string) {
  */
 export async function openCoderDatabase(url: string, purpose = 'sync'): Promise<CoderDatabase> {
   const { default: pg } = await import('pg'); // a service without a Coder never loads it
-  const client = new pg.Client(connectionOptions(url, purpose));
-  const database = wrap(client);
+  const socket = new Socket();
+  let client: Client | undefined;
   try {
+    client = new pg.Client({ ...connectionOptions(url, purpose), query_timeout: queryTimeoutMs, stream: () => socket });
+    const database = wrap(client, socket, url);
     await client.connect();
     await client.query(`${textSettings}; ${readingSettings}`);
+    return database;
   } catch (error) {
-    await client.end().catch(() => {});
-    throw new SyncError(`Coder's database cannot be reached: ${reasonOf(error)}`, { cause: error });
+    socket.destroy();
+    const reason = isPasswordMissing(error) ? 'it asks for a password, and CODER_DATABASE_URL has none' : reasonOf(error);
+    throw new SyncError(`Coder's database cannot be reached: ${reason}`, { cause: error });
   }
-  return database;
 }
 
-function wrap(client: Client): CoderDatabase {
+/** Whether PostgreSQL wants a password and there is none, which the driver says in words of the protocol. */
+function isPasswordMissing(error: unknown): boolean {
+  return error instanceof Error && /client password must be a string/.test(error.message);
+}
+
+function wrap(client: Client, socket: Socket, url: string): CoderDatabase {
   // Of a connection that was lost while nothing ran, the driver tells why by this event alone: what is run next only hears that it
   // is lost.
   let lost: Error | undefined;
@@ -94,12 +123,30 @@ function wrap(client: Client): CoderDatabase {
   return {
     rows,
 
+    async waitingRows(sql, values) {
+      await rows('set lock_timeout to 0');
+      try {
+        return await rows(sql, values);
+      } finally {
+        await rows(`set lock_timeout to ${lockTimeoutMs}`).catch(() => {});
+      }
+    },
+
     async inSnapshot(work) {
       await rows('begin transaction isolation level repeatable read, read only');
+      let guard: LockGuard | undefined;
       try {
-        const [[snapshot] = []] = await rows('select pg_current_snapshot()');
+        const [[snapshot, pid] = []] = await rows('select pg_current_snapshot(), pg_backend_pid()');
+        guard = guardLocks(
+          pid ?? '',
+          () => openCoderDatabase(url, 'lock guard'),
+          () => {
+            lost ??= new Error('Coder waited for a table that was being read, as a migration does: it is read again later');
+          },
+        );
         return await work(snapshot ?? '');
       } finally {
+        await guard?.stop();
         await client.query('rollback').catch(() => {});
       }
     },
@@ -120,7 +167,11 @@ function wrap(client: Client): CoderDatabase {
       }
     },
 
-    close: () => client.end().catch(() => {}),
+    async close() {
+      // Where nothing answers any more, the driver would wait for the other side to close.
+      await withTimeLimit(closeTimeoutMs, client.end()).catch(() => {});
+      socket.destroy();
+    },
   };
 }
 
@@ -138,10 +189,13 @@ export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** Why something of PostgreSQL failed, in one line. Its errors do not repeat the password. */
+/** Why something of PostgreSQL, or of our own database, failed, in one line. Their errors do not repeat the password. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const { code } = error as { code?: unknown };
+  const { code, fatal, sqlMessage } = error as { code?: unknown; fatal?: unknown; sqlMessage?: unknown };
+  // Of our own database: in its message the statement comes first, which is long and no reason.
+  if (typeof sqlMessage === 'string') return `this service's database: ${sqlMessage.replace(/\s+/g, ' ')}`;
+  if (fatal === true) return `this service's database: ${error.message.split(' - ').at(-1) ?? ''}`;
   // Of several addresses that were tried, the error of all has no message.
   const text = error.message !== '' ? error.message : error instanceof AggregateError ? reasonOf(error.errors[0]) : String(code);
   return text.replace(/\s+/g, ' ');

@@ -13,7 +13,7 @@ export const copyOnce: KeepCopy = async (
 ) => {
   onCopy(copiedAt === null ? 'nothing has been copied yet' : 'it was asked for');
   const source = await readSource(coder);
-  await writeCopy(database, epoch, () => Promise.resolve({ phase: 'copying' as const, source }));
+  await writeCopy(database, epoch, async () => ({ phase: 'copying', source, error: null }));
   const end = { mode: 'once' as const, source, coderVersion: shape.version };
   onCopied(await copyTables({ coder, database, epoch, shape, scope, end, onProgress, signal }));
 };

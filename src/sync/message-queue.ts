@@ -5,12 +5,18 @@ export class MessageQueue<Message> {
   #taken = 0;
   #bytes = 0;
   #failure: { readonly error: unknown } | undefined;
+  readonly #failed = Promise.withResolvers<unknown>();
   #wakeReader: (() => void) | undefined;
   #wakeWriters: (() => void)[] = [];
 
   /** @param mostBytes while more than this waits, the writer does. */
   constructor(mostBytes: number) {
     this.#mostBytes = mostBytes;
+  }
+
+  /** Resolves with the error when it fails, also while nobody reads. */
+  get failed(): Promise<unknown> {
+    return this.#failed.promise;
   }
 
   /** How many messages wait. */
@@ -32,6 +38,7 @@ export class MessageQueue<Message> {
   /** Lets all that is read from now on fail with this error. What waits is thrown away. */
   fail(error: unknown): void {
     this.#failure ??= { error };
+    this.#failed.resolve(error);
     this.#messages.length = 0;
     this.#taken = 0;
     this.#bytes = 0;

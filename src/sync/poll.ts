@@ -77,7 +77,7 @@ export function keepByPolling(settings: PollSettings): KeepCopy {
     let snapshot = state.snapshot ?? '';
     if (why !== undefined) {
       context.onCopy(why);
-      await writeCopy(database, state.epoch, () => Promise.resolve({ phase: 'copying' as const, source }));
+      await writeCopy(database, state.epoch, async () => ({ phase: 'copying', source, error: null }));
       const { epoch } = state;
       const result = await copyTables({ coder, database, epoch, shape, scope, end, onProgress, signal }).catch(explainConflict);
       context.onCopied(result);

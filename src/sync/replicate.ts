@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { withTimeLimit } from '../platform/time-limit.ts';
 import { type Applied, applyChanges } from './apply-changes.ts';
 import { type CoderDatabase, connectionOptions, reasonOf } from './coder-database.ts';
@@ -6,7 +7,7 @@ import { parseLsn } from './lsn.ts';
 import { type PublishedTables, publishedTables, type ReplicationNames } from './publication.ts';
 import type { ServerIdentity } from './replication.ts';
 import { checkReplication, missingSlot, type ReplicationStanding, type SlotStatus } from './replication-standing.ts';
-import { type SourceShape, shapeDigest } from './source-version.ts';
+import { readSourceShape, type SourceShape, shapeDigest } from './source-version.ts';
 import type { KeepCopy, SyncContext } from './sync.ts';
 import { CopyOutdatedError, SyncError } from './sync-error.ts';
 import { readSyncState, type SyncState, type SyncStateChanges, writeCopy } from './sync-state.ts';
@@ -21,8 +22,7 @@ export function whyCopyAgain(state: SyncState, standing: Standing, names: Replic
   const { slot } = standing;
   if (state.phase === 'none') return 'nothing has been copied yet';
   if (state.phase === 'copying') return `the last copy is not complete${state.error === null ? '' : `: ${state.error}`}`;
-  if (state.mode !== 'replication' || state.slot !== names.slot)
-    return `what is there was not followed by the slot ${names.slot}`;
+  if (state.mode !== 'replication' || state.slot !== names.slot) return `what is there was copied without the slot ${names.slot}`;
   if (state.source !== standing.source) return "Coder's database is another one";
   if (state.timeline !== standing.timeline) {
     return `PostgreSQL has gone on in timeline ${standing.timeline}, after a failover or from a backup`;
@@ -41,28 +41,36 @@ export function whyCopyAgain(state: SyncState, standing: Standing, names: Replic
 const mostCommitMs = 30_000;
 
 /**
- * Lets the slot begin at the present, before a copy: what was written before is in the copy. A slot that is lost is made anew, and
- * so is one that a failover has left behind: nobody else could use it. One that was never made is the operator's to make.
+ * Requires a slot that can begin anew. One that a failover has left behind is made again; one that was never made is the operator's
+ * to make.
  *
- * @returns what the state has to have when the copy is complete.
- * @throws {SyncError} when there is no slot, or it is in use, or may not be made.
+ * @throws {SyncError} when there is none, or it is in use.
  */
-export async function beginSlotAnew(
-  coder: CoderDatabase,
-  names: ReplicationNames,
-  standing: Standing,
-  state: SyncState,
-  shape: SourceShape,
-): Promise<SyncStateChanges> {
+function requireSlot(names: ReplicationNames, standing: Standing, state: SyncState): void {
   const { slot } = standing;
   const isLeftBehind = state.slot === names.slot && state.source === standing.source && state.timeline !== standing.timeline;
   if (slot === undefined && !isLeftBehind) throw missingSlot(names);
   if (slot?.activePid !== undefined) throw slotInUse(names, slot.activePid);
+}
+
+/**
+ * Lets the slot begin at the present, before a copy: what was written before is in the copy. A slot that is lost is made anew, and
+ * so is one that a failover has left behind: nobody else could use it.
+ *
+ * @returns what the state has to have when the copy is complete.
+ */
+async function beginSlotAnew(
+  coder: CoderDatabase,
+  names: ReplicationNames,
+  standing: Standing,
+  shape: SourceShape,
+): Promise<SyncStateChanges> {
+  const { slot } = standing;
   if (slot !== undefined && slot.confirmed === undefined) await coder.rows('select pg_drop_replication_slot($1)', [names.slot]);
   const [[start] = []] =
     slot?.confirmed === undefined
-      ? await coder.rows("select lsn from pg_create_logical_replication_slot($1, 'pgoutput')", [names.slot])
-      : await coder.rows('select end_lsn from pg_replication_slot_advance($1, pg_current_wal_lsn())', [names.slot]);
+      ? await coder.waitingRows("select lsn from pg_create_logical_replication_slot($1, 'pgoutput')", [names.slot])
+      : await coder.waitingRows('select end_lsn from pg_replication_slot_advance($1, pg_current_wal_lsn())', [names.slot]);
   await waitForCommits(coder);
   const { marks } = await readTableMarks(coder, shape.plans);
   return {
@@ -105,6 +113,10 @@ export interface ReplicationSettings {
   readonly keepAliveMs?: number;
   /** Is told how the slot is doing, when it was looked at. */
   onSlot?(slot: SlotStatus | undefined): void;
+  /** How often publications, slot and columns are looked at while the log goes on, in milliseconds: 15 seconds by default. */
+  readonly checkEveryMs?: number;
+  /** After this time without a word of PostgreSQL, in milliseconds, the connection counts as lost: 45 seconds by default. */
+  readonly silenceMs?: number;
 }
 
 /**
@@ -124,12 +136,16 @@ export function keepByReplication(settings: ReplicationSettings): KeepCopy {
     };
     settings.onSlot?.(standing.slot);
     const why = whyCopyAgain(state, standing, names);
-    if (why === undefined) return follow(context, settings, state);
-    context.onCopy(why);
-    const end = await beginSlotAnew(coder, names, standing, state, shape);
-    await writeCopy(database, state.epoch, () => Promise.resolve({ phase: 'copying' as const }));
-    const { onProgress } = context;
     const { epoch } = state;
+    if (why === undefined) {
+      if (state.coderVersion !== shape.version) await writeCopy(database, epoch, async () => ({ coderVersion: shape.version }));
+      return follow(context, settings, state);
+    }
+    requireSlot(names, standing, state);
+    context.onCopy(why);
+    const end = await beginSlotAnew(coder, names, standing, shape);
+    await writeCopy(database, epoch, async () => ({ phase: 'copying', error: null }));
+    const { onProgress } = context;
     context.onCopied(
       await copyTables({
         coder,
@@ -151,7 +167,9 @@ async function identify(url: string): Promise<ServerIdentity> {
   try {
     return await identifyServer(connectionOptions(url, 'replication'));
   } catch (error) {
-    throw new SyncError(`Coder's PostgreSQL does not let us replicate: ${reasonOf(error)}`, { cause: error });
+    throw new SyncError(`Coder's PostgreSQL does not let the role replicate, see sync grants: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -159,16 +177,20 @@ function tablesOf({ plans }: SourceShape): PublishedTables {
   return publishedTables(plans.map(({ table }) => table));
 }
 
-/** How often publications and slot are looked at while the log goes on, in milliseconds, and how long an answer may take. */
-const checkEveryMs = 15_000;
+const defaultCheckEveryMs = 15_000;
+
+/** How long an answer may take then, in milliseconds. */
 const answerMs = 30_000;
 
 /** The server ends the connection that holds the lock after two idle minutes. */
 const defaultKeepAliveMs = 30_000;
 
+/** How long changes that are being applied have to end, in milliseconds, when the replication has ended: they may wait for nothing. */
+const endMs = 5000;
+
 /** Applies Coder's changes from the position of the state on, until the signal is given. */
 async function follow(context: SyncContext, settings: ReplicationSettings, state: SyncState): Promise<void> {
-  const { names, onApplied, onSlot, keepAliveMs = defaultKeepAliveMs } = settings;
+  const { names, onApplied, onSlot, keepAliveMs = defaultKeepAliveMs, checkEveryMs = defaultCheckEveryMs, silenceMs } = settings;
   const { coder, database, shape, signal } = context;
   const write = await readWriteOptions(database, context.scope.withoutTriggers);
   const { openReplication } = await import('./replication.ts');
@@ -178,6 +200,7 @@ async function follow(context: SyncContext, settings: ReplicationSettings, state
     slot: names.slot,
     publications: [names.publication, names.inserts],
     from: state.position,
+    silenceMs,
   });
   const close = (): void => void replication.close();
   signal.addEventListener('abort', close);
@@ -192,8 +215,8 @@ async function follow(context: SyncContext, settings: ReplicationSettings, state
       write,
       marks: state.unreplicated,
     });
-    let checkAt = 0;
-    await applyChanges({
+    let checkAt = performance.now() + checkEveryMs;
+    const applying = applyChanges({
       database,
       state,
       replication,
@@ -211,11 +234,14 @@ async function follow(context: SyncContext, settings: ReplicationSettings, state
           const standing = await withTimeLimit(answerMs, checkReplication(coder, names, tablesOf(shape)));
           onSlot?.(standing.slot);
           if (standing.publications !== state.publications) throw new SyncError(`the publications of ${names.slot} were changed`);
+          await requireSameShape(context);
           checkAt = performance.now() + checkEveryMs;
         }
         return tables.look(position);
       },
     });
+    // It learns of the end by what it reads next, but for what it waits for on another connection.
+    await Promise.race([applying, replication.ended.then((error) => failAfter(endMs, error))]);
   } catch (error) {
     if (signal.aborted) return;
     // The next attempt makes the copy anew; what is there stays until then.
@@ -229,6 +255,22 @@ async function follow(context: SyncContext, settings: ReplicationSettings, state
   }
 }
 
+/**
+ * Requires the columns that Coder had when it was connected to. A migration that changes no row of a table is told by no message; one
+ * that does is met by the changes themselves.
+ */
+async function requireSameShape({ coder, shape, scope }: SyncContext): Promise<void> {
+  const present = await withTimeLimit(answerMs, readSourceShape(coder, scope));
+  if (present.version !== shape.version || shapeDigest(present) !== shapeDigest(shape)) throw new Error('Coder was upgraded');
+}
+
+async function failAfter(milliseconds: number, error: unknown): Promise<never> {
+  await sleep(milliseconds, undefined, { ref: false });
+  throw error;
+}
+
 function slotInUse({ slot }: ReplicationNames, pid: string): SyncError {
-  return new SyncError(`the slot ${slot} is read already, by process ${pid} of PostgreSQL: two installations need two slots`);
+  return new SyncError(
+    `the slot ${slot} is read already, by process ${pid} of PostgreSQL: a second installation needs a slot of its own, see CODER_SLOT`,
+  );
 }

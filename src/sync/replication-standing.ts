@@ -42,10 +42,14 @@ export async function checkReplication(
   const [server = []] = await coder.rows(serverQuery);
   const [walLevel, inRecovery, database] = server;
   if (inRecovery === 't') {
-    throw new SyncError("Coder's PostgreSQL is a read replica, which cannot be followed: use its primary, or --poll");
+    throw new SyncError(
+      "Coder's PostgreSQL is a read replica, which cannot be followed: use its primary, or poll (sync --poll, CODER_POLL_SECONDS)",
+    );
   }
   if (walLevel !== 'logical') {
-    throw new SyncError(`wal_level of Coder's PostgreSQL is ${walLevel ?? '?'}: set it to logical and restart it, or use --poll`);
+    throw new SyncError(
+      `wal_level of Coder's PostgreSQL is ${walLevel ?? '?'}: set it to logical and restart it, or poll (sync --poll, CODER_POLL_SECONDS)`,
+    );
   }
   const publications = await checkPublications(coder, names, tables);
   const slot = await readSlot(coder, names.slot);
@@ -108,7 +112,9 @@ async function checkPublications(coder: CoderDatabase, names: ReplicationNames, 
     const found = rows.filter(({ publication }) => publication === name);
     const [first] = found;
     if (first === undefined) {
-      throw new SyncError(`Coder's PostgreSQL has no publication ${name}: run what sync grants prints, or use --poll`);
+      throw new SyncError(
+        `Coder's PostgreSQL has no publication ${name}: run what sync grants prints, or poll (sync --poll, CODER_POLL_SECONDS)`,
+      );
     }
     const lacking = tables[kind].filter((table) => !found.some((row) => row.table === table));
     if (lacking.length > 0) {
@@ -170,7 +176,8 @@ const slotQuery = `
   from pg_replication_slots as s where s.slot_name = $1 and s.slot_type = 'logical'`;
 
 /** What an operator has to know of a slot, a line each. */
-export function describeSlot(name: string, slot: SlotStatus): string[] {
+export function describeSlot(name: string, slot: SlotStatus | undefined): string[] {
+  if (slot === undefined) return [`slot: there is no ${name} in Coder's PostgreSQL, and nothing of its log is kept for it`];
   const reader = slot.activePid === undefined ? 'nobody reads it' : `process ${slot.activePid} of PostgreSQL serves its reader`;
   if (slot.confirmed === undefined) return [`slot: ${name} is lost, and made anew when it is followed; ${reader}`];
   const left = slot.safeBytes === undefined ? '' : `, and is lost after ${megabytes(slot.safeBytes)} more`;

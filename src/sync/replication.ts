@@ -47,6 +47,8 @@ export interface ReplicationOptions {
   readonly publications: readonly string[];
   /** The position up to which everything is stored. Only what was committed after it is told. */
   readonly from: bigint;
+  /** After this time without a word, in milliseconds, the connection counts as lost; 45 seconds by default. */
+  readonly silenceMs?: number | undefined;
 }
 
 /** One connection that tells the changes of a slot's publications. */
@@ -59,6 +61,8 @@ export interface Replication {
    * @throws {Error} when the connection has ended.
    */
   next(milliseconds?: number): Promise<ReplicationMessage | undefined>;
+  /** Resolves with the reason when the connection has ended, or PostgreSQL has gone silent, whatever the reader does then. */
+  readonly ended: Promise<unknown>;
   /** Tells PostgreSQL that everything up to a position is stored and will not be asked for again. */
   acknowledge(lsn: bigint): void;
   close(): Promise<void>;
@@ -101,8 +105,8 @@ const mostWaitingBytes = 4 * 1024 * 1024;
  */
 const statusEveryMs = 10_000;
 
-/** After this time without a word, in milliseconds, PostgreSQL is asked for one, and later the connection counts as lost. */
-const silenceMs = { ask: 20_000, lost: 45_000 };
+/** After this time without a word, in milliseconds, the connection counts as lost. PostgreSQL is asked for one well before. */
+const defaultSilenceMs = 45_000;
 
 /** Reads pgoutput's messages, with each value as its text. */
 class TextPlugin extends PgoutputPlugin {
@@ -151,7 +155,8 @@ function asText(text: string): string {
  *
  * @throws {Error} PostgreSQL's own, such as that the slot is in use.
  */
-export async function openReplication({ connection, slot, publications, from }: ReplicationOptions): Promise<Replication> {
+export async function openReplication(options: ReplicationOptions): Promise<Replication> {
+  const { connection, slot, publications, from, silenceMs = defaultSilenceMs } = options;
   const queue = new MessageQueue<ReplicationMessage>(mostWaitingBytes);
   const plugin = new TextPlugin([...publications], (error) => queue.fail(error));
   const service = new LogicalReplicationService(
@@ -205,17 +210,21 @@ export async function openReplication({ connection, slot, publications, from }: 
   }
   void ended.then((error) => queue.fail(error));
 
-  const timer = setInterval(() => {
-    // While it waits for room in the queue nothing is read, and the silence is ours.
-    const silent = queue.length === 0 ? performance.now() - heardAt : 0;
-    if (silent > silenceMs.lost) queue.fail(new Error('PostgreSQL has gone silent'));
-    status(silent > silenceMs.ask);
-  }, statusEveryMs);
+  const timer = setInterval(
+    () => {
+      // While it waits for room in the queue nothing is read, and the silence is ours.
+      const silent = queue.length === 0 ? performance.now() - heardAt : 0;
+      if (silent > silenceMs) queue.fail(new Error('PostgreSQL has gone silent'));
+      status(silent > silenceMs / 2);
+    },
+    Math.min(statusEveryMs, silenceMs / 4),
+  );
 
   return {
     get waiting() {
       return queue.length;
     },
+    ended: queue.failed,
     next: (milliseconds) => queue.next(milliseconds),
     acknowledge(lsn) {
       if (lsn <= acknowledged || closing) return;

@@ -264,7 +264,7 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
           statement: `alter role ${reader.user} noreplication`,
           undo: `alter role ${reader.user} replication`,
           message:
-            /^Coder's PostgreSQL does not let us replicate: (must be superuser or replication role|permission denied) to start/i,
+            /^Coder's PostgreSQL does not let the role replicate, see sync grants: (must be superuser or replication role|permission denied) to start/i,
         },
         {
           what: 'a publication that makes updates fail in Coder',
@@ -289,7 +289,8 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
           what: 'no publication of inserts',
           statement: `drop publication ${slot}_inserts`,
           undo: `create publication ${slot}_inserts for table workspace_build_parameters with (publish = 'insert, truncate')`,
-          message: /^Coder's PostgreSQL has no publication tasks_service_inserts: run what sync grants prints, or use --poll$/,
+          message:
+            /^Coder's PostgreSQL has no publication tasks_service_inserts: run what sync grants prints, or poll \(sync --poll, CODER_POLL_SECONDS\)$/,
         },
       ];
       test.each(refusals)('$what', async ({ statement, undo, message }) => {

@@ -35,7 +35,7 @@ export function startReplicating(
   url: string,
   address: DatabaseAddress,
   slot: string,
-  settings: Pick<ReplicationSettings, 'keepAliveMs'> = {},
+  settings: Pick<ReplicationSettings, 'keepAliveMs' | 'checkEveryMs' | 'silenceMs'> = {},
 ): Attempt {
   const stopping = new AbortController();
   const { signal } = stopping;

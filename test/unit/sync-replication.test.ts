@@ -163,8 +163,8 @@ describe('what was copied', () => {
   test.each<[why: string, state: Partial<SyncState>, standing: Partial<typeof standing>]>([
     ['nothing has been copied yet', { phase: 'none' }, {}],
     ['the last copy is not complete: PostgreSQL was away', { phase: 'copying', error: 'PostgreSQL was away' }, {}],
-    ['what is there was not followed by the slot tasks_service', { mode: 'polling' }, {}],
-    ['what is there was not followed by the slot tasks_service', { slot: 'another' }, {}],
+    ['what is there was copied without the slot tasks_service', { mode: 'polling' }, {}],
+    ['what is there was copied without the slot tasks_service', { slot: 'another' }, {}],
     ["Coder's database is another one", {}, { source: '7713980939536447913 coder' }],
     ['PostgreSQL has gone on in timeline 2, after a failover or from a backup', {}, { timeline: 2 }],
     ['the slot tasks_service has gone on without us, or is a new one', {}, { slot: { ...slot, confirmed: 101n } }],
@@ -184,6 +184,9 @@ describe('what was copied', () => {
       'slot: tasks_service is 12.3 MB behind; process 42 of PostgreSQL serves its reader',
       "slot: it keeps 20.0 MB of the log on PostgreSQL's disk (reserved)",
       "slot: max_slot_wal_keep_size is -1: if nobody reads the slot, it fills PostgreSQL's disk",
+    ]);
+    expect(describeSlot('tasks_service', undefined)).toEqual([
+      "slot: there is no tasks_service in Coder's PostgreSQL, and nothing of its log is kept for it",
     ]);
     expect(describeSlot('tasks_service', { ...slot, confirmed: undefined, walStatus: 'lost' })).toEqual([
       'slot: tasks_service is lost, and made anew when it is followed; nobody reads it',
