@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { wholeNumber } from '../src/commands/arguments.ts';
+import { CommandError } from '../src/commands/command-error.ts';
 import type { Config } from '../src/config.ts';
 import type { Development } from '../src/development.ts';
 import type { Logger } from '../src/platform/log.ts';
@@ -43,7 +44,14 @@ export const development: Development = {
 
   async openDatabase(config) {
     const running = demoDatabase(config.DATA_DIR);
-    if (running !== undefined) return { address: { ...running, database: databaseOf(config) }, async [Symbol.asyncDispose]() {} };
+    if (running !== undefined) {
+      // A command beside the service works on what is served, also where it is not told that this is a copy of a Coder.
+      if (config.CODER_DATABASE_URL !== undefined && running.database !== databaseOf(config))
+        throw new CommandError(
+          'npm start serves the demo here: stop it, and start it with CODER_DATABASE_URL, or set another DATA_DIR',
+        );
+      return { address: running, async [Symbol.asyncDispose]() {} };
+    }
     const { createLog } = await import('../src/platform/log.ts');
     const engine = await startEngine(config, createLog('warn'));
     return { address: engine.address, [Symbol.asyncDispose]: () => engine.stop() };

@@ -78,7 +78,13 @@ const environment = z.object({
   DATABASE_REPLICA_PASSWORD_FILE: z.string().optional(),
   DATABASE_REPLICA_PASSWORD_COMMAND: command.optional(),
   REPLICA_MAX_STALENESS_SECONDS: integer(2, 3600).default(10),
-  CODER_DATABASE_URL: z.string().refine(isPostgresUrl, 'must look like postgres://user:password@host:5432/database').optional(),
+  CODER_DATABASE_URL: z
+    .string()
+    .refine(
+      isPostgresUrl,
+      'must look like postgres://user:password@host:5432/database, with %2F for a / in the password, %23 for a # and %25 for a %',
+    )
+    .optional(),
   CODER_POLL_SECONDS: integer(1, 3600).optional(),
   CODER_WITHOUT_SESSIONS: flag.default(false),
   CODER_IGNORE_COLUMNS: list

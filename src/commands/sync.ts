@@ -29,7 +29,9 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
   const database = openSyncDatabase(address);
   try {
     if (!(await takeActiveLock(database, 'sync'))) {
-      throw new CommandError('another process copies from Coder: serve with CODER_DATABASE_URL, or sync');
+      throw new CommandError(
+        'another process keeps this copy, a serve with CODER_DATABASE_URL or a sync --follow: it copies by itself, or stop it first',
+      );
     }
     const coder = await openCoderDatabase(url);
     const bar = progressBar(process.stderr);
@@ -80,6 +82,7 @@ export async function followCoder(
   { withoutSessions, hasPort }: { readonly withoutSessions: boolean; readonly hasPort: boolean },
 ): Promise<void> {
   const stop = stopSignal();
+  const url = requireCoderDatabaseUrl(config);
   const log = createLog(config.LOG_LEVEL);
   const bar = progressBar(process.stderr);
   const registry = new Registry();
@@ -87,7 +90,7 @@ export async function followCoder(
   const keep = keepBySettings(config, log, listener);
   const sync: Sync = createSync({
     address,
-    url: requireCoderDatabaseUrl(config),
+    url,
     log,
     async keep(context, state) {
       const onCopied: typeof context.onCopied = (result) => {
@@ -137,7 +140,7 @@ export async function printSyncStatus(database: Database, config: Config): Promi
   const coder = await openCoderDatabase(config.CODER_DATABASE_URL);
   try {
     const slot = await readSlot(coder, config.CODER_SLOT);
-    if (slot !== undefined) for (const line of describeSlot(config.CODER_SLOT, slot)) console.log(line);
+    for (const line of describeSlot(config.CODER_SLOT, slot)) console.log(line);
   } finally {
     await coder.close();
   }

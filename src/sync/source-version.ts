@@ -142,7 +142,10 @@ function planTable(
 ): TablePlan {
   const { name } = table;
   const found = new Map(all.filter((has) => has.table === name).map(({ column, readable }) => [column, readable]));
-  if (found.size === 0) throw new SyncError(`Coder's database has no table ${name}, or it is not on the account's search_path`);
+  if (found.size === 0)
+    throw new SyncError(
+      `Coder's database has no table ${name}, or the role may not use its schema, or has it not on its search_path: see sync grants`,
+    );
   const sourceOf = (column: string): string => table.columns[column]?.source ?? column;
   const known = new Set([...Object.keys(table.columns).map(sourceOf), ...(unusedColumns[name] ?? [])]);
   const unknown = [...found.keys()].find((column) => !known.has(column) && !ignoredColumns.includes(`${name}.${column}`));

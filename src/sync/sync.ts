@@ -149,8 +149,9 @@ export function createSync(options: SyncOptions): Sync {
 
   async function keep(database: Database): Promise<void> {
     while (!(await takeActiveLock(database, 'sync'))) {
-      status.activity = 'standby';
       if (signal.aborted) return;
+      if (status.activity !== 'standby') log.info('another process copies from Coder: this one stands by');
+      status.activity = 'standby';
     }
     if (status.activity !== 'failed') status.activity = 'connecting';
     const state = await takeOverSync(database);
@@ -238,23 +239,31 @@ export function openSyncDatabase(address: DatabaseAddress): Database {
 /** Values that could not be kept as they are, by column. */
 export interface AdjustedValues {
   add(table: string, column: string, why: string): void;
-  /** Logs what is new, a line for each column, with how many there were. */
+  /** Logs what is new, a line for each column at most once a minute, with how many there were. */
   tell(log: Pick<Logger, 'warn'>): void;
 }
 
+/** A row with such a value may be written again and again: so often a column is told at most, in milliseconds. */
+const tellEveryMs = 60_000;
+
 /** Counts values that could not be kept as they are. */
-export function countAdjusted(): AdjustedValues {
-  let counts = new Map<string, { readonly column: string; readonly why: string; count: number }>();
+export function countAdjusted(now: () => number = () => performance.now()): AdjustedValues {
+  const counts = new Map<string, { readonly column: string; readonly why: string; count: number; toldAt: number }>();
   return {
     add(table, column, why) {
       const key = `${table}.${column} ${why}`;
-      const entry = counts.get(key) ?? { column: `${table}.${column}`, why, count: 0 };
+      const entry = counts.get(key) ?? { column: `${table}.${column}`, why, count: 0, toldAt: Number.NEGATIVE_INFINITY };
       entry.count += 1;
       counts.set(key, entry);
     },
     tell(log) {
-      for (const entry of counts.values()) log.warn(entry, 'values of Coder could not be kept as they are');
-      counts = new Map();
+      for (const entry of counts.values()) {
+        if (entry.count === 0 || now() < entry.toldAt + tellEveryMs) continue;
+        const { column, why, count } = entry;
+        log.warn({ column, why, count }, 'values of Coder could not be kept as they are');
+        entry.count = 0;
+        entry.toldAt = now();
+      }
     },
   };
 }
