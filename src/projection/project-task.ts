@@ -262,13 +262,13 @@ function choose(facts: TaskFacts): Chosen {
       app: { id: facts.sidebar_app_id, health: facts.sidebar_app_health ?? '' },
     };
   }
-  if (facts.apps === 1 && facts.app_id !== null) {
+  if (facts.app_id !== null) {
     return {
       agent: agentOf(facts.app_agent_id, facts.app_agent_lifecycle),
       app: { id: facts.app_id, health: facts.app_health ?? '' },
     };
   }
-  return { agent: facts.agents === 1 ? agentOf(facts.agent_id, facts.agent_lifecycle) : undefined, app: undefined };
+  return { agent: agentOf(facts.agent_id, facts.agent_lifecycle), app: undefined };
 }
 
 interface CurrentState {

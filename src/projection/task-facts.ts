@@ -53,12 +53,10 @@ export interface TaskFacts {
   readonly sidebar_app_health: string | null;
   readonly sidebar_agent_id: Buffer | null;
   readonly sidebar_agent_lifecycle: string | null;
-  /** Agents of the latest build that are neither deleted nor a part of another agent, and one of them. */
-  readonly agents: number;
+  /** The only agent of the latest build that is neither deleted nor a part of another agent; NULL when there are several. */
   readonly agent_id: Buffer | null;
   readonly agent_lifecycle: string | null;
-  /** Apps of those agents, and one of them with its agent. */
-  readonly apps: number;
+  /** The only app of such agents, with its agent; NULL when there are several. */
   readonly app_id: Buffer | null;
   readonly app_health: string | null;
   readonly app_agent_id: Buffer | null;
@@ -104,14 +102,7 @@ select
   if(exists (select 1 from \`workspace_builds\` as \`nb\` where \`nb\`.\`job_id\` = \`nr\`.\`job_id\` and \`nb\`.\`workspace_id\` = \`w\`.\`id\`),
     \`na\`.\`id\`, null) as \`sidebar_app_id\`, \`na\`.\`health\` as \`sidebar_app_health\`,
   \`ng\`.\`id\` as \`sidebar_agent_id\`, \`ng\`.\`lifecycle_state\` as \`sidebar_agent_lifecycle\`,
-  (select count(*) from \`workspace_resources\` as \`r1\` force index (\`workspace_resources_job_id\`)
-    straight_join \`workspace_agents\` as \`g1\` force index (\`workspace_agents_resource_id\`) on \`g1\`.\`resource_id\` = \`r1\`.\`id\`
-    where \`r1\`.\`job_id\` = \`b\`.\`job_id\` and \`g1\`.\`deleted\` = 0 and \`g1\`.\`parent_id\` is null) as \`agents\`,
   \`og\`.\`id\` as \`agent_id\`, \`og\`.\`lifecycle_state\` as \`agent_lifecycle\`,
-  (select count(*) from \`workspace_resources\` as \`r2\` force index (\`workspace_resources_job_id\`)
-    straight_join \`workspace_agents\` as \`g2\` force index (\`workspace_agents_resource_id\`) on \`g2\`.\`resource_id\` = \`r2\`.\`id\`
-    straight_join \`workspace_apps\` as \`a2\` force index (\`workspace_apps_agent_id\`) on \`a2\`.\`agent_id\` = \`g2\`.\`id\`
-    where \`r2\`.\`job_id\` = \`b\`.\`job_id\` and \`g2\`.\`deleted\` = 0 and \`g2\`.\`parent_id\` is null) as \`apps\`,
   \`oa\`.\`id\` as \`app_id\`, \`oa\`.\`health\` as \`app_health\`,
   \`oag\`.\`id\` as \`app_agent_id\`, \`oag\`.\`lifecycle_state\` as \`app_agent_lifecycle\`,
   \`st\`.\`state\` as \`status_state\`, \`st\`.\`message\` as \`status_message\`, \`st\`.\`uri\` as \`status_uri\`,
@@ -144,11 +135,11 @@ left join \`workspace_apps\` as \`na\` on \`na\`.\`id\` = \`b\`.\`ai_task_sideba
 left join \`workspace_agents\` as \`ng\` on \`ng\`.\`id\` = \`na\`.\`agent_id\`
 left join \`workspace_resources\` as \`nr\` on \`nr\`.\`id\` = \`ng\`.\`resource_id\`
 left join \`workspace_agents\` as \`og\` on \`og\`.\`id\` = (
-  select min(\`g5\`.\`id\`) from \`workspace_resources\` as \`r5\` force index (\`workspace_resources_job_id\`)
+  select if(count(*) = 1, min(\`g5\`.\`id\`), null) from \`workspace_resources\` as \`r5\` force index (\`workspace_resources_job_id\`)
   straight_join \`workspace_agents\` as \`g5\` force index (\`workspace_agents_resource_id\`) on \`g5\`.\`resource_id\` = \`r5\`.\`id\`
   where \`r5\`.\`job_id\` = \`b\`.\`job_id\` and \`g5\`.\`deleted\` = 0 and \`g5\`.\`parent_id\` is null)
 left join \`workspace_apps\` as \`oa\` on \`oa\`.\`id\` = (
-  select min(\`a6\`.\`id\`) from \`workspace_resources\` as \`r6\` force index (\`workspace_resources_job_id\`)
+  select if(count(*) = 1, min(\`a6\`.\`id\`), null) from \`workspace_resources\` as \`r6\` force index (\`workspace_resources_job_id\`)
   straight_join \`workspace_agents\` as \`g6\` force index (\`workspace_agents_resource_id\`) on \`g6\`.\`resource_id\` = \`r6\`.\`id\`
   straight_join \`workspace_apps\` as \`a6\` force index (\`workspace_apps_agent_id\`) on \`a6\`.\`agent_id\` = \`g6\`.\`id\`
   where \`r6\`.\`job_id\` = \`b\`.\`job_id\` and \`g6\`.\`deleted\` = 0 and \`g6\`.\`parent_id\` is null)

@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { enqueueWorkspaces } from '../schema/outbox.ts';
+import { enqueueInsertedWorkspaces } from '../schema/outbox.ts';
 import { outboxBypass } from '../schema/triggers.ts';
 import type { CoderDatabase } from './coder-database.ts';
 import { compareTable, type TableDifferences } from './compare-tables.ts';
@@ -98,13 +98,10 @@ class Copy {
       await withoutNotes(transaction, async () => {
         for await (const part of compareTable(coder, transaction, last)) {
           await this.#apply(transaction, last, part, true);
-          await enqueueWorkspaces(
-            transaction,
-            part.missing.map(({ id }) => id as Buffer),
-          );
           this.#progress(part);
         }
       });
+      await enqueueInsertedWorkspaces(transaction);
       return end;
     });
   }

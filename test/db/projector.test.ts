@@ -191,6 +191,52 @@ describeOnEngines('the projector', (engine) => {
       expect(await differences()).toEqual([]);
     });
 
+    test('the builds of a workspace, of which as few are read as if it had one', async () => {
+      const { workspace } = await insertRunningTask(database);
+      const rowsRead = async (): Promise<number> =>
+        database.transaction(async (transaction) => {
+          const count = async (): Promise<number> => {
+            const [rows] = (await transaction.raw("show session status like 'Handler_read%'")) as [{ Value: string }[]];
+            return rows.reduce((sum, { Value }) => sum + Number(Value), 0);
+          };
+          const before = await count();
+          await readTaskFacts(transaction, [workspace]);
+          return (await count()) - before;
+        });
+      const ofOne = await rowsRead();
+      for (let number = 2; number <= 50; number++) {
+        const { id } = await insertSource(database, 'workspace_builds', { workspace_id: workspace, build_number: number });
+        await insertSource(database, 'workspace_build_parameters', { workspace_build_id: id ?? null });
+      }
+      expect(await rowsRead()).toBeLessThan(ofOne + 20);
+    });
+
+    // Agents that are deleted or a part of another do not count, nor do their apps.
+    test.each<[agents: number, apps: number, agent: boolean, app: boolean]>([
+      [0, 0, false, false],
+      [1, 0, true, false],
+      [1, 1, true, true],
+      [1, 2, true, false],
+      [2, 0, false, false],
+      [2, 1, true, true], // the only app says which agent
+      [2, 2, false, false],
+    ])('a build that names no app, with %d agents that have %d apps', async (agents, apps, agent, app) => {
+      const ids = await insertRunningTask(database);
+      await database('workspace_builds').where('id', ids.build).update({ ai_task_sidebar_app_id: null });
+      for (const table of ['workspace_agents', 'workspace_apps']) await database(table).delete();
+      const [resource_id, first] = [ids.resource, newId()];
+      await insertSource(database, 'workspace_agents', { id: newId(), resource_id, deleted: 1 });
+      const part = await insertSource(database, 'workspace_agents', { resource_id, parent_id: first });
+      await insertSource(database, 'workspace_apps', { agent_id: part['id'] ?? null });
+      for (let i = 0; i < agents; i++)
+        await insertSource(database, 'workspace_agents', { id: i === 0 ? first : newId(), resource_id });
+      for (let i = 0; i < apps; i++) await insertSource(database, 'workspace_apps', { agent_id: first });
+      await projectWorkspaces(database, [ids.workspace]);
+      const row = await taskOf(ids.workspace);
+      expect(row?.['agent_id']).toEqual(agent ? first : null);
+      expect(row?.['app_id'] !== null).toBe(app);
+    });
+
     test('a workspace that is no task makes no row and no event', async () => {
       start();
       await insertWorkspace(database);

@@ -89,6 +89,7 @@ for (const [postgres, kind] of [
           };
         }
 
+        const hex = (uuid: string | null | undefined): string => uuid?.replaceAll('-', '') ?? '';
         const notes = async (): Promise<string[]> =>
           (await target.database('workspace_changes').orderBy('seq').select('kind', 'ref')).map(
             (row: { kind: number; ref: Buffer }) => `${row.kind} ${row.ref.toString('hex')}`,
@@ -119,11 +120,12 @@ for (const [postgres, kind] of [
           expect(await pair.verify()).toEqual([]);
           expect([...pair.adjusted]).toEqual([]);
           expect(await readSyncState(target.database)).toMatchObject({ phase: 'live', mode: 'once', error: null });
-          // Each workspace once, and nothing else.
-          const ids = coderRows(version, 'workspaces').map(
-            ({ id }) => `${changeKinds.workspace} ${id?.replaceAll('-', '') ?? ''}`,
-          );
-          expect((await notes()).sort()).toEqual(ids.sort());
+          // Each workspace once, and nothing else; those of one owner next to each other.
+          const owners = new Map(coderRows(version, 'workspaces').map((row) => [hex(row['id']), hex(row['owner_id'])]));
+          const noted = await notes();
+          expect(noted.toSorted()).toEqual([...owners.keys()].map((id) => `${changeKinds.workspace} ${id}`).toSorted());
+          const inOrder = noted.map((note) => owners.get(note.split(' ')[1] ?? '') ?? '');
+          expect(inOrder).toEqual(inOrder.toSorted((a, b) => (a < b ? -1 : 1)));
           expect(await pair.copy()).toMatchObject({ rows: total, inserted: 0, updated: 0, deleted: 0 });
         });
 

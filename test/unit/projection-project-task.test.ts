@@ -18,14 +18,13 @@ const noApps = {
   sidebar_app_health: null,
   sidebar_agent_id: null,
   sidebar_agent_lifecycle: null,
-  apps: 0,
   app_id: null,
   app_health: null,
   app_agent_id: null,
   app_agent_lifecycle: null,
 } satisfies Partial<TaskFacts>;
 
-const noAgents = { ...noApps, agents: 0, agent_id: null, agent_lifecycle: null } satisfies Partial<TaskFacts>;
+const noAgents = { ...noApps, agent_id: null, agent_lifecycle: null } satisfies Partial<TaskFacts>;
 
 describe('what is a task', () => {
   // Flag of the latest build, flag of the latest start, bytes of the start's prompt; undefined: there is no start.
@@ -177,24 +176,24 @@ describe('phase', () => {
 
 describe('agent and app', () => {
   test('the app that the build names, and its agent, though there are others', () => {
-    const facts = someFacts({ agents: 3, apps: 7, agent_id: Buffer.alloc(16, 1), app_id: Buffer.alloc(16, 2) });
+    const facts = someFacts({ agent_id: Buffer.alloc(16, 1), app_id: Buffer.alloc(16, 2) });
     const row = projectTask(facts)?.row;
     expect(row).toMatchObject({ app_id: facts.sidebar_app_id, agent_id: facts.sidebar_agent_id });
   });
 
   const unnamed = { sidebar_app_id: null, sidebar_agent_id: null, sidebar_app_health: null, sidebar_agent_lifecycle: null };
-  test.each<[agents: number, apps: number, agent: boolean, app: boolean]>([
-    [0, 0, false, false],
-    [1, 0, true, false],
-    [1, 1, true, true],
-    [1, 2, true, false],
-    [2, 0, false, false],
-    [2, 1, true, true], // the only app says which agent
-    [2, 2, false, false],
-  ])('none is named, %d agents with %d apps: agent %s, app %s', (agents, apps, agent, app) => {
-    const facts = someFacts({ ...unnamed, agents, apps });
+  test.each<[only: 'app' | 'agent' | 'none', agent: boolean, app: boolean]>([
+    ['app', true, true], // it says which agent, of however many
+    ['agent', true, false],
+    ['none', false, false],
+  ])('none is named, and there is one %s', (only, agent, app) => {
+    const facts = someFacts({
+      ...unnamed,
+      ...(only === 'app' ? {} : { app_id: null }),
+      ...(only === 'none' ? { agent_id: null } : {}),
+    });
     const row = projectTask(facts)?.row;
-    expect(row?.agent_id).toEqual(agent ? facts.app_agent_id : null);
+    expect(row?.agent_id).toEqual(agent ? facts.agent_id : null);
     expect(row?.app_id).toEqual(app ? facts.app_id : null);
   });
 
