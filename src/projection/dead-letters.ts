@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/connection.ts';
 import type { OutboxChange } from '../schema/outbox.ts';
 import { changeKinds } from '../schema/projected-tables.ts';
+import { readTaskSource } from '../schema/task-source.ts';
 import { failureKind } from './failure-kind.ts';
 
 /** How {@link processOrDeadLetter} takes errors that an item may cause or not, such as a lost connection. */
@@ -88,6 +89,15 @@ export async function addDeadLetter(
   );
 }
 
+/** The change that stands for a task: of a workspace, or of a row of `tasks`. */
+export async function changeOfTask(database: Database, id: Buffer): Promise<Pick<OutboxChange, 'kind' | 'ref'>> {
+  const source = await readTaskSource(database);
+  return { kind: source === 'tasks' ? changeKinds.task : changeKinds.workspace, ref: id };
+}
+
+/** The kinds of {@link changeOfTask}. */
+const taskKinds = [changeKinds.workspace, changeKinds.task];
+
 /** Reads all dead letters, the oldest first. */
 export async function readDeadLetters(database: Database): Promise<DeadLetter[]> {
   return (await database
@@ -96,21 +106,21 @@ export async function readDeadLetters(database: Database): Promise<DeadLetter[]>
     .select('f.kind', 'f.ref', 'f.error')) as DeadLetter[];
 }
 
-/** Which of these workspaces are dead letters. */
+/** Which of these tasks are dead letters. */
 export async function findDeadLetters(database: Database, ids: readonly Buffer[]): Promise<Buffer[]> {
   const rows = (await database
     .from({ f: 'workspace_changes_failed' })
-    .where('f.kind', changeKinds.workspace)
+    .whereIn('f.kind', taskKinds)
     .whereIn('f.ref', ids)
     .select('f.ref')) as { ref: Buffer }[];
   return rows.map(({ ref }) => ref);
 }
 
-/** Removes the dead letters of workspaces that have been projected since. */
+/** Removes the dead letters of tasks that have been projected since. */
 export async function removeDeadLetters(database: Database, ids: readonly Buffer[]): Promise<void> {
   if (ids.length === 0) return;
   await database('workspace_changes_failed')
-    .where('workspace_changes_failed.kind', changeKinds.workspace)
+    .whereIn('workspace_changes_failed.kind', taskKinds)
     .whereIn('workspace_changes_failed.ref', ids)
     .delete();
 }

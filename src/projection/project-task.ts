@@ -2,11 +2,13 @@ import { foldCase } from '../db/letter-case.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 import { aclKinds, namedOnlyOffset, waitingOffset } from '../tasks/store/tables.ts';
-import { maxAclLength, type TaskFacts } from './task-facts.ts';
+import type { SourcedTask } from './sourced-task.ts';
+import { maxAclLength } from './task-facts.ts';
 
 /** A row of `workspace_tasks`. Columns are spelled as in SQL; the migration says what each holds. */
 export interface ProjectedRow {
   readonly id: Buffer;
+  readonly workspace_id: Buffer | null;
   readonly owner_id: Buffer;
   readonly organization_id: Buffer;
   readonly template_id: Buffer;
@@ -51,7 +53,7 @@ export interface ProjectedAcl {
   readonly organization_id: Buffer;
 }
 
-/** The rows of the read model for a workspace that is a task. */
+/** The rows of the read model for a task. */
 export interface ProjectedTask {
   readonly row: ProjectedRow;
   readonly acl: readonly ProjectedAcl[];
@@ -68,49 +70,48 @@ const maxPromptBytes = 1_048_576;
 const maxFoldBytes = 256;
 const maxKeyNameBytes = 100 - 2 - 1 - 16;
 
+/** The id of a build that there is none of. */
+const noBuild = Buffer.alloc(16);
+
 /**
- * Derives a row of the read model, or undefined when the workspace is not a task.
+ * Derives the rows of the read model.
  *
- * It is a pure function: the same facts always make the same row. The rules are Coder's, each with its source at the function
+ * It is a pure function: the same facts always make the same rows. The rules are Coder's, each with its source at the function
  * that implements it, except where docs/coder-differences.md says otherwise.
  *
  * @throws {RangeError} when one of its ACLs is too long to be read.
  */
-export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
-  const { build_id, build_number, build_template_version_id } = facts;
-  if (!isTask(facts)) return undefined;
-  // A task has a build: the check is for the compiler.
-  if (build_id === null || build_number === null || build_template_version_id === null) return undefined;
-
-  const deleted = facts.deleted !== 0;
-  if (facts.acl_is_cut === 1 && !deleted) throw new RangeError('user_acl or group_acl is longer than max_allowed_packet');
-  const { agent, app } = choose(facts);
-  const status = deleted ? WorkspaceStatus.DELETED : workspaceStatus(facts);
-  const phase = deleted ? TaskPhase.PAUSED : taskPhase(facts, agent?.lifecycle, app?.health);
-  const state = currentState(facts, phase, agent?.lifecycle, app?.health);
-  const prompt = cutPrompt(facts.prompt);
-  const fold = Buffer.from(foldCase(facts.name));
+export function projectTask(task: SourcedTask): ProjectedTask {
+  const { deleted, agent, app, build } = task;
+  if (task.aclIsCut && !deleted) throw new RangeError('user_acl or group_acl is longer than max_allowed_packet');
+  const status = deleted || task.workspaceDeleted ? WorkspaceStatus.DELETED : workspaceStatus(task);
+  const phase = deleted ? TaskPhase.PAUSED : taskPhase(task);
+  const state = currentState(task, phase);
+  const prompt = cutPrompt(task.prompt);
+  const fold = Buffer.from(foldCase(task.name));
   const nameFold = cutBytes(fold, maxFoldBytes);
-  const key = Buffer.concat([Buffer.of(isRunning(facts) ? 0 : 1), cutBytes(fold, maxKeyNameBytes), Buffer.of(0), facts.id]);
-  const favorite = facts.favorite === 0 ? 0 : 1;
-  const waiting = phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;
+  const key = Buffer.concat([Buffer.of(isRunning(task) ? 0 : 1), cutBytes(fold, maxKeyNameBytes), Buffer.of(0), task.id]);
+  const favorite = task.favorite ? 1 : 0;
+  // What lists look for: a task whose phase is that of a build before the latest one waits with no other status.
+  const mayWait = status === WorkspaceStatus.STARTING || status === WorkspaceStatus.RUNNING;
+  const waiting = mayWait && phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;
 
   const row: ProjectedRow = {
-    id: facts.id,
-    owner_id: facts.owner_id,
-    organization_id: facts.organization_id,
-    template_id: facts.template_id,
-    template_version_id: facts.first_template_version_id ?? build_template_version_id,
-    build_template_version_id,
-    build_id,
-    build_number,
+    id: task.id,
+    workspace_id: task.workspaceId,
+    owner_id: task.ownerId,
+    organization_id: task.organizationId,
+    template_id: task.templateId,
+    template_version_id: task.templateVersionId,
+    build_template_version_id: build?.templateVersionId ?? task.templateVersionId,
+    build_id: build?.id ?? noBuild,
+    build_number: task.buildNumber,
     agent_id: agent?.id ?? null,
-    agent_lifecycle:
-      agent === undefined ? AgentLifecycle.UNSPECIFIED : (lifecycles.get(agent.lifecycle) ?? AgentLifecycle.UNSPECIFIED),
+    agent_lifecycle: lifecycles.get(agent?.lifecycle ?? '') ?? AgentLifecycle.UNSPECIFIED,
     app_id: app?.id ?? null,
-    name: facts.name,
+    name: task.name,
     name_fold: nameFold,
-    display_name: displayName(prompt),
+    display_name: task.displayName ?? displayName(prompt),
     prompt,
     prompt_fold: promptFold(prompt),
     texts_bytes: Buffer.byteLength(prompt) + Buffer.byteLength(state?.message ?? '') + Buffer.byteLength(state?.uri ?? ''),
@@ -126,35 +127,24 @@ export function projectTask(facts: TaskFacts): ProjectedTask | undefined {
     favorite,
     own_key: Buffer.concat([Buffer.of(1 - favorite), key]),
     run_key: key,
-    dormant_at: facts.dormant_at,
-    created_at: facts.created_at,
-    updated_at: facts.updated_at,
+    dormant_at: task.dormantAt,
+    created_at: task.createdAt,
+    updated_at: task.updatedAt,
   };
-  const acl = deleted ? [] : [...aclRows(row, aclKinds.user, facts.user_acl), ...aclRows(row, aclKinds.group, facts.group_acl)];
+  const acl = deleted ? [] : [...aclRows(row, aclKinds.user, task.userAcl), ...aclRows(row, aclKinds.group, task.groupAcl)];
   return { row, acl };
 }
 
-/**
- * A task is a workspace whose latest build has `has_ai_task`, or whose latest start has it or, while that is NULL, has a prompt.
- * Coder asks the latest build alone (coderd/database/queries/workspaces.sql at 427b23f, GetWorkspaces), and so loses a task that
- * failed to start, was canceled or stopped.
- */
-function isTask(facts: TaskFacts): boolean {
-  if (facts.build_id === null) return false;
-  if (facts.build_has_ai_task === 1) return true;
-  if (facts.start_id === null) return false;
-  return facts.start_has_ai_task === 1 || (facts.start_has_ai_task === null && (facts.start_prompt_length ?? 0) > 0);
-}
-
 /** codersdk/provisionerdaemons.go, ConvertWorkspaceStatus. A build whose job is not there yet is pending. */
-function workspaceStatus({ job_status, build_transition }: TaskFacts): number {
-  switch (job_status ?? 'pending') {
+function workspaceStatus({ build }: SourcedTask): number {
+  if (build === undefined) return WorkspaceStatus.UNSPECIFIED;
+  switch (build.jobStatus ?? 'pending') {
     case 'pending':
       return WorkspaceStatus.PENDING;
     case 'running':
-      return duringTransition.get(build_transition ?? '') ?? WorkspaceStatus.FAILED;
+      return duringTransition.get(build.transition) ?? WorkspaceStatus.FAILED;
     case 'succeeded':
-      return afterTransition.get(build_transition ?? '') ?? WorkspaceStatus.FAILED;
+      return afterTransition.get(build.transition) ?? WorkspaceStatus.FAILED;
     case 'canceling':
       return WorkspaceStatus.CANCELING;
     case 'canceled':
@@ -177,30 +167,31 @@ const afterTransition: ReadonlyMap<string, number> = new Map([
 ]);
 
 /** Whether the default order lists the task among the running ones (queries/workspaces.sql at 427b23f, the order's "running"). */
-function isRunning(facts: TaskFacts): boolean {
-  return facts.job_completed === 1 && facts.job_canceled === 0 && facts.job_error === 0 && facts.build_transition === 'start';
+function isRunning({ build }: SourcedTask): boolean {
+  return build?.jobCompleted === true && !build.jobCanceled && !build.jobError && build.transition === 'start';
 }
 
 /**
  * The phase of a task: that of its build; when that is "active", that of its agent; when that is "active" too, that of its app
  * (the view tasks_with_status, coderd/database/migrations/000415_fix_task_pending_status.up.sql).
  */
-function taskPhase(facts: TaskFacts, lifecycle: string | undefined, health: string | undefined): number {
-  const build = buildPhase(facts);
+function taskPhase({ phaseBuild, agent, app }: SourcedTask): number {
+  const build = buildPhase(phaseBuild);
   if (build !== TaskPhase.ACTIVE) return build;
-  const agent = agentPhase(lifecycle);
-  return agent === TaskPhase.ACTIVE ? appPhase(health) : agent;
+  const phase = agentPhase(agent?.lifecycle);
+  return phase === TaskPhase.ACTIVE ? appPhase(app?.health) : phase;
 }
 
-function buildPhase({ job_status, build_transition }: TaskFacts): number {
-  if (job_status === null) return TaskPhase.PENDING;
-  if (job_status === 'failed' || job_status === 'canceling' || job_status === 'canceled') return TaskPhase.ERROR;
-  if (build_transition === 'start') {
-    if (job_status === 'pending') return TaskPhase.PENDING;
-    return job_status === 'running' || job_status === 'succeeded' ? TaskPhase.ACTIVE : TaskPhase.UNKNOWN;
+function buildPhase(build: SourcedTask['phaseBuild']): number {
+  if (build === undefined || build.jobStatus === null) return TaskPhase.PENDING;
+  const { jobStatus, transition } = build;
+  if (jobStatus === 'failed' || jobStatus === 'canceling' || jobStatus === 'canceled') return TaskPhase.ERROR;
+  if (transition === 'start') {
+    if (jobStatus === 'pending') return TaskPhase.PENDING;
+    return jobStatus === 'running' || jobStatus === 'succeeded' ? TaskPhase.ACTIVE : TaskPhase.UNKNOWN;
   }
-  const ends = build_transition === 'stop' || build_transition === 'delete';
-  return ends && job_status === 'succeeded' ? TaskPhase.PAUSED : TaskPhase.UNKNOWN;
+  const ends = transition === 'stop' || transition === 'delete';
+  return ends && jobStatus === 'succeeded' ? TaskPhase.PAUSED : TaskPhase.UNKNOWN;
 }
 
 function agentPhase(lifecycle: string | undefined): number {
@@ -244,33 +235,6 @@ const lifecycles: ReadonlyMap<string, number> = new Map([
   ['off', AgentLifecycle.OFF],
 ]);
 
-interface Chosen {
-  readonly agent: { readonly id: Buffer; readonly lifecycle: string } | undefined;
-  readonly app: { readonly id: Buffer; readonly health: string } | undefined;
-}
-
-/**
- * Which agent runs the task, and through which app it reports: the app that the latest build names (`ai_task_sidebar_app_id`) and
- * that app's agent, as Coder filled its table task_workspace_apps (migrations/000387_migrate_task_workspaces.up.sql). A build
- * that is still running names none: then its only app with that app's agent, or else its only agent.
- */
-function choose(facts: TaskFacts): Chosen {
-  const agentOf = (id: Buffer | null, lifecycle: string | null) => (id === null ? undefined : { id, lifecycle: lifecycle ?? '' });
-  if (facts.sidebar_app_id !== null) {
-    return {
-      agent: agentOf(facts.sidebar_agent_id, facts.sidebar_agent_lifecycle),
-      app: { id: facts.sidebar_app_id, health: facts.sidebar_app_health ?? '' },
-    };
-  }
-  if (facts.app_id !== null) {
-    return {
-      agent: agentOf(facts.app_agent_id, facts.app_agent_lifecycle),
-      app: { id: facts.app_id, health: facts.app_health ?? '' },
-    };
-  }
-  return { agent: agentOf(facts.agent_id, facts.agent_lifecycle), app: undefined };
-}
-
 interface CurrentState {
   readonly state: number;
   readonly at: string;
@@ -289,28 +253,22 @@ const states: ReadonlyMap<string, number> = new Map([
  * The agent's last report, unless it is older than the last start of the workspace; while the task initializes without a report,
  * the progress of the start (coderd/aitasks.go, deriveTaskCurrentState). A report with an unknown state is ignored.
  */
-function currentState(
-  facts: TaskFacts,
-  phase: number,
-  lifecycle: string | undefined,
-  health: string | undefined,
-): CurrentState | undefined {
-  const { status_state, status_created_at: at, build_created_at } = facts;
-  const state = states.get(status_state ?? '');
+function currentState(task: SourcedTask, phase: number): CurrentState | undefined {
+  const { report, build } = task;
+  const state = states.get(report?.state ?? '');
   // Times of this format sort as text.
-  const isFresh = at !== null && (facts.build_transition !== 'start' || at > (build_created_at ?? ''));
-  if (state !== undefined && isFresh) {
-    return { state, at, message: facts.status_message ?? '', uri: facts.status_uri ?? '' };
-  }
-  if (phase !== TaskPhase.INITIALIZING || build_created_at === null) return undefined;
-  return { state: TaskState.WORKING, at: build_created_at, message: progress(facts, lifecycle, health), uri: '' };
+  const isFresh = report !== undefined && (build?.transition !== 'start' || report.createdAt > build.createdAt);
+  if (state !== undefined && isFresh) return { state, at: report.createdAt, message: report.message, uri: report.uri ?? '' };
+  if (phase !== TaskPhase.INITIALIZING || build === undefined) return undefined;
+  return { state: TaskState.WORKING, at: build.createdAt, message: progress(task), uri: '' };
 }
 
 /** The messages of deriveTaskCurrentState. */
-function progress(facts: TaskFacts, lifecycle: string | undefined, health: string | undefined): string {
-  const status = workspaceStatus(facts);
+function progress(task: SourcedTask): string {
+  const status = workspaceStatus(task);
   if (status === WorkspaceStatus.PENDING) return 'Workspace is pending';
   if (status === WorkspaceStatus.STARTING) return 'Workspace is starting';
+  const lifecycle = task.agent?.lifecycle;
   switch (lifecycle) {
     case undefined:
       return 'Initializing workspace';
@@ -319,7 +277,7 @@ function progress(facts: TaskFacts, lifecycle: string | undefined, health: strin
     case 'starting':
       return 'Agent is starting';
     case 'ready':
-      return health === 'initializing' ? 'App is initializing' : 'Initializing workspace applications';
+      return task.app?.health === 'initializing' ? 'App is initializing' : 'Initializing workspace applications';
     default:
       return 'Initializing workspace agent';
   }

@@ -11,21 +11,28 @@ import {
   type Backlog,
   changesOf,
   deleteFromOutbox,
-  enqueueAllWorkspaces,
   type OutboxChange,
   outboxBatchSize,
   outboxLagMs,
   readBacklog,
   readOutbox,
-  workspacesOf,
+  tasksOf,
 } from '../schema/outbox.ts';
-import { changeKinds } from '../schema/projected-tables.ts';
-import { addDeadLetter, countDeadLetters, errorForLog, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
+import { followTaskSource } from '../schema/task-source.ts';
+import {
+  addDeadLetter,
+  changeOfTask,
+  countDeadLetters,
+  errorForLog,
+  processOrDeadLetter,
+  removeDeadLetters,
+} from './dead-letters.ts';
 import { FailedBatches } from './failed-batches.ts';
 import { failureKind } from './failure-kind.ts';
-import { type EventBatch, type FeedRetention, pruneFeed, recordVersion, takeOver, writeReadModel } from './feed.ts';
+import { type EventBatch, type FeedRetention, pruneFeed, takeOver, writeReadModel } from './feed.ts';
+import { noteAllTasks } from './note-all-tasks.ts';
 import { type AheadReader, openAheadReader, serverOf } from './read-ahead.ts';
-import { projectWorkspaces } from './read-model.ts';
+import { projectTasks } from './read-model.ts';
 import { Sweep } from './sweep.ts';
 
 /** What a projector needs, and its callbacks. */
@@ -210,12 +217,8 @@ export function createProjector(options: ProjectorOptions): Projector {
       await measureLag(database);
     } while (!(await takeActiveLock(database, 'project')));
     await readPacketLimit(database); // fails by itself where it is too low for any row
-    const version = await newestMigration();
-    const { epoch, sameVersion } = await takeOver(database, version);
-    if (!sameVersion) {
-      await enqueueAllWorkspaces(database);
-      await recordVersion(database, epoch, version);
-    }
+    const { epoch, sameVersion } = await takeOver(database, await newestMigration());
+    if (!sameVersion) await noteAllTasks(database, epoch);
     counters.deadLetters = await countDeadLetters(database);
     reader = openAheadReader(address, await serverOf(database), statementTimeoutMs);
     active = true;
@@ -259,6 +262,11 @@ export function createProjector(options: ProjectorOptions): Projector {
   async function projectNext(database: Database, epoch: number): Promise<number> {
     // No lock is needed yet: as long as the epoch is ours, nobody else deletes rows.
     const changes = await readOutbox(database);
+    // Behind the changes, of which one may say that the deployment has tasks of its own now.
+    if (changes.length > 0 && (await followTaskSource(database, epoch))) {
+      log.info('the tasks of this deployment are others now, and projected anew');
+      await noteAllTasks(database, epoch);
+    }
     const done = new Set<OutboxChange>();
     for (const { change, error, wasRead } of failed.takeFound(changes)) {
       for (const one of await deadLetterChange(database, epoch, change, error, changes.filter(wasRead))) done.add(one);
@@ -283,8 +291,8 @@ export function createProjector(options: ProjectorOptions): Projector {
     try {
       written = await writeReadModel(database, epoch, async (transaction) => {
         begun = true;
-        const ids = await workspacesOf(transaction, changes);
-        const done = await projectWorkspaces(transaction, ids, reader?.read);
+        const ids = await tasksOf(transaction, changes);
+        const done = await projectTasks(transaction, ids, reader?.read);
         if (counters.deadLetters > 0) await removeDeadLetters(transaction, ids);
         await deleteFromOutbox(transaction, changes);
         return done;
@@ -324,8 +332,8 @@ export function createProjector(options: ProjectorOptions): Projector {
     let taken: readonly OutboxChange[] = [];
     let letters: readonly Pick<OutboxChange, 'kind' | 'ref'>[] = [];
     await writeReadModel(database, epoch, async (transaction) => {
-      const ids = await workspacesOf(transaction, [change]);
-      letters = ids.length === 0 ? [change] : ids.map((ref) => ({ kind: changeKinds.workspace, ref }));
+      const ids = await tasksOf(transaction, [change]);
+      letters = ids.length === 0 ? [change] : await Promise.all(ids.map((id) => changeOfTask(transaction, id)));
       for (const letter of letters) await addDeadLetter(transaction, letter, error);
       taken = ids.length === 0 ? [change] : await changesOf(transaction, read, ids);
       await deleteFromOutbox(transaction, taken);

@@ -1,12 +1,14 @@
 import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { readTaskFacts, type TaskFacts } from './task-facts.ts';
+import type { TaskSourceName } from '../schema/task-source.ts';
+import type { SourcedTask } from './sourced-task.ts';
+import { readTasks } from './task-source.ts';
 
-/** Reads the facts of workspaces on another connection; undefined when it cannot, and they have to be read where they are needed. */
-export type ReadAhead = (ids: Buffer[]) => Promise<TaskFacts[] | undefined>;
+/** Reads tasks from their source on another connection; undefined when it cannot, and they have to be read where they are needed. */
+export type ReadAhead = (source: TaskSourceName, ids: Buffer[]) => Promise<SourcedTask[] | undefined>;
 
-/** A connection that reads facts while another one writes: where much waits, the server works on both at the same time. */
+/** A connection that reads tasks while another one writes: where much waits, the server works on both at the same time. */
 export interface AheadReader {
   readonly read: ReadAhead;
   close(milliseconds: number): Promise<void>;
@@ -23,10 +25,10 @@ export interface AheadReader {
 export function openAheadReader(address: DatabaseAddress, server: string, statementTimeoutMs: number): AheadReader {
   const database = openDatabase(address, { size: 1, statementTimeoutMs });
   return {
-    async read(ids) {
+    async read(source, ids) {
       try {
         return await inTransaction(database, async (transaction) =>
-          (await serverOf(transaction)) === server ? await readTaskFacts(transaction, ids) : undefined,
+          (await serverOf(transaction)) === server ? await readTasks(transaction, source, ids) : undefined,
         );
       } catch {
         return undefined; // the one that needs them fails by the same cause, if it lasts

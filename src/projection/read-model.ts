@@ -7,12 +7,14 @@ import {
   readPacketLimit,
   type TextValue,
 } from '../db/packet-limit.ts';
-import { promptParameter } from '../schema/projected-tables.ts';
+import { readTaskSource } from '../schema/task-source.ts';
 import { trigramsOf } from '../tasks/store/name-trigrams.ts';
 import { namedOnlyOffset } from '../tasks/store/tables.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
 import type { ReadAhead } from './read-ahead.ts';
-import { maxAclLength, promptFactBytes, readTaskFacts, type TaskFacts } from './task-facts.ts';
+import type { SourcedTask } from './sourced-task.ts';
+import { readTasks } from './task-source.ts';
+import { readTextSizes } from './text-sizes.ts';
 
 /**
  * All columns of `workspace_tasks` but the generated ones and `job_id`, which is unused: one that is missing here would never be
@@ -20,6 +22,7 @@ import { maxAclLength, promptFactBytes, readTaskFacts, type TaskFacts } from './
  */
 export const taskColumns = [
   'id',
+  'workspace_id',
   'owner_id',
   'organization_id',
   'template_id',
@@ -63,13 +66,13 @@ const aclColumns = [
   'organization_id',
 ] as const satisfies readonly (keyof ProjectedAcl)[];
 
-/** The rows of the read model for a workspace, stored or expected: no row when it is not a task. */
+/** The rows of the read model for an id, stored or expected: no row when it is no task. */
 interface ModelState {
   readonly row: ProjectedRow | undefined;
   readonly acl: readonly ProjectedAcl[];
 }
 
-/** What the read model holds of a workspace, and what its sources say, where the two differ. */
+/** What the read model holds of a task, and what its sources say, where the two differ. */
 interface ModelDifference {
   readonly id: Buffer;
   readonly stored: ModelState;
@@ -91,17 +94,18 @@ export interface ModelChange {
 type TaskOwner = Pick<ProjectedRow, 'owner_id' | 'organization_id'>;
 
 /** The limits of a batch: its texts are in memory together, several times over. */
-const workspacesAtOnce = 100;
+const tasksAtOnce = 100;
 const bytesAtOnce = 8 * 1024 * 1024;
 
 /**
- * Splits workspaces into batches that are compared at once: a hundred, or fewer when their texts exceed 8 MiB together. A
- * workspace with longer texts is a batch of its own.
+ * Splits tasks into batches that are compared at once: a hundred, or fewer when their texts exceed 8 MiB together. A task with longer
+ * texts is a batch of its own.
  */
 export async function* batchesOf(database: Database, ids: readonly Buffer[]): AsyncGenerator<Buffer[]> {
-  for (let from = 0; from < ids.length; from += workspacesAtOnce) {
-    const some = ids.slice(from, from + workspacesAtOnce);
-    const sizes = some.length === 1 ? new Map<string, number>() : await readTextSizes(database, some);
+  for (let from = 0; from < ids.length; from += tasksAtOnce) {
+    const some = ids.slice(from, from + tasksAtOnce);
+    const sizes =
+      some.length === 1 ? new Map<string, number>() : await readTextSizes(database, await readTaskSource(database), some);
     let part: Buffer[] = [];
     let bytes = 0;
     for (const id of some) {
@@ -122,19 +126,13 @@ export async function* batchesOf(database: Database, ids: readonly Buffer[]): As
  * Compares the read model of a batch of {@link batchesOf} with the source tables. It changes nothing and takes no locks: it reads
  * both sides by plain SELECTs, each in a snapshot of its own.
  *
- * @param read the facts of the workspaces, if they have been read.
+ * @param read the tasks as their source has them, if they have been read.
  */
-export async function compareWorkspaces(
-  database: Database,
-  ids: Buffer[],
-  read?: readonly TaskFacts[],
-): Promise<ModelDifference[]> {
+export async function compareTasks(database: Database, ids: Buffer[], read?: readonly SourcedTask[]): Promise<ModelDifference[]> {
   if (ids.length === 0) return [];
   const expected = new Map<string, ProjectedTask>();
-  for (const facts of read ?? (await readTaskFacts(database, ids))) {
-    const task = projectTask(facts);
-    if (task !== undefined) expected.set(hex(facts.id), task);
-  }
+  const tasks = read ?? (await readTasks(database, await readTaskSource(database), ids));
+  for (const task of tasks) expected.set(hex(task.id), projectTask(task));
   const rows = new Map((await readTaskRows(database, ids)).map((row) => [hex(row.id), row]));
   const acl = Map.groupBy(await readAclRows(database, ids), ({ task_id }) => hex(task_id));
   return ids.flatMap((id) => {
@@ -202,25 +200,22 @@ export async function applyDifferences(database: Database, differences: readonly
 }
 
 /**
- * Projects any number of workspaces, batch by batch, and returns the changes.
+ * Projects any number of tasks, batch by batch, and returns the changes.
  *
- * @param readAhead reads the facts of the next batch while one is written. The batches have different workspaces, so that none
+ * @param readAhead reads the next batch from its source while one is written. The batches have different tasks, so that none
  *   depends on what the one before writes.
  */
-export async function projectWorkspaces(
-  database: Database,
-  ids: readonly Buffer[],
-  readAhead?: ReadAhead,
-): Promise<ModelChange[]> {
+export async function projectTasks(database: Database, ids: readonly Buffer[], readAhead?: ReadAhead): Promise<ModelChange[]> {
   const changes: ModelChange[] = [];
   const parts: Buffer[][] = [];
   for await (const part of batchesOf(database, ids)) parts.push(part);
+  const source = await readTaskSource(database);
   let ahead: ReturnType<ReadAhead> | undefined;
   for (const [index, part] of parts.entries()) {
-    const facts = (await ahead) ?? (await readTaskFacts(database, part));
+    const tasks = (await ahead) ?? (await readTasks(database, source, part));
     const next = parts[index + 1];
-    ahead = next === undefined ? undefined : readAhead?.(next);
-    changes.push(...(await applyDifferences(database, await compareWorkspaces(database, part, facts))));
+    ahead = next === undefined ? undefined : readAhead?.(source, next);
+    changes.push(...(await applyDifferences(database, await compareTasks(database, part, tasks))));
   }
   return changes;
 }
@@ -252,24 +247,6 @@ function trigramRows(row: ProjectedRow | undefined): TrigramRow[] {
 /** Copies two columns: a reference to the row would keep its prompt in memory. */
 function ownerOf(row: ProjectedRow | undefined): TaskOwner | undefined {
   return row === undefined ? undefined : { owner_id: row.owner_id, organization_id: row.organization_id };
-}
-
-/** The bytes of text that a comparison reads for each workspace: its longest prompt, its ACL, and the texts in the read model. */
-async function readTextSizes(database: Database, ids: readonly Buffer[]): Promise<Map<string, number>> {
-  const [rows] = (await database.raw(
-    `select \`b\`.\`workspace_id\` as \`id\`, max(least(length(\`p\`.\`value\`), ?)) as \`bytes\`
-     from \`workspace_builds\` as \`b\` inner join \`workspace_build_parameters\` as \`p\` on \`p\`.\`workspace_build_id\` = \`b\`.\`id\`
-     where \`b\`.\`workspace_id\` in (?) and \`p\`.\`name\` = ? group by \`b\`.\`workspace_id\`
-     union all
-     select \`t\`.\`id\`, \`t\`.\`texts_bytes\` from \`workspace_tasks\` as \`t\` where \`t\`.\`id\` in (?)
-     union all
-     select \`w\`.\`id\`, least(length(\`w\`.\`user_acl\`) + length(\`w\`.\`group_acl\`), ?)
-     from \`workspaces\` as \`w\` where \`w\`.\`id\` in (?)`,
-    [promptFactBytes, ids as never, promptParameter, ids as never, 2 * maxAclLength, ids as never],
-  )) as [{ id: Buffer; bytes: number | string | null }[]];
-  const sizes = new Map<string, number>();
-  for (const { id, bytes } of rows) sizes.set(hex(id), (sizes.get(hex(id)) ?? 0) + Number(bytes));
-  return sizes;
 }
 
 async function readTaskRows(database: Database, ids: Buffer[]): Promise<ProjectedRow[]> {

@@ -1,8 +1,9 @@
 import type { Database } from '../db/connection.ts';
-import { workspaceIdsAfter, workspacesOf } from '../schema/outbox.ts';
-import { changeKinds } from '../schema/projected-tables.ts';
+import { enqueueAll, taskIdsAfter, tasksOf } from '../schema/outbox.ts';
+import { followTaskSource } from '../schema/task-source.ts';
 import {
   addDeadLetter,
+  changeOfTask,
   type DeadLetter,
   processOrDeadLetter,
   readDeadLetters,
@@ -10,7 +11,7 @@ import {
   removeDeadLetters,
 } from './dead-letters.ts';
 import { startGeneration, writeReadModel } from './feed.ts';
-import { projectWorkspaces } from './read-model.ts';
+import { projectTasks } from './read-model.ts';
 
 /** Options of a rebuild. */
 interface RebuildOptions {
@@ -39,13 +40,14 @@ const workspacesPerTransaction = 200;
  * cannot resume and start over.
  */
 export async function projectAll(database: Database, { onProgress }: RebuildOptions = {}): Promise<RebuildResult> {
+  if (await followTaskSource(database)) await enqueueAll(database); // for the projector, which may be another version's
   await startGeneration(database);
   let workspaces = 0;
   let changed = 0;
   let deadLetters = 0;
   let after: Buffer | undefined;
   for (;;) {
-    const ids = await workspaceIdsAfter(database, after, workspacesPerTransaction);
+    const ids = await taskIdsAfter(database, after, workspacesPerTransaction);
     after = ids.at(-1);
     if (after === undefined) return { workspaces, changed, deadLetters };
     await processOrDeadLetter(
@@ -53,14 +55,14 @@ export async function projectAll(database: Database, { onProgress }: RebuildOpti
       async (some, begin) => {
         const written = await writeReadModel(database, undefined, async (transaction) => {
           begin();
-          const changes = await projectWorkspaces(transaction, some);
+          const changes = await projectTasks(transaction, some);
           await removeDeadLetters(transaction, some);
           return changes;
         });
         changed += written.events.length;
       },
       async (ref, error) => {
-        await addDeadLetter(database, { kind: changeKinds.workspace, ref }, error);
+        await addDeadLetter(database, await changeOfTask(database, ref), error);
         deadLetters += 1;
       },
       { patient: true },
@@ -87,8 +89,8 @@ export async function retryDeadLetters(database: Database): Promise<RetryResult>
       async (_letters, begin) => {
         await writeReadModel(database, undefined, async (transaction) => {
           begin();
-          const ids = await workspacesOf(transaction, [letter]);
-          const changes = await projectWorkspaces(transaction, ids);
+          const ids = await tasksOf(transaction, [letter]);
+          const changes = await projectTasks(transaction, ids);
           await removeDeadLetters(transaction, ids);
           await removeDeadLetter(transaction, letter);
           return changes;

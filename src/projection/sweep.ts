@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import type { Database } from '../db/connection.ts';
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
-import { enqueueWorkspaces, pendingWorkspaces, workspaceIdsAfter } from '../schema/outbox.ts';
-import { changeKinds } from '../schema/projected-tables.ts';
+import { enqueueWorkspaces, pendingTasks, taskIdsAfter } from '../schema/outbox.ts';
 import {
   addDeadLetter,
+  changeOfTask,
   countDeadLetters,
   errorForLog,
   findDeadLetters,
@@ -14,7 +14,7 @@ import {
 } from './dead-letters.ts';
 import { failureKind } from './failure-kind.ts';
 import { type EventBatch, writeReadModel } from './feed.ts';
-import { applyDifferences, batchesOf, compareWorkspaces, differingColumns } from './read-model.ts';
+import { applyDifferences, batchesOf, compareTasks, differingColumns } from './read-model.ts';
 
 /** What the sweep has of its projector. */
 export interface SweepParts {
@@ -102,7 +102,7 @@ export class Sweep {
     const { counters } = this.#parts;
     await enqueueWorkspaces(database, this.#failed);
     this.#failed = [];
-    const ids = await workspaceIdsAfter(database, this.#after, sweepWorkspaces);
+    const ids = await taskIdsAfter(database, this.#after, sweepWorkspaces);
     this.#after = ids.length < sweepWorkspaces ? undefined : ids.at(-1);
     // A dead letter by itself: what it does must not befall the others again.
     const single = counters.deadLetters === 0 ? [] : await findDeadLetters(database, ids);
@@ -140,13 +140,13 @@ export class Sweep {
     const { log, counters, tell } = this.#parts;
     let repaired = 0;
     const written = await writeReadModel(database, epoch, async (transaction) => {
-      const differences = await compareWorkspaces(transaction, [...some]);
+      const differences = await compareTasks(transaction, [...some]);
       if (differences.length === 0) {
         if (counters.deadLetters === 0) return undefined;
         await removeDeadLetters(transaction, some); // they match their sources now, whatever failed before
         return [];
       }
-      const waiting = await pendingWorkspaces(
+      const waiting = await pendingTasks(
         transaction,
         differences.map(({ id }) => id),
       );
@@ -169,7 +169,7 @@ export class Sweep {
   async #deadLetter(database: Database, epoch: number, ref: Buffer, error: unknown, message: string): Promise<void> {
     const { log, counters } = this.#parts;
     await writeReadModel(database, epoch, async (transaction) => {
-      await addDeadLetter(transaction, { kind: changeKinds.workspace, ref }, error);
+      await addDeadLetter(transaction, await changeOfTask(transaction, ref), error);
       return [];
     });
     counters.deadLetters = await countDeadLetters(database);

@@ -79,7 +79,7 @@ export const promptFactBytes = 1_048_577;
  * Reads the facts of many workspaces in one statement, and so in one snapshot of all tables. A workspace that does not exist has
  * no row.
  *
- * It reads only columns of `projectedTables`, of rows from which `workspacesOf` finds the workspace; a test checks that. Every table
+ * It reads only columns of `projectedTables`, of rows from which `tasksOf` finds the workspace; a test checks that. Every table
  * is read by an index, for each workspace separately. No long value goes through a function such as `cast`, which gives NULL for
  * one that is longer than `max_allowed_packet`.
  */

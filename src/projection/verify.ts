@@ -1,10 +1,10 @@
 import type { Database } from '../db/connection.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { formatUuid } from '../db/uuid.ts';
-import { pendingWorkspaces, workspaceIdsAfter } from '../schema/outbox.ts';
+import { pendingTasks, taskIdsAfter } from '../schema/outbox.ts';
 import { errorForLog, processOrDeadLetter } from './dead-letters.ts';
 import { eventKinds } from './feed.ts';
-import { aclText, batchesOf, compareWorkspaces, differingColumns } from './read-model.ts';
+import { aclText, batchesOf, compareTasks, differingColumns } from './read-model.ts';
 
 /** A value of the read model or of the feed that is wrong. */
 interface Inconsistency {
@@ -42,7 +42,7 @@ export async function verify(database: Database, report: (difference: Inconsiste
   };
   let after: Buffer | undefined;
   do {
-    const ids = await workspaceIdsAfter(database, after, workspacesPerSnapshot);
+    const ids = await taskIdsAfter(database, after, workspacesPerSnapshot);
     await processOrDeadLetter(
       ids,
       async (some, begin) => {
@@ -78,8 +78,8 @@ function inSnapshot<T>(database: Database, work: (snapshot: Database) => Promise
 async function verifyPart(snapshot: Database, ids: Buffer[]): Promise<Inconsistency[]> {
   const found: Inconsistency[] = [];
   const tell = (difference: Inconsistency): void => void found.push(difference);
-  const differences = await compareWorkspaces(snapshot, ids);
-  const waiting = await pendingWorkspaces(
+  const differences = await compareTasks(snapshot, ids);
+  const waiting = await pendingTasks(
     snapshot,
     differences.map(({ id }) => id),
   );

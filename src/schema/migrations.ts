@@ -5,7 +5,7 @@ import type { Connection } from 'mysql2';
 import { addressOf, closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { runOn } from '../db/session.ts';
 import { MigrationError } from './migration-error.ts';
-import { enqueueAllWorkspaces } from './outbox.ts';
+import { enqueueAll } from './outbox.ts';
 import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
 
 /** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
@@ -154,7 +154,7 @@ async function enqueueAllOnce(connection: Knex, names: readonly string[], anyway
     'update `projector_state` set `version` = ?, `version_epoch` = `epoch` + 1, `epoch` = `epoch` + 1 where `id` = 1',
     [await newestMigration()],
   );
-  await enqueueAllWorkspaces(connection);
+  await enqueueAll(connection);
   await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [enqueuedFor, digest]);
 }
 

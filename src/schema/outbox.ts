@@ -1,5 +1,6 @@
 import type { Database } from '../db/connection.ts';
 import { type ChangeKind, changeKinds } from './projected-tables.ts';
+import { readTaskSource, type TaskSourceName } from './task-source.ts';
 
 /** A row of the outbox `workspace_changes`: a source row that a task may depend on has changed. */
 export interface OutboxChange {
@@ -116,7 +117,7 @@ export async function deleteFromOutbox(database: Database, changes: readonly Pic
   );
 }
 
-/** For each kind but the workspace itself, the statement that finds the workspaces of changed rows. */
+/** For each kind that is linked to a workspace, the statement that finds the workspaces of changed rows. */
 const owners = {
   [changeKinds.build]:
     'select `b`.`id` as `ref`, `b`.`workspace_id` as `id` from `workspace_builds` as `b` where `b`.`id` in (?)',
@@ -132,50 +133,77 @@ const owners = {
 } as const;
 
 /**
- * Finds the workspaces that changes affect, each once. A row that belongs to no workspace yet affects none: linking it to one
- * later is a change of its own.
+ * Finds the tasks that changes affect, each once: the ids of workspaces, or of rows of `tasks` where these are the tasks. A row that
+ * belongs to no workspace yet affects none: linking it to one later is a change of its own.
+ *
+ * Where a task has replaced the workspace that was one, both are found together, so that one goes as the other comes.
  */
-export async function workspacesOf(
-  database: Database,
-  changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[],
-): Promise<Buffer[]> {
+export async function tasksOf(database: Database, changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[]): Promise<Buffer[]> {
   const found = new Map<string, Buffer>();
-  for (const { id } of await workspaceLinks(database, changes)) found.set(id.toString('hex'), id);
+  for (const { id } of await taskLinks(database, changes)) found.set(id.toString('hex'), id);
   return [...found.values()];
 }
 
-/** Finds those of the changes that affect one of these workspaces. */
+/** Finds those of the changes that affect one of these tasks. */
 export async function changesOf(
   database: Database,
   changes: readonly OutboxChange[],
-  workspaces: readonly Buffer[],
+  tasks: readonly Buffer[],
 ): Promise<OutboxChange[]> {
-  const wanted = new Set(workspaces.map((id) => id.toString('hex')));
-  const links = await workspaceLinks(database, changes);
+  const wanted = new Set(tasks.map((id) => id.toString('hex')));
+  const links = await taskLinks(database, changes);
   const affecting = new Set(links.filter(({ id }) => wanted.has(id.toString('hex'))).map(({ kind, ref }) => keyOf(kind, ref)));
   return changes.filter(({ kind, ref }) => affecting.has(keyOf(kind, ref)));
 }
 
-/** A changed row, and a workspace that it belongs to. */
-interface WorkspaceLink extends Pick<OutboxChange, 'kind' | 'ref'> {
+/** A changed row, and a task that it belongs to. */
+interface TaskLink extends Pick<OutboxChange, 'kind' | 'ref'> {
   readonly id: Buffer;
 }
 
-async function workspaceLinks(
-  database: Database,
-  changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[],
-): Promise<WorkspaceLink[]> {
-  const links: WorkspaceLink[] = [];
-  for (const kind of Object.values(changeKinds)) {
-    const refs = changes.filter((change) => change.kind === kind).map(({ ref }) => ref);
+async function taskLinks(database: Database, changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[]): Promise<TaskLink[]> {
+  const ofWorkspaces: TaskLink[] = [];
+  const refsOf = (wanted: ChangeKind): Buffer[] => changes.flatMap(({ kind, ref }) => (kind === wanted ? [ref] : []));
+  ofWorkspaces.push(...refsOf(changeKinds.workspace).map((ref) => ({ kind: changeKinds.workspace, ref, id: ref })));
+  for (const kind of [changeKinds.build, changeKinds.job, changeKinds.resource, changeKinds.agent] as const) {
+    const refs = refsOf(kind);
     if (refs.length === 0) continue;
-    if (kind === changeKinds.workspace) links.push(...refs.map((ref) => ({ kind, ref, id: ref })));
-    else {
-      const [rows] = (await database.raw(owners[kind], [refs])) as [{ ref: Buffer; id: Buffer }[]];
-      links.push(...rows.map(({ ref, id }) => ({ kind, ref, id })));
-    }
+    const [rows] = (await database.raw(owners[kind], [refs])) as [{ ref: Buffer; id: Buffer }[]];
+    ofWorkspaces.push(...rows.map(({ ref, id }) => ({ kind, ref, id })));
   }
-  return links;
+  if ((await readTaskSource(database)) === 'workspaces') return ofWorkspaces;
+
+  const kind = changeKinds.task;
+  const refs = refsOf(kind);
+  const tasks = await tasksOfWorkspaces(database, [...ofWorkspaces.map(({ id }) => id), ...refs]);
+  const tasksOfId = (id: Buffer): readonly Buffer[] => tasks.get(id.toString('hex')) ?? [];
+  const links = [
+    ...ofWorkspaces.flatMap((link) => tasksOfId(link.id).map((id) => ({ ...link, id }))),
+    // A row of before has its workspace's id.
+    ...refs.flatMap((ref) => [ref, ...tasksOfId(ref)].map((id) => ({ kind, ref, id }))),
+  ];
+  if (refs.length === 0) return links;
+  const [replaced] = (await database.raw(
+    'select `t`.`id` as `ref`, `r`.`id` from `tasks` as `t` inner join `workspace_tasks` as `r` on `r`.`id` = `t`.`workspace_id` where `t`.`id` in (?)',
+    [refs],
+  )) as [{ ref: Buffer; id: Buffer }[]];
+  return [...links, ...replaced.map(({ ref, id }) => ({ kind, ref, id }))];
+}
+
+/** The tasks of workspaces, by the workspace's id in hexadecimal, and the rows of before under these ids. */
+async function tasksOfWorkspaces(database: Database, ids: readonly Buffer[]): Promise<Map<string, Buffer[]>> {
+  const found = new Map<string, Buffer[]>();
+  if (ids.length === 0) return found;
+  const [rows] = (await database.raw(
+    'select `t`.`workspace_id` as `workspace`, `t`.`id` from `tasks` as `t` where `t`.`workspace_id` in (?) union all ' +
+      'select `r`.`id` as `workspace`, `r`.`id` from `workspace_tasks` as `r` where `r`.`id` in (?)',
+    [ids as never, ids as never],
+  )) as [{ workspace: Buffer; id: Buffer }[]];
+  for (const { workspace, id } of rows) {
+    const key = workspace.toString('hex');
+    found.set(key, [...(found.get(key) ?? []), id]);
+  }
+  return found;
 }
 
 function keyOf(kind: ChangeKind, ref: Buffer): string {
@@ -185,29 +213,42 @@ function keyOf(kind: ChangeKind, ref: Buffer): string {
 /** Ids in one statement. A workspace may have thousands of builds, with an agent each. */
 const refsPerStatement = 1000;
 
-/** Finds which of these workspaces have a change in the outbox; returns their ids in hexadecimal. */
-export async function pendingWorkspaces(database: Database, ids: Buffer[]): Promise<Set<string>> {
+/** Finds which of these tasks have a change in the outbox; returns their ids in hexadecimal. */
+export async function pendingTasks(database: Database, ids: Buffer[]): Promise<Set<string>> {
   const waiting = new Set<string>();
   if (ids.length === 0) return waiting;
+  const tasks = new Map<string, string[]>();
+  const refs = new Map<string, Buffer>();
+  const add = (kind: ChangeKind, ref: Buffer | null, owners: readonly string[]) => {
+    if (ref === null) return;
+    const key = keyOf(kind, ref);
+    tasks.set(key, [...(tasks.get(key) ?? []), ...owners]);
+    refs.set(ref.toString('hex'), ref);
+  };
+  const [linked] = (await database.raw(
+    'select `t`.`id`, `t`.`workspace_id` as `workspace` from `tasks` as `t` where `t`.`id` in (?) and `t`.`workspace_id` is not null',
+    [ids],
+  )) as [{ id: Buffer; workspace: Buffer }[]];
+  const workspaces = Map.groupBy([...linked, ...ids.map((id) => ({ id, workspace: id }))], ({ workspace }) =>
+    workspace.toString('hex'),
+  );
+  const tasksOfWorkspace = (workspace: Buffer): string[] =>
+    (workspaces.get(workspace.toString('hex')) ?? []).map(({ id }) => id.toString('hex'));
+  for (const id of ids) add(changeKinds.task, id, [id.toString('hex')]);
+  for (const { workspace } of linked) add(changeKinds.workspace, workspace, tasksOfWorkspace(workspace));
+  for (const id of ids) add(changeKinds.workspace, id, tasksOfWorkspace(id));
   const [links] = (await database.raw(
     'select `b`.`workspace_id` as `workspace`, `b`.`id` as `build`, `b`.`job_id` as `job`, `r`.`id` as `resource`, `a`.`id` as `agent` ' +
       'from `workspace_builds` as `b` left join `workspace_resources` as `r` on `r`.`job_id` = `b`.`job_id` ' +
       'left join `workspace_agents` as `a` on `a`.`resource_id` = `r`.`id` where `b`.`workspace_id` in (?)',
-    [ids],
-  )) as [({ workspace: Buffer } & Record<Exclude<keyof typeof changeKinds, 'workspace'>, Buffer | null>)[]];
-  const owner = new Map<string, string>();
-  const refs = new Map<string, Buffer>();
-  const add = (kind: ChangeKind, ref: Buffer | null, workspace: Buffer) => {
-    if (ref === null) return;
-    owner.set(keyOf(kind, ref), workspace.toString('hex'));
-    refs.set(ref.toString('hex'), ref);
-  };
-  for (const id of ids) add(changeKinds.workspace, id, id);
+    [[...ids, ...linked.map(({ workspace }) => workspace)]],
+  )) as [({ workspace: Buffer } & Record<'build' | 'job' | 'resource' | 'agent', Buffer | null>)[]];
   for (const { workspace, build, job, resource, agent } of links) {
-    add(changeKinds.build, build, workspace);
-    add(changeKinds.job, job, workspace);
-    add(changeKinds.resource, resource, workspace);
-    add(changeKinds.agent, agent, workspace);
+    const owners = tasksOfWorkspace(workspace);
+    add(changeKinds.build, build, owners);
+    add(changeKinds.job, job, owners);
+    add(changeKinds.resource, resource, owners);
+    add(changeKinds.agent, agent, owners);
   }
   const all = [...refs.values()];
   for (let from = 0; from < all.length; from += refsPerStatement) {
@@ -215,29 +256,34 @@ export async function pendingWorkspaces(database: Database, ids: Buffer[]): Prom
       'select distinct `c`.`kind`, `c`.`ref` from `workspace_changes` as `c` where `c`.`ref` in (?)',
       [all.slice(from, from + refsPerStatement)],
     )) as [Pick<OutboxChange, 'kind' | 'ref'>[]];
-    for (const { kind, ref } of changes) {
-      const workspace = owner.get(keyOf(kind, ref));
-      if (workspace !== undefined) waiting.add(workspace);
-    }
+    for (const { kind, ref } of changes) for (const id of tasks.get(keyOf(kind, ref)) ?? []) waiting.add(id);
   }
   return waiting;
 }
 
-/** Writes these workspaces to the outbox, to be projected again. */
-export async function enqueueWorkspaces(database: Database, ids: readonly Buffer[]): Promise<void> {
+/** Writes these workspaces, or rows of another kind, to the outbox, to be projected again. */
+export async function enqueueWorkspaces(
+  database: Database,
+  ids: readonly Buffer[],
+  kind: ChangeKind = changeKinds.workspace,
+): Promise<void> {
   if (ids.length === 0) return;
-  const rows: readonly unknown[] = ids.map((id) => [changeKinds.workspace, id]);
+  const rows: readonly unknown[] = ids.map((id) => [kind, id]);
   await database.raw('insert into `workspace_changes` (`kind`, `ref`) values ?', [rows as never]);
 }
 
 /**
- * Reads the next ids, in order, of all workspaces and of all rows of the read model. Pass the last id of one call to the next,
- * until the result is empty.
+ * Reads the next ids, in order, of all that may be tasks, workspaces or rows of `tasks`, and of all rows of the read model. Pass the
+ * last id of one call to the next, until the result is empty.
  */
-export async function workspaceIdsAfter(database: Database, after: Buffer | undefined, limit: number): Promise<Buffer[]> {
+export async function taskIdsAfter(database: Database, after: Buffer | undefined, limit: number): Promise<Buffer[]> {
+  return idsAfter(database, await readTaskSource(database), after, limit);
+}
+
+async function idsAfter(database: Database, table: TaskSourceName, after: Buffer | undefined, limit: number): Promise<Buffer[]> {
   const start = after ?? Buffer.alloc(0); // sorts before every id
   const [rows] = (await database.raw(
-    '(select `w`.`id` from `workspaces` as `w` where `w`.`id` > ? order by `w`.`id` limit ?) union ' +
+    `(select \`w\`.\`id\` from \`${table}\` as \`w\` where \`w\`.\`id\` > ? order by \`w\`.\`id\` limit ?) union ` +
       '(select `t`.`id` from `workspace_tasks` as `t` where `t`.`id` > ? order by `t`.`id` limit ?) union ' +
       '(select distinct `a`.`task_id` from `workspace_task_acl` as `a` where `a`.`task_id` > ? order by `a`.`task_id` limit ?) ' +
       'order by `id` limit ?',
@@ -247,12 +293,20 @@ export async function workspaceIdsAfter(database: Database, after: Buffer | unde
 }
 
 /**
- * Writes every workspace to the outbox, after all of them were inserted, those of one owner next to each other: so are the rows of
- * the read model, and most of its keys, so that the projector writes many of a batch into the same pages.
+ * Writes everything that may be a task to the outbox, after all rows were inserted, those of one owner next to each other: so are the
+ * rows of the read model, and most of its keys, so that the projector writes many of a batch into the same pages.
  *
  *   insert into workspace_changes (kind, ref) select 1, w.id from workspaces as w order by w.owner_id, w.name_lower, w.id
+ *   insert into workspace_changes (kind, ref) select 6, t.id from tasks as t order by t.owner_id, t.id
  */
-export async function enqueueInsertedWorkspaces(database: Database): Promise<void> {
+export async function enqueueInserted(database: Database, source: TaskSourceName): Promise<void> {
+  if (source === 'tasks') {
+    await database.raw(
+      'insert into `workspace_changes` (`kind`, `ref`) select ?, `t`.`id` from `tasks` as `t` order by `t`.`owner_id`, `t`.`id`',
+      [changeKinds.task],
+    );
+    return;
+  }
   await database.raw(
     `insert into \`workspace_changes\` (\`kind\`, \`ref\`) select ?, \`w\`.\`id\`
      from \`workspaces\` as \`w\` force index (\`workspaces_owner_id_name_lower\`)
@@ -261,15 +315,19 @@ export async function enqueueInsertedWorkspaces(database: Database): Promise<voi
   );
 }
 
-/** Workspaces written to the outbox in one statement. */
-const workspacesPerStatement = 1000;
+/** Ids written to the outbox in one statement. */
+const idsPerStatement = 1000;
 
-/** Writes every workspace to the outbox, after a time in which changes may not have been. It locks no row of a source table. */
-export async function enqueueAllWorkspaces(database: Database): Promise<void> {
+/**
+ * Writes everything that may be a task to the outbox, after a time in which changes may not have been, or when the tasks are others
+ * than before. It locks no row of a source table.
+ */
+export async function enqueueAll(database: Database): Promise<void> {
+  const source = await readTaskSource(database);
   let after: Buffer | undefined;
   for (;;) {
-    const ids = await workspaceIdsAfter(database, after, workspacesPerStatement);
-    await enqueueWorkspaces(database, ids);
+    const ids = await idsAfter(database, source, after, idsPerStatement);
+    await enqueueWorkspaces(database, ids, changeKinds[source === 'tasks' ? 'task' : 'workspace']);
     after = ids.at(-1);
     if (after === undefined) return;
   }

@@ -1,5 +1,5 @@
 /** The values of `workspace_changes.kind`: the kind of row whose id is in `ref`. */
-export const changeKinds = { workspace: 1, build: 2, job: 3, resource: 4, agent: 5 } as const;
+export const changeKinds = { workspace: 1, build: 2, job: 3, resource: 4, agent: 5, task: 6 } as const;
 
 /** One of the values of {@link changeKinds}. */
 export type ChangeKind = (typeof changeKinds)[keyof typeof changeKinds];
@@ -34,7 +34,8 @@ export const promptParameter = 'AI Prompt';
  * later. Ids are in the list because they are the links, and the order of rows with equal times.
  *
  * Left out on purpose: `workspaces.last_used_at`, the heartbeat of a job, and when an agent was connected. They change all the
- * time, and are joined when a page is read.
+ * time, and are joined when a page is read. And the template of a version, for a task without a workspace: it is there before the
+ * task, and never another one.
  */
 export const projectedTables: Readonly<Record<string, ProjectedTable>> = {
   workspaces: {
@@ -100,5 +101,25 @@ export const projectedTables: Readonly<Record<string, ProjectedTable>> = {
     kind: changeKinds.workspace,
     key: 'workspace_id',
     columns: { id: 'exact', state: 'bytes', message: 'bytes', uri: 'bytes', created_at: 'exact' },
+  },
+  tasks: {
+    kind: changeKinds.task,
+    key: 'id',
+    columns: {
+      organization_id: 'exact',
+      owner_id: 'exact',
+      name: 'bytes',
+      display_name: 'bytes',
+      workspace_id: 'exact',
+      template_version_id: 'exact',
+      prompt: 'bytes',
+      created_at: 'exact',
+      deleted_at: 'exact',
+    },
+  },
+  task_workspace_apps: {
+    kind: changeKinds.task,
+    key: 'task_id',
+    columns: { workspace_build_number: 'exact', workspace_agent_id: 'exact', workspace_app_id: 'exact' },
   },
 };

@@ -1,10 +1,13 @@
 import type { Database } from '../db/connection.ts';
-import { enqueueInsertedWorkspaces } from '../schema/outbox.ts';
+import { enqueueInserted, enqueueWorkspaces } from '../schema/outbox.ts';
+import { changeKinds } from '../schema/projected-tables.ts';
+import { readTaskSource } from '../schema/task-source.ts';
 import { outboxBypass } from '../schema/triggers.ts';
 import type { CoderDatabase } from './coder-database.ts';
 import { compareTable, type TableDifferences } from './compare-tables.ts';
 import type { CopyScope, SourceShape, SyncedRow, TablePlan } from './source-version.ts';
 import { type SyncStateChanges, writeCopy } from './sync-state.ts';
+import { syncedTables } from './synced-tables.ts';
 import { insertRows, readWriteOptions, removeRows, requireLargePackets, upsertRows, type WriteOptions } from './target-tables.ts';
 
 /** What a copy needs. */
@@ -35,6 +38,9 @@ export interface CopyResult {
 /** Rows to be deleted that are kept in mind until all tables are compared; beyond, they are compared again. */
 const mostRemembered = 100_000;
 
+/** The tables of tasks that not every Coder has. One that has them all has no other tasks. */
+const optionalTables = syncedTables.filter(({ optional }) => optional).length;
+
 /** Rows that are deleted in one transaction. */
 const deletedAtOnce = 1000;
 
@@ -56,14 +62,23 @@ export async function copyTables(options: CopyOptions): Promise<CopyResult> {
   return coder.inSnapshot(async (snapshot) => {
     const about = options.onProgress === undefined ? 0 : await estimateRows(coder, options.shape);
     const copy = new Copy(options, isFirst ? { ...write, notes: false } : write, isFirst, counts, about);
-    const end: SyncStateChanges = { ...options.end, phase: 'live', snapshot, error: null, copied: true };
+    const hasTasks = options.shape.plans.filter(({ table }) => table.optional).length === optionalTables;
+    const end: SyncStateChanges = { ...options.end, phase: 'live', snapshot, hasTasks, error: null, copied: true };
     if (isFirst) await copy.first(end);
     else {
       await copy.differences(options.shape.plans);
-      await writeCopy(database, epoch, async () => end);
+      await writeCopy(database, epoch, async (transaction, state) => {
+        if (state.hasTasks !== hasTasks) await askForTaskSource(transaction);
+        return end;
+      });
     }
     return { ...counts, snapshot };
   });
+}
+
+/** Has the projector look what the tasks are now, by the note of a row that does not exist. */
+function askForTaskSource(transaction: Database): Promise<void> {
+  return enqueueWorkspaces(transaction, [Buffer.alloc(16)], changeKinds.task);
 }
 
 /** What has been done so far. */
@@ -101,7 +116,10 @@ class Copy {
           this.#progress(part);
         }
       });
-      await enqueueInsertedWorkspaces(transaction);
+      // Where the tasks come from another table than before, the projector notes all of them when it sees that.
+      const source = await readTaskSource(transaction);
+      if ((source === 'tasks') === end.hasTasks) await enqueueInserted(transaction, source);
+      else await askForTaskSource(transaction);
       return end;
     });
   }

@@ -21,6 +21,8 @@ export interface SyncState {
   readonly timeline: number;
   /** A digest of the columns that are copied, see `shapeDigest`. */
   readonly shape: string;
+  /** Whether the Coder that was copied has a table of tasks, which then are its tasks. */
+  readonly hasTasks: boolean;
   /** Which publications, with which tables, told of the changes. */
   readonly publications: string | null;
   /** Of the tables that are not replicated: what tells, as JSON, that they have not changed since they were compared. */
@@ -49,6 +51,7 @@ const columns: Readonly<Record<keyof Omit<SyncStateChanges, 'copied'>, string>> 
   position: 'position',
   timeline: 'timeline',
   shape: 'shape',
+  hasTasks: 'has_tasks',
   publications: 'publications',
   unreplicated: 'unreplicated',
   snapshot: 'snapshot',
@@ -113,17 +116,18 @@ export async function noteFailure(database: Database, epoch: number, error: stri
 async function read(database: Database, lock: string): Promise<SyncState> {
   const [[row]] = (await database.raw(
     'select `s`.`epoch`, `s`.`phase`, `s`.`mode`, `s`.`source`, `s`.`coder_version`, `s`.`slot`, `s`.`position`, ' +
-      '`s`.`timeline`, `s`.`shape`, `s`.`publications`, `s`.`unreplicated`, `s`.`snapshot`, ' +
+      '`s`.`timeline`, `s`.`shape`, `s`.`has_tasks`, `s`.`publications`, `s`.`unreplicated`, `s`.`snapshot`, ' +
       `\`s\`.\`copied_at\`, \`s\`.\`changed_at\`, \`s\`.\`error\` from \`sync_state\` as \`s\` where \`s\`.\`id\` = 1${lock}`,
   )) as [SyncStateRow[]];
   if (row === undefined) throw new Error('sync_state has lost its row: insert one with id 1');
-  const { coder_version: coderVersion, copied_at: copiedAt, changed_at: changedAt, position, ...rest } = row;
-  return { ...rest, position: BigInt(position), coderVersion, copiedAt, changedAt };
+  const { coder_version: coderVersion, copied_at: copiedAt, changed_at: changedAt, has_tasks, position, ...rest } = row;
+  return { ...rest, position: BigInt(position), coderVersion, copiedAt, changedAt, hasTasks: has_tasks === 1 };
 }
 
-interface SyncStateRow extends Omit<SyncState, 'position' | 'coderVersion' | 'copiedAt' | 'changedAt'> {
+interface SyncStateRow extends Omit<SyncState, 'position' | 'coderVersion' | 'copiedAt' | 'changedAt' | 'hasTasks'> {
   readonly position: number | string;
   readonly coder_version: string;
   readonly copied_at: string | null;
   readonly changed_at: string | null;
+  readonly has_tasks: number;
 }

@@ -105,7 +105,7 @@ function writeTask(tag: number, row: TaskRow, callerId: Buffer): void {
   writer.uuid(task.ownerId, row.owner_id);
   writeText(task.name, row.name);
   writer.uuid(task.templateId, row.template_id);
-  writer.uuid(task.workspaceId, row.id);
+  if (row.workspace_id !== null) writer.uuid(task.workspaceId, row.workspace_id);
   writeText(task.initialPrompt, row.prompt);
   writeNumber(task.status, row.status);
   if (row.state_at !== null) {
@@ -126,7 +126,7 @@ function writeTask(tag: number, row: TaskRow, callerId: Buffer): void {
   writeText(task.templateDisplayName, row.template_display_name);
   writeText(task.templateIcon, row.template_icon);
   writer.uuid(task.templateVersionId, row.template_version_id);
-  writeText(task.workspaceName, row.name);
+  writeText(task.workspaceName, row.workspace_name);
   writeNumber(task.workspaceBuildNumber, row.build_number);
   if (row.agent_id !== null) {
     writer.uuid(task.workspaceAgentId, row.agent_id);

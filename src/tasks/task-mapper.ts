@@ -37,14 +37,13 @@ export function toListTasksResponse({ rows, nextPageToken, total }: TaskPage, ca
 
 /** Turns a row into the message that a caller gets. Pure; `favorite` is told to the owner alone. */
 export function toTask(row: TaskRow, callerId: Buffer): Task {
-  const id = formatUuid(row.id);
   return create(TaskSchema, {
-    id,
+    id: formatUuid(row.id),
     organizationId: formatUuid(row.organization_id),
     ownerId: formatUuid(row.owner_id),
     name: row.name,
     templateId: formatUuid(row.template_id),
-    workspaceId: id,
+    ...(row.workspace_id === null ? {} : { workspaceId: formatUuid(row.workspace_id) }),
     initialPrompt: row.prompt,
     status: row.status as WorkspaceStatus,
     ...(row.state_at === null
@@ -67,7 +66,7 @@ export function toTask(row: TaskRow, callerId: Buffer): Task {
     templateDisplayName: row.template_display_name ?? '',
     templateIcon: row.template_icon ?? '',
     templateVersionId: formatUuid(row.template_version_id),
-    workspaceName: row.name,
+    workspaceName: row.workspace_name ?? '',
     workspaceBuildNumber: row.build_number,
     ...(row.agent_id === null
       ? {}

@@ -90,7 +90,10 @@ describeOnEngines('migrations', (engine) => {
     await empty();
     await migrateUp(database, { triggers: true });
     const event = (seq: number) => database('task_events').insert({ seq, task_id: newId(), kind: 2 });
-    const task = () => insertTasks(database, [aTask({ ownerId: newId(), organizationId: newId() })]);
+    const task = () => {
+      const { workspace_id: _, ...row } = aTask({ ownerId: newId(), organizationId: newId() }); // which is newer
+      return insertTasks(database, [row]);
+    };
     const unread = async () => [
       await database('workspace_tasks').select('job_id'),
       await database('task_events').select('acl_changed'),

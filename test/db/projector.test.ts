@@ -8,7 +8,7 @@ import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/ta
 import { createLog } from '../../src/platform/log.ts';
 import { type EventBatch, pruneFeed, startGeneration, takeOver, writeReadModel } from '../../src/projection/feed.ts';
 import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
-import { projectWorkspaces } from '../../src/projection/read-model.ts';
+import { projectTasks } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { readTaskFacts } from '../../src/projection/task-facts.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
@@ -88,7 +88,7 @@ describeOnEngines('the projector', (engine) => {
       for (let i = 0; i < 50; i++) ids.push((await insertRunningTask(database, { name: `small-${i}` })).workspace);
 
       const read = bytesRead();
-      expect(await projectWorkspaces(database, ids)).toHaveLength(74);
+      expect(await projectTasks(database, ids)).toHaveLength(74);
       // Twenty-four mebibytes of prompts, no more than eight of them at once.
       expect(read.total()).toBeGreaterThan(24 * mebibyte);
       expect(read.most()).toBeLessThanOrEqual(9 * mebibyte);
@@ -96,7 +96,7 @@ describeOnEngines('the projector', (engine) => {
 
       // What is stored is read, too.
       const again = bytesRead();
-      expect(await projectWorkspaces(database, ids)).toHaveLength(0);
+      expect(await projectTasks(database, ids)).toHaveLength(0);
       expect(again.total()).toBeGreaterThan(48 * mebibyte);
       expect(again.most()).toBeLessThanOrEqual(9 * mebibyte);
       again.end();
@@ -231,7 +231,7 @@ describeOnEngines('the projector', (engine) => {
       for (let i = 0; i < agents; i++)
         await insertSource(database, 'workspace_agents', { id: i === 0 ? first : newId(), resource_id });
       for (let i = 0; i < apps; i++) await insertSource(database, 'workspace_apps', { agent_id: first });
-      await projectWorkspaces(database, [ids.workspace]);
+      await projectTasks(database, [ids.workspace]);
       const row = await taskOf(ids.workspace);
       expect(row?.['agent_id']).toEqual(agent ? first : null);
       expect(row?.['app_id'] !== null).toBe(app);
@@ -596,7 +596,7 @@ describeOnEngines('the projector', (engine) => {
       const { epoch } = await takeOver(database, 'another version');
       await database('service_settings').where('name', 'workspaces_noted_for').delete();
       await migrateUp(database, { triggers: true });
-      const project = (transaction: Database) => projectWorkspaces(transaction, [ids.workspace]);
+      const project = (transaction: Database) => projectTasks(transaction, [ids.workspace]);
       await expect(writeReadModel(database, epoch, project)).rejects.toThrow(FencedError);
       const projector = start();
       await until('it is active', () => projector.status().active);
@@ -607,7 +607,7 @@ describeOnEngines('the projector', (engine) => {
     test('one that was paused writes nothing after another has taken over', async () => {
       const ids = await insertRunningTask(database);
       const { epoch } = await takeOver(database, 'test');
-      const project = (transaction: Database) => projectWorkspaces(transaction, [ids.workspace]);
+      const project = (transaction: Database) => projectTasks(transaction, [ids.workspace]);
       await writeReadModel(database, epoch, project);
       await takeOver(database, 'test');
       await database('workspaces').where('id', ids.workspace).update({ name: 'changed' });
@@ -628,7 +628,7 @@ describeOnEngines('the projector', (engine) => {
         resume = resolve;
       });
       const written = writeReadModel(paused, epoch, async (transaction) => {
-        const changes = await projectWorkspaces(transaction, [ids.workspace]);
+        const changes = await projectTasks(transaction, [ids.workspace]);
         await pause;
         return changes;
       }).then(

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openAheadReader, type ReadAhead, serverOf } from '../../src/projection/read-ahead.ts';
-import { projectWorkspaces } from '../../src/projection/read-model.ts';
-import { readTaskFacts } from '../../src/projection/task-facts.ts';
+import { projectTasks } from '../../src/projection/read-model.ts';
+import { readTasks } from '../../src/projection/task-source.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertRunningTask } from '../support/source-writer.ts';
@@ -22,25 +22,25 @@ describeOnOneEngine('reading ahead', (engine) => {
     const reader = openAheadReader(address, await serverOf(database), 5000);
     const elsewhere = openAheadReader(address, 'another 3306 2', 5000);
     try {
-      expect(await reader.read(some)).toEqual(await readTaskFacts(database, some));
-      expect(await elsewhere.read(some)).toBeUndefined();
+      expect(await reader.read('workspaces', some)).toEqual(await readTasks(database, 'workspaces', some));
+      expect(await elsewhere.read('workspaces', some)).toBeUndefined();
     } finally {
       await reader.close(1000);
       await elsewhere.close(1000);
     }
-    expect(await reader.read(some)).toBeUndefined(); // closed
+    expect(await reader.read('workspaces', some)).toBeUndefined(); // closed
   });
 
   test('the next workspaces are read while some are written, and again where that failed', async () => {
     const { address, database } = target;
     const reader = openAheadReader(address, await serverOf(database), 5000);
     const read: Buffer[][] = [];
-    const half: ReadAhead = (some) => {
+    const half: ReadAhead = (source, some) => {
       read.push(some);
-      return read.length === 1 ? reader.read(some) : Promise.resolve(undefined);
+      return read.length === 1 ? reader.read(source, some) : Promise.resolve(undefined);
     };
     try {
-      expect(await projectWorkspaces(database, ids, half)).toHaveLength(230);
+      expect(await projectTasks(database, ids, half)).toHaveLength(230);
     } finally {
       await reader.close(1000);
     }

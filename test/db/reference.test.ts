@@ -31,6 +31,7 @@ import { createFeedRepository } from '../../src/watch/feed-repository.ts';
 import { createWatchScope } from '../../src/watch/watch-scope.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type Engine, engines } from '../support/engines.ts';
+import { giveTasksRowsOfTheirOwn, otherId, withOtherIds } from '../support/own-tasks.ts';
 import { type Question, questionsAbout } from '../support/random-question.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
 import { type Answer, createReference, type Reference } from '../support/reference.ts';
@@ -86,8 +87,15 @@ describeOnEngines('the reference', (engine) => {
     const { database } = testDatabase;
     const now = new Date();
     const world = randomWorld(seed, now);
-    await loadWorld(database, world);
+    const ids = idsOf(world, seed);
+    // What names a task by its id: what a token is good for.
+    const api_keys = world.api_keys.map((key) => ({ ...key, allow_list: key.allow_list?.map(ids.asked) ?? null }));
+    await loadWorld(database, { ...world, api_keys });
     expect((await projectAll(database)).deadLetters).toBe(0);
+    if (ids.areOwn) {
+      await giveTasksRowsOfTheirOwn(database);
+      expect((await projectAll(database)).deadLetters).toBe(0);
+    }
     const reference = createReference(world, now, inactiveSeconds);
     const authenticate = createAuthenticate(createApiKeyRepository(database), 0);
     const calls = new Map<string, Call>();
@@ -101,9 +109,10 @@ describeOnEngines('the reference', (engine) => {
     const ask = fc.asyncProperty(questionsAbout(world), async (question) => {
       const expected = reference.list(question.callerId, question);
       const { caller } = callOf(question.callerId);
-      const problems = await compareList(service, callOf(question.callerId), question, expected);
-      problems.push(...(await compareCounts(service, callOf(question.callerId), question, expected)));
-      problems.push(...(await compareWatch(database, caller, question.query, expected)));
+      const asked = { ...question, query: ids.asked(question.query) };
+      const problems = await compareList(service, callOf(question.callerId), asked, expected, ids);
+      problems.push(...(await compareCounts(service, callOf(question.callerId), asked, expected)));
+      problems.push(...(await compareWatch(database, caller, asked.query, expected, ids)));
       fail(world, question.callerId, problems);
       if ('tasks' in expected && expected.tasks.length > 0) {
         for (const [, key = '', value = ''] of question.query.toLowerCase().matchAll(/([\w-]+)"?:"?(\w+)/g)) {
@@ -116,7 +125,7 @@ describeOnEngines('the reference', (engine) => {
         fc.assert(ask, { seed: seed * askers + asker, numRuns: Math.ceil(questionsPerWorld / askers) }),
       ),
     );
-    await Promise.all([...calls].map(([callerId, call]) => compareGets(service, call, world, reference, callerId)));
+    await Promise.all([...calls].map(([callerId, call]) => compareGets(service, call, world, reference, callerId, ids)));
   });
 });
 
@@ -145,8 +154,32 @@ test.runIf(isUsual)('each key and each word has found something', () => {
   );
 });
 
+/**
+ * How tasks are named in a world. The reference knows each by its workspace; in a third of the worlds tasks have rows and ids of their
+ * own.
+ */
+interface Ids {
+  readonly areOwn: boolean;
+  /** A text with the ids of workspaces that are to be those of their tasks. */
+  asked(text: string): string;
+  /** The workspace of a task. */
+  told(taskId: string): string;
+}
+
+function idsOf(world: World, seed: number): Ids {
+  if (seed % 3 !== 0) return { areOwn: false, asked: (text) => text, told: (id) => id };
+  const workspaces = world.workspaces.map(({ id }) => id);
+  return { areOwn: true, asked: (text) => withOtherIds(text, workspaces), told: otherId };
+}
+
 /** Judges every task in memory, as a watch does, and returns what is not as it should be. */
-async function compareWatch(database: Database, caller: Caller, query: string, expected: Answer): Promise<string[]> {
+async function compareWatch(
+  database: Database,
+  caller: Caller,
+  query: string,
+  expected: Answer,
+  { told }: Ids,
+): Promise<string[]> {
   const read = readWatchQuery(query);
   if ('refused' in expected || read.ofQuery.length > 0) return []; // also what depends on the clock
   const { filter } = await createResolveQuery(createNameLookup(database, 0))(read, query, { caller });
@@ -161,10 +194,11 @@ async function compareWatch(database: Database, caller: Caller, query: string, e
   const wanted = expected.tasks.map(({ id }) => id).toSorted();
   const shown = rows
     .filter(matches)
-    .map(({ id }) => formatUuid(id))
+    .map(({ id }) => told(formatUuid(id)))
     .toSorted();
   const tasks = createTaskRepository(database, inactiveSeconds);
-  const listed = filter === undefined ? [] : (await tasks.ids(scope, filter, 10_000)).map(formatUuid).toSorted();
+  const listed =
+    filter === undefined ? [] : (await tasks.ids(scope, filter, 10_000)).map((id) => told(formatUuid(id))).toSorted();
   return [
     ...(isDeepStrictEqual(shown, wanted) ? [] : [`a watch of "${query}" shows ${shown.length} tasks, not ${wanted.length}`]),
     ...(isDeepStrictEqual(listed, wanted) ? [] : [`the ids of "${query}" are ${listed.length}, not ${wanted.length}`]),
@@ -209,7 +243,13 @@ async function compareCounts(
 }
 
 /** Lists page by page, and returns what is not as it should be. */
-async function compareList(service: TaskMessages, call: Call, question: Question, expected: Answer): Promise<string[]> {
+async function compareList(
+  service: TaskMessages,
+  call: Call,
+  question: Question,
+  expected: Answer,
+  { told }: Ids,
+): Promise<string[]> {
   const { query, orderBy, pageSizes, includeTotalSize } = question;
   const problems: string[] = [];
   const got: Task[] = [];
@@ -233,7 +273,7 @@ async function compareList(service: TaskMessages, call: Call, question: Question
     const total = expected.tasks.length;
     const left = total - got.length;
     const fits = pageSize === 0 ? 25 : Math.min(pageSize, 200);
-    got.push(...response.tasks);
+    got.push(...response.tasks.map((task) => ({ ...task, id: told(task.id) })));
     pageToken = response.nextPageToken;
     if (response.tasks.length !== Math.min(left, fits)) {
       problems.push(`page ${page} of size ${fits} has ${response.tasks.length} tasks of the ${left} that are left`);
@@ -270,13 +310,15 @@ async function compareGets(
   world: World,
   reference: Reference,
   callerId: string,
+  { areOwn, asked, told }: Ids,
 ): Promise<void> {
   const get = async (identifier: GetTaskRequest['identifier']): Promise<Task | undefined> => {
     const response = await service.getTask(create(GetTaskRequestSchema, { identifier }), call).catch((error: unknown) => {
       if (ConnectError.from(error).code !== Code.NotFound) throw error;
       return undefined;
     });
-    return response === undefined ? undefined : (response.task ?? create(TaskSchema));
+    const task = response?.task;
+    return response === undefined ? undefined : task === undefined ? create(TaskSchema) : { ...task, id: told(task.id) };
   };
   const compare = (how: string, got: Task | undefined, expected: Task | undefined): void => {
     if (got === undefined && expected === undefined) return;
@@ -288,7 +330,12 @@ async function compareGets(
   };
   const turn = world.users.findIndex(({ id }) => id === callerId);
   for (const [index, { id, owner_id, name }] of world.workspaces.entries()) {
-    compare(`get ${id}`, await get({ case: 'id', value: index % 2 === 0 ? id : id.toUpperCase() }), reference.get(callerId, id));
+    compare(
+      `get ${id}`,
+      await get({ case: 'id', value: index % 2 === 0 ? asked(id) : asked(id).toUpperCase() }),
+      reference.get(callerId, id),
+    );
+    if (areOwn) compare(`get of the workspace ${id}`, await get({ case: 'id', value: id }), undefined);
     // Half of them by name, each caller another half: that is as slow as by id, and finds less.
     if ((index + turn) % 2 === 1) continue;
     const username = world.users.find((user) => user.id === owner_id)?.username ?? owner_id;

@@ -102,6 +102,7 @@ for (const [postgres, kind] of [
             syncedTables.map(({ name }) => [name, tables.has(name) ? coderRows(version, name).length : 0]),
           );
           const total = Object.values(expected).reduce((sum, count) => sum + count, 0);
+          if (version === 'newest') await target.database('projector_state').update({ task_source: 'tasks' });
           const progress: number[] = [];
           expect(await pair.copy({ onProgress: (rows, about) => progress.push(rows / about) })).toMatchObject({
             rows: total,
@@ -120,13 +121,21 @@ for (const [postgres, kind] of [
           expect(await pair.verify()).toEqual([]);
           expect([...pair.adjusted]).toEqual([]);
           expect(await readSyncState(target.database)).toMatchObject({ phase: 'live', mode: 'once', error: null });
-          // Each workspace once, and nothing else; those of one owner next to each other.
-          const owners = new Map(coderRows(version, 'workspaces').map((row) => [hex(row['id']), hex(row['owner_id'])]));
+          // Each workspace or task once, and nothing else; those of one owner next to each other.
+          const [source, kind] =
+            version === 'seed' ? (['workspaces', changeKinds.workspace] as const) : (['tasks', changeKinds.task] as const);
+          const owners = new Map(coderRows(version, source).map((row) => [hex(row['id']), hex(row['owner_id'])]));
           const noted = await notes();
-          expect(noted.toSorted()).toEqual([...owners.keys()].map((id) => `${changeKinds.workspace} ${id}`).toSorted());
+          expect(noted.toSorted()).toEqual([...owners.keys()].map((id) => `${kind} ${id}`).toSorted());
           const inOrder = noted.map((note) => owners.get(note.split(' ')[1] ?? '') ?? '');
           expect(inOrder).toEqual(inOrder.toSorted((a, b) => (a < b ? -1 : 1)));
           expect(await pair.copy()).toMatchObject({ rows: total, inserted: 0, updated: 0, deleted: 0 });
+        });
+
+        test('where the tasks come from another table than before, the projector is asked to note them', async () => {
+          await using pair = await open('newest');
+          await pair.copy();
+          expect(await notes()).toEqual([`${changeKinds.task} ${'0'.repeat(32)}`]);
         });
 
         test('what has changed is changed, and noted; the rest is left alone', async () => {

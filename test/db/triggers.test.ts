@@ -7,8 +7,17 @@ import { createProjector, type Projector } from '../../src/projection/projector.
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
+import { readTaskSource } from '../../src/schema/task-source.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { insertRunningTask, insertSource, newId, now, type SourceTaskIds, type SourceValues } from '../support/source-writer.ts';
+import {
+  insertOwnTask,
+  insertRunningTask,
+  insertSource,
+  newId,
+  now,
+  type SourceTaskIds,
+  type SourceValues,
+} from '../support/source-writer.ts';
 
 /** The name of each table's row of a task, among its ids. */
 const rowOf: Readonly<Record<string, keyof SourceTaskIds>> = {
@@ -31,6 +40,7 @@ describeOnEngines('triggers', (engine) => {
   let test_: TestDatabase;
   let database: Database;
   let task: SourceTaskIds;
+  let own: Buffer;
 
   beforeAll(async () => {
     test_ = await createTestDatabase(engine);
@@ -39,6 +49,7 @@ describeOnEngines('triggers', (engine) => {
   afterAll(() => test_.drop());
   beforeEach(async () => {
     task = await insertRunningTask(database);
+    own = await insertOwnTask(database, task);
     await database('workspace_changes').delete();
   });
 
@@ -48,7 +59,7 @@ describeOnEngines('triggers', (engine) => {
       { kind: number; ref: Buffer }[],
     ];
     await database('workspace_changes').delete();
-    const known = Object.entries({ ...task, ...names });
+    const known = Object.entries({ ...task, own, ...names });
     return rows
       .map(({ kind, ref }) => {
         const word = Object.entries(changeKinds).find(([, value]) => value === kind)?.[0];
@@ -57,10 +68,11 @@ describeOnEngines('triggers', (engine) => {
       .toSorted();
   }
 
-  const where = (table: string) =>
-    table === 'workspace_build_parameters'
-      ? database(table).where('workspace_build_id', task.build)
-      : database(table).where('id', task[rowOf[table] ?? 'workspace']);
+  const where = (table: string) => {
+    if (table === 'workspace_build_parameters') return database(table).where('workspace_build_id', task.build);
+    if (table === 'task_workspace_apps') return database(table).where('task_id', own);
+    return database(table).where('id', table === 'tasks' ? own : task[rowOf[table] ?? 'workspace']);
+  };
 
   /** What the row of a table notes: its parent. */
   const parent: Readonly<Record<string, string>> = {
@@ -72,6 +84,8 @@ describeOnEngines('triggers', (engine) => {
     workspace_agents: 'resource resource',
     workspace_apps: 'agent agent',
     workspace_app_statuses: 'workspace workspace',
+    tasks: 'task own',
+    task_workspace_apps: 'task own',
   };
 
   /** Another value than the one that is there, of the same type. */
@@ -237,6 +251,8 @@ describeOnEngines('triggers', (engine) => {
       ['workspace_agents', 'resource_id', 'resource'],
       ['workspace_apps', 'agent_id', 'agent'],
       ['workspace_app_statuses', 'workspace_id', 'workspace'],
+      ['tasks', 'id', 'task'],
+      ['task_workspace_apps', 'task_id', 'task'],
     ])('%s.%s', async (table, column, kind) => {
       await where(table).update({ [column]: other });
       expect(await noted({ other })).toEqual([`${kind} other`, parent[table] ?? ''].toSorted());
@@ -326,25 +342,35 @@ describeOnEngines('triggers', (engine) => {
       throw new Error('the outbox does not become empty');
     }
 
-    test('leaves no difference', async () => {
-      await projectAll(database); // the notes of the tests above are gone
-      const flipped = new Map<string, string>();
-      const columns = Object.entries(projectedTables).flatMap(([table, { key, columns: listed }]) =>
-        [key, ...Object.keys(listed)].map((column): [string, string] => [table, column]),
-      );
-      for (const pair of columns) {
-        task = await insertRunningTask(database);
-        flipped.set(formatUuid(task.workspace), pair.join('.'));
+    test.each(['workspaces', 'tasks'])(
+      'leaves no difference where %s are the tasks',
+      async (source) => {
+        const ofTasks = ['tasks', 'task_workspace_apps'];
+        if (source === 'workspaces') for (const table of ofTasks) await database(table).delete();
+        await projectAll(database); // the notes of the tests above are gone
+        expect(await readTaskSource(database)).toBe(source);
+        const flipped = new Map<string, string>();
+        const columns = Object.entries(projectedTables)
+          .filter(([table]) => source === 'tasks' || !ofTasks.includes(table))
+          .flatMap(([table, { key, columns: listed }]) =>
+            [key, ...Object.keys(listed)].map((column): [string, string] => [table, column]),
+          );
+        for (const pair of columns) {
+          task = await insertRunningTask(database);
+          if (source === 'tasks') own = await insertOwnTask(database, task);
+          flipped.set(formatUuid(source === 'tasks' ? own : task.workspace), pair.join('.'));
+          await settled();
+          await where(pair[0]).update(await another(...pair));
+        }
         await settled();
-        await where(pair[0]).update(await another(...pair));
-      }
-      await settled();
-      const lines: string[] = [];
-      await verify(database, (difference) =>
-        lines.push(`${flipped.get(difference.taskId ?? '')}: ${describeInconsistency(difference)}`),
-      );
-      expect(lines).toEqual([]);
-      expect(projector.status().events).toBeGreaterThan(columns.length);
-    }, 60_000);
+        const lines: string[] = [];
+        await verify(database, (difference) =>
+          lines.push(`${flipped.get(difference.taskId ?? '')}: ${describeInconsistency(difference)}`),
+        );
+        expect(lines).toEqual([]);
+        expect(projector.status().events).toBeGreaterThan(columns.length);
+      },
+      60_000,
+    );
   });
 });

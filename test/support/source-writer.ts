@@ -49,6 +49,16 @@ const defaults: Readonly<Record<string, () => SourceValues>> = {
   }),
   workspace_agents: () => ({ id: newId(), resource_id: newId(), name: 'main', created_at: now(), updated_at: now() }),
   workspace_apps: () => ({ id: newId(), agent_id: newId(), slug: 'chat', created_at: now() }),
+  tasks: () => ({
+    id: newId(),
+    organization_id: newId(),
+    owner_id: newId(),
+    name: 'some-task',
+    template_version_id: newId(),
+    prompt: 'Do something',
+    created_at: now(),
+  }),
+  task_workspace_apps: () => ({ task_id: newId(), workspace_build_number: 1 }),
   workspace_app_statuses: () => ({
     id: newId(),
     workspace_id: newId(),
@@ -71,6 +81,14 @@ export async function insertSource(database: Database, table: string, values: So
 export async function insertWorkspace(database: Database, values: SourceValues = {}): Promise<Buffer> {
   const { id } = await insertSource(database, 'workspaces', values);
   return id as Buffer;
+}
+
+/** Inserts a task of its own, which runs in a workspace, and returns its id. */
+export async function insertOwnTask(database: Database, { workspace, agent, app }: SourceTaskIds): Promise<Buffer> {
+  const id = newId();
+  await insertSource(database, 'task_workspace_apps', { task_id: id, workspace_agent_id: agent, workspace_app_id: app });
+  await insertSource(database, 'tasks', { id, workspace_id: workspace });
+  return id;
 }
 
 /** The ids of a task's rows. */

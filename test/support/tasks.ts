@@ -47,6 +47,7 @@ export function aTask(init: TaskInit): Record<string, unknown> & { id: Buffer } 
   const stateAt = init.stateAt === undefined || (init.stateAt === null && init.waiting === true) ? usualTime : init.stateAt;
   return {
     id,
+    workspace_id: id,
     owner_id: init.ownerId,
     organization_id: init.organizationId,
     template_id: init.templateId ?? newId(),

@@ -1,9 +1,16 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { type ProjectedRow, type ProjectedTask, projectTask } from '../../src/projection/project-task.ts';
+import { type ProjectedRow, type ProjectedTask, projectTask as projectSourced } from '../../src/projection/project-task.ts';
 import type { TaskFacts } from '../../src/projection/task-facts.ts';
+import { taskOfWorkspace } from '../../src/projection/workspace-tasks.ts';
 import { someFacts } from '../support/task-facts.ts';
+
+/** The rows of a workspace that is a task. */
+function projectTask(facts: TaskFacts): ProjectedTask | undefined {
+  const task = taskOfWorkspace(facts);
+  return task === undefined ? undefined : projectSourced(task);
+}
 
 function project(changes: Partial<TaskFacts> = {}): ProjectedTask {
   const task = projectTask(someFacts(changes));

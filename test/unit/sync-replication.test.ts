@@ -146,6 +146,7 @@ describe('what was copied', () => {
     position: 100n,
     timeline: 1,
     shape: 'columns',
+    hasTasks: true,
     publications: '16385:16390',
     unreplicated: '{}',
     snapshot: null,

@@ -36,6 +36,8 @@ const enums = fc.oneof(fc.integer({ min: 0, max: 12 }), fc.constantFrom(127, 128
 
 const rows: fc.Arbitrary<TaskRow> = fc.record({
   id: ids,
+  workspace_id: orNull(ids),
+  workspace_name: orNull(texts),
   owner_id: fc.oneof(ids, fc.constantFrom(...callers)),
   organization_id: ids,
   template_id: ids,

@@ -11,6 +11,8 @@ const owner = id('b');
 /** A task in the middle of its life; each test changes what it is about. */
 const row: TaskRow = {
   id: Buffer.from('a7a27450ca164553a6c59d6f04808569', 'hex'),
+  workspace_id: id('7'),
+  workspace_name: 'Its-Workspace',
   owner_id: owner,
   organization_id: id('c'),
   template_id: id('d'),
@@ -56,13 +58,16 @@ test('a task with only what it must have', () =>
     toTask(
       {
         ...row,
+        workspace_id: null,
+        workspace_name: null,
+        build_number: 0,
         agent_id: null,
         agent_lifecycle: 0,
         agent_status: null,
         app_id: null,
         display_name: '',
         prompt: '',
-        status: WorkspaceStatus.PENDING,
+        status: WorkspaceStatus.UNSPECIFIED,
         phase: TaskPhase.PENDING,
         state: 0,
         state_at: null,

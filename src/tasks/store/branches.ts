@@ -45,8 +45,8 @@ export const canWait: ReadonlySet<number> = new Set([2, 3]);
 /** Every WorkspaceStatus. */
 export const allStatuses: readonly number[] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
-/** Every value of `list_status`. */
-const allListStatuses: readonly number[] = [...allStatuses, ...Array.from(canWait, (status) => status + waitingOffset)];
+/** Every value of `list_status`: 0 without a workspace. */
+const allListStatuses: readonly number[] = [0, ...allStatuses, ...Array.from(canWait, (status) => status + waitingOffset)];
 
 /**
  * Above this many branches a union costs more than it saves: then one scan within the statement limit does the work. A branch

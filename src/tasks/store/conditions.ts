@@ -142,11 +142,11 @@ export function whereFilter(
   if (filter.agentStatuses !== undefined) whereAgents(database, query, filter.agentStatuses, agentInactiveSeconds);
 }
 
-/** `exists (select 1 from workspaces as f where f.id = t.id and f.last_used_at >= ? and …)`, if anything is asked of the workspace. */
+/** `exists (select 1 from workspaces as f where f.id = t.workspace_id and f.last_used_at >= ? and …)`, if anything is asked of the workspace. */
 function whereWorkspace(database: Database, query: Knex.QueryBuilder, filter: BoundFilter): void {
   const { lastUsedAfter, lastUsedBefore, shared, sharedWithUser, sharedWithGroup } = filter;
   if ([lastUsedAfter, lastUsedBefore, shared, sharedWithUser, sharedWithGroup].every((asked) => asked === undefined)) return;
-  const rows = database.from({ f: 'workspaces' }).select(database.raw('1')).whereRaw('?? = ??', ['f.id', 't.id']);
+  const rows = database.from({ f: 'workspaces' }).select(database.raw('1')).whereRaw('?? = ??', ['f.id', 't.workspace_id']);
   if (lastUsedAfter !== undefined) rows.where('f.last_used_at', '>=', lastUsedAfter);
   if (lastUsedBefore !== undefined) rows.where('f.last_used_at', '<=', lastUsedBefore);
   if (shared !== undefined) {

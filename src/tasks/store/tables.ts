@@ -7,10 +7,13 @@ import type { AgentStatus } from './agent-status.ts';
  */
 export interface TaskRow {
   readonly id: Buffer;
+  /** Null while the task has no workspace. It is the task's id only where workspaces are the tasks. */
+  readonly workspace_id: Buffer | null;
   readonly owner_id: Buffer;
   readonly organization_id: Buffer;
   readonly template_id: Buffer;
   readonly template_version_id: Buffer;
+  /** 0 without a build. */
   readonly build_number: number;
   readonly agent_id: Buffer | null;
   /** AgentLifecycle, 0 without an agent. */
@@ -19,7 +22,7 @@ export interface TaskRow {
   readonly name: string;
   readonly display_name: string;
   readonly prompt: string;
-  /** WorkspaceStatus. */
+  /** WorkspaceStatus, 0 without a workspace. */
   readonly status: number;
   /** TaskPhase. */
   readonly phase: number;
@@ -43,7 +46,8 @@ export interface TaskRow {
   readonly template_name: string | null;
   readonly template_display_name: string | null;
   readonly template_icon: string | null;
-  /** From `workspaces`. */
+  /** From `workspaces`; null without one. */
+  readonly workspace_name: string | null;
   readonly last_used_at: string | null;
   /** From `workspace_agents`, judged by the database's clock; null without an agent. */
   readonly agent_status: AgentStatus | null;

@@ -12,7 +12,7 @@ export function joinNames(query: Knex.QueryBuilder): Knex.QueryBuilder {
     .leftJoin({ u: 'users' }, 'u.id', 't.owner_id')
     .leftJoin({ o: 'organizations' }, 'o.id', 't.organization_id')
     .leftJoin({ m: 'templates' }, 'm.id', 't.template_id')
-    .leftJoin({ w: 'workspaces' }, 'w.id', 't.id')
+    .leftJoin({ w: 'workspaces' }, 'w.id', 't.workspace_id')
     .leftJoin({ a: 'workspace_agents' }, 'a.id', 't.agent_id');
 }
 
@@ -65,6 +65,8 @@ export function taskRowColumns(
     time('w.last_used_at'),
     database.raw('? as agent_status', [agentStatusSql(database, agentInactiveSeconds)]),
     sortKey === undefined ? database.raw('null as sort_key') : `${sortKey} as sort_key`,
+    't.workspace_id',
+    'w.name as workspace_name',
   ];
 }
 
@@ -102,6 +104,8 @@ export type TaskCells = readonly [
   last_used_at: string | null,
   agent_status: AgentStatus | null,
   sort_key: Buffer | null,
+  workspace_id: Buffer | null,
+  workspace_name: string | null,
 ];
 
 /**
@@ -142,6 +146,8 @@ export function taskRow(cells: TaskCells): TaskRow {
     last_used_at: cells[29],
     agent_status: cells[30],
     sort_key: cells[31],
+    workspace_id: cells[32],
+    workspace_name: cells[33],
   };
 }
 

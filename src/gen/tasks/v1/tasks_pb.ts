@@ -364,7 +364,7 @@ export type GetTaskRequest = Message<"tasks.v1.GetTaskRequest"> & {
     case: "id";
   } | {
     /**
-     * The task's owner and name. Tasks of deleted workspaces are found by id only.
+     * The task's owner and name. Deleted tasks are found by id only.
      *
      * @generated from field: tasks.v1.TaskName name = 2;
      */
@@ -578,7 +578,7 @@ export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 15);
 
 /**
- * An AI coding task: a workspace in which an agent works on a prompt.
+ * An AI coding task: an agent works on a prompt in a workspace.
  *
  * Ids are UUIDs in lower case. Times are UTC with the database's microseconds.
  *
@@ -586,14 +586,14 @@ export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
  */
 export type Task = Message<"tasks.v1.Task"> & {
   /**
-   * The task's id. It equals `workspace_id` in this version, but clients must not rely on that.
+   * The task's id. It equals `workspace_id` in a deployment whose tasks are workspaces, and in no other.
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * The organization of the task's workspace.
+   * The organization of the task and of its workspace.
    *
    * @generated from field: string organization_id = 2;
    */
@@ -614,28 +614,28 @@ export type Task = Message<"tasks.v1.Task"> & {
   name: string;
 
   /**
-   * The template of the workspace.
+   * The template of the workspace; without one, that of `template_version_id`.
    *
    * @generated from field: string template_id = 5;
    */
   templateId: string;
 
   /**
-   * The task's workspace. Always present in this version.
+   * The task's workspace. Absent while it has none.
    *
    * @generated from field: optional string workspace_id = 6;
    */
   workspaceId?: string | undefined;
 
   /**
-   * The prompt of the latest build that has one. Empty when none has; longer than 1 MiB it is cut and ends in `…`.
+   * The task's prompt, or that of the latest build that has one. May be empty; longer than 1 MiB it is cut and ends in `…`.
    *
    * @generated from field: string initial_prompt = 7;
    */
   initialPrompt: string;
 
   /**
-   * The status of the workspace, from its latest build.
+   * The status of the workspace, from its latest build. Unspecified without a workspace.
    *
    * @generated from field: tasks.v1.WorkspaceStatus status = 8;
    */
@@ -651,14 +651,14 @@ export type Task = Message<"tasks.v1.Task"> & {
   currentState?: TaskStateEntry | undefined;
 
   /**
-   * When the workspace was created.
+   * When the task was created.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 10;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * When the workspace itself was last changed. A change of status or state does not count.
+   * When the workspace itself was last changed, or the task was created without one. A change of status or state does not count.
    *
    * @generated from field: google.protobuf.Timestamp updated_at = 11;
    */
@@ -679,7 +679,7 @@ export type Task = Message<"tasks.v1.Task"> & {
   ownerAvatarUrl: string;
 
   /**
-   * The prompt on one line; of a prompt with more than 64 characters the first 63 and `…`. Empty without a prompt.
+   * The task's title. Where tasks have none, the prompt on one line; of more than 64 characters the first 63 and `…`. May be empty.
    *
    * @generated from field: string display_name = 14;
    */
@@ -721,14 +721,14 @@ export type Task = Message<"tasks.v1.Task"> & {
   templateVersionId: string;
 
   /**
-   * The workspace's name. Equal to `name` in this version.
+   * The workspace's name. Empty without a workspace.
    *
    * @generated from field: string workspace_name = 20;
    */
   workspaceName: string;
 
   /**
-   * The number of the workspace's latest build; the first is 1.
+   * The number of the build that the task runs in; the first is 1. It is 0 without one.
    *
    * @generated from field: int32 workspace_build_number = 21;
    */
@@ -883,7 +883,7 @@ export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
  */
 export const WorkspaceStatus = {
   /**
-   * Never sent.
+   * The task has no workspace yet.
    *
    * @generated from enum value: WORKSPACE_STATUS_UNSPECIFIED = 0;
    */
@@ -1239,7 +1239,7 @@ export const TasksService: GenService<{
   /**
    * Gets one task by its id, or by its owner and name.
    *
-   * The task of a deleted workspace can still be fetched by id.
+   * A deleted task can still be fetched by id.
    *
    * Errors: NOT_FOUND with TASK_NOT_FOUND when there is no such task or the caller may not read it; INVALID_ARGUMENT when the
    * identifier is absent or malformed; UNAUTHENTICATED; UNAVAILABLE when the database cannot be reached; DEADLINE_EXCEEDED.
