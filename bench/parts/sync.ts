@@ -23,7 +23,7 @@ const perSecond = 200;
 const role = { user: 'tasks_reader', password: 'tasks-secret' } as const;
 
 /** What a real PostgreSQL has, and those of the tests have not. */
-const settings = ['shared_buffers=512MB', 'max_wal_size=4GB', 'synchronous_commit=off', 'autovacuum=on'];
+const settings = ['shared_buffers=512MB', 'max_wal_size=4GB', 'autovacuum=on'];
 
 /**
  * Measures a service that copies from Coder's PostgreSQL and follows it: the first copy until all is listed, idleness, the time from
