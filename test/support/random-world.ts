@@ -1,4 +1,5 @@
 import { seededRandom } from '../../dev/demo/seeded-random.ts';
+import { withNewerRights } from './newer-rights.ts';
 import { type Acl, type AgentRow, type BuildRow, emptyWorld, type JobRow, type RolePermission, type World } from './world.ts';
 
 /** How long an agent of a random world may be silent and still counts as connected: long, so that no test depends on its speed. */
@@ -371,7 +372,7 @@ export function randomWorld(seed: number, now: Date): World {
       ]),
     );
   }
-  return world;
+  return seed % 2 === 0 ? world : withNewerRights(world, seed);
 
   /** Any of the states of a job, some of them in columns that the platform would not leave together. */
   function jobTimes(from: string, isWell: boolean): Omit<JobRow, 'id' | 'organization_id'> {

@@ -291,19 +291,28 @@ function titleOf(prompt: string): string {
 
 // ---- Who may read it ---------------------------------------------------------------------------------------------------------
 
-/** Whether a user may read a workspace: within the token's scope, what its ACL gives, or what the highest level says that speaks. */
+/**
+ * Whether a user may read a workspace that is a task: within the token's scope, what its ACL gives, or what the highest level says
+ * that speaks. In newer versions of Coder all this is asked of the workspace and of the task.
+ */
 function mayRead(world: World, callerId: string, workspace: WorkspaceRow): boolean {
   const caller = world.users.find(({ id }) => id === callerId);
   if (caller === undefined) return false;
   const memberships = world.organization_members.filter(({ user_id }) => user_id === callerId);
   const membership = memberships.find(({ organization_id }) => organization_id === workspace.organization_id);
+  const isNewer = world.custom_roles.some(({ is_system }) => is_system === true);
+  const resources = isNewer ? ['workspace', 'task'] : ['workspace'];
 
   const token = world.api_keys.find(({ user_id }) => user_id === callerId);
   const scopes = token?.scopes ?? [token?.scope ?? ''];
   const allowed = token?.allow_list ?? ['*:*'];
-  if (!scopes.some((scope) => ['all', 'coder:all', 'workspace:read'].includes(scope))) return false;
-  const types = ['*', 'workspace'];
-  if (!types.some((type) => allowed.includes(`${type}:*`) || allowed.includes(`${type}:${workspace.id}`))) return false;
+  for (const resource of resources) {
+    const words = ['all', 'coder:all', `${resource}:read`, `${resource}:*`];
+    if (resource === 'workspace') words.push('coder:workspaces.access');
+    if (!scopes.some((scope) => words.includes(scope))) return false;
+    if (!['*', resource].some((type) => allowed.includes(`${type}:*`) || allowed.includes(`${type}:${workspace.id}`)))
+      return false;
+  }
 
   const gives = (acl: WorkspaceRow['user_acl'], subject: string): boolean =>
     acl[subject]?.permissions.some((action) => action === 'read' || action === '*') ?? false;
@@ -316,34 +325,42 @@ function mayRead(world: World, callerId: string, workspace: WorkspaceRow): boole
   const siteRoles = world.custom_roles.filter(
     ({ organization_id, name }) => organization_id === null && caller.rbac_roles.includes(name),
   );
-  const rolesIn = ({ organization_id, roles }: World['organization_members'][number]) =>
-    world.custom_roles.filter((role) => role.organization_id === organization_id && roles.includes(role.name));
+  const implied = caller.is_service_account === true ? 'organization-service-account' : 'organization-member';
+  const namesIn = ({ organization_id, roles }: World['organization_members'][number]): string[] => {
+    const { default_org_member_roles = [] } = world.organizations.find(({ id }) => id === organization_id) ?? {};
+    return [...roles, ...default_org_member_roles, ...(isNewer ? [implied] : [])];
+  };
+  const rolesIn = (one: World['organization_members'][number]) =>
+    world.custom_roles.filter((role) => role.organization_id === one.organization_id && namesIn(one).includes(role.name));
   const isOwn = workspace.owner_id === callerId && membership !== undefined;
-  const levels = [
-    verdict(
+  const built = (names: readonly string[], ...reading: readonly string[]) => reading.some((name) => names.includes(name));
+
+  return resources.every((resource) => {
+    const isTask = resource === 'task';
+    const onSite = verdict(
+      resource,
       siteRoles.flatMap((role) => role.site_permissions),
-      caller.rbac_roles.includes('owner') || caller.rbac_roles.includes('template-admin'),
-    ),
-    membership === undefined
-      ? undefined
-      : verdict(
-          rolesIn(membership).flatMap((role) => role.org_permissions),
-          membership.roles.includes('organization-admin') || membership.roles.includes('organization-template-admin'),
-        ),
-    isOwn
-      ? verdict(
-          [...siteRoles, ...memberships.flatMap(rolesIn)].flatMap((role) => role.user_permissions),
-          true,
-        )
-      : undefined,
-  ];
-  return levels.find((says) => says !== undefined) ?? false;
+      built(caller.rbac_roles, 'owner', ...(isTask ? [] : ['template-admin'])),
+    );
+    if (onSite !== undefined || membership === undefined) return onSite ?? false;
+    const names = namesIn(membership);
+    const inOrganization = verdict(
+      resource,
+      rolesIn(membership).flatMap((role) => role.org_permissions),
+      built(names, 'organization-admin', ...(isTask ? [] : ['organization-template-admin'])),
+    );
+    if (inOrganization !== undefined || !isOwn) return inOrganization ?? false;
+    const ofOwn = isNewer
+      ? rolesIn(membership).flatMap((role) => role.member_permissions ?? [])
+      : [...siteRoles, ...memberships.flatMap(rolesIn)].flatMap((role) => role.user_permissions);
+    return verdict(resource, ofOwn, !isNewer || built(names, 'organization-workspace-access')) ?? false;
+  });
 }
 
-/** What one level says about reading workspaces: true, false, or nothing. A denial beats any permission. */
-function verdict(permissions: readonly RolePermission[], builtIn: boolean): boolean | undefined {
+/** What one level says about reading a resource: true, false, or nothing. A denial beats any permission. */
+function verdict(resource: string, permissions: readonly RolePermission[], builtIn: boolean): boolean | undefined {
   const about = permissions.filter(
-    ({ resource_type, action }) => ['workspace', '*'].includes(resource_type) && ['read', '*'].includes(action),
+    ({ resource_type, action }) => [resource, '*'].includes(resource_type) && ['read', '*'].includes(action),
   );
   if (about.some(({ negate }) => negate)) return false;
   return builtIn || about.length > 0 ? true : undefined;

@@ -77,6 +77,7 @@ export interface World {
     readonly name: string;
     readonly is_default: boolean;
     readonly deleted: boolean;
+    readonly default_org_member_roles?: readonly string[];
   }[];
   readonly users: {
     readonly id: string;
@@ -85,6 +86,7 @@ export interface World {
     readonly status: 'active' | 'dormant';
     readonly rbac_roles: readonly string[];
     readonly deleted: boolean;
+    readonly is_service_account?: boolean;
   }[];
   readonly organization_members: {
     readonly organization_id: string;
@@ -98,6 +100,8 @@ export interface World {
     readonly site_permissions: readonly RolePermission[];
     readonly org_permissions: readonly RolePermission[];
     readonly user_permissions: readonly RolePermission[];
+    readonly member_permissions?: readonly RolePermission[];
+    readonly is_system?: boolean;
   }[];
   readonly groups: {
     readonly id: string;
