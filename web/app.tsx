@@ -1,6 +1,8 @@
 import { TransportProvider } from '@connectrpc/connect-query';
 import { QueryClientProvider } from '@tanstack/react-query';
 import { type JSX, useMemo } from 'react';
+import type { Address } from './address.ts';
+import { Attention } from './attention.tsx';
 import { Link, useAddress } from './navigation.tsx';
 import { connectService } from './service.ts';
 import { ServiceContext } from './service-context.ts';
@@ -26,19 +28,20 @@ export function App(): JSX.Element {
 
 function SignedIn({ token }: { readonly token: string }): JSX.Element {
   const service = useMemo(() => connectService(token), [token]);
+  const address = useAddress();
   return (
     <ServiceContext value={service}>
       <TransportProvider transport={service.transport}>
         <QueryClientProvider client={service.answers}>
-          <View />
+          <Attention address={address} />
+          <View address={address} />
         </QueryClientProvider>
       </TransportProvider>
     </ServiceContext>
   );
 }
 
-function View(): JSX.Element {
-  const address = useAddress();
+function View({ address }: { readonly address: Address }): JSX.Element {
   switch (address.view) {
     case 'list':
       return <TaskList query={address.query} orderBy={address.orderBy} />;

@@ -6,8 +6,9 @@ export function ToneIcon({ tone }: { readonly tone: Tone }): JSX.Element {
   switch (tone) {
     case 'busy':
       return (
-        <Icon className="spinning">
-          <path d="M8 2.5a5.5 5.5 0 1 1-5.5 5.5" />
+        <Icon>
+          <circle cx="8" cy="8" r="5.75" />
+          <path d="M6.75 5.5v5L10.5 8z" fill="currentColor" />
         </Icon>
       );
     case 'asking':
@@ -92,6 +93,16 @@ export const LogoIcon = (): JSX.Element => (
     <path d="M8 10.5h9M8 16h6M8 21.5h9" strokeOpacity=".65" />
     <path d="m17.5 16.5 3 3 5-6" />
   </svg>
+);
+
+export const BellIcon = ({ isOn }: { readonly isOn: boolean }): JSX.Element => (
+  <Icon>
+    <path
+      d="M8 2.25a4 4 0 0 1 4 4c0 3.5 1.5 4.5 1.5 4.5h-11S4 9.750 4 6.250a4 4 0 0 1 4-4z"
+      fill={isOn ? 'currentColor' : undefined}
+    />
+    <path d={isOn ? 'M6.75 13.5h2.5' : 'M6.75 13.5h2.5M2.5 2.5l11 11'} />
+  </Icon>
 );
 
 export const ThemeIcon = ({ theme }: { readonly theme: 'system' | 'light' | 'dark' }): JSX.Element => {

@@ -1,12 +1,22 @@
 import type { JSX } from 'react';
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { ToneIcon } from './icons.tsx';
-import { type Mark, markOfState, markOfStatus, wordOfPhase } from './task-words.ts';
+import { markOfState, markOfStatus, milliseconds, wordOfPhase } from './task-words.ts';
+import { TimeSince } from './time-ago.tsx';
 
-/** The agent's state, as a colored label. */
+/** The agent's state, as a colored label, and of a task that waits since when. */
 export function StateMark({ task }: { readonly task: Task }): JSX.Element {
-  if (task.currentState === undefined) return <span className="muted">No report</span>;
-  return <Label mark={markOfState(task.currentState.state)} />;
+  const mark = markOfState(task);
+  if (mark === undefined) return <span className="muted">No report</span>;
+  return (
+    <span className="state-mark">
+      <span className={`label ${mark.tone}`} title={mark.about}>
+        <ToneIcon tone={mark.tone} />
+        {mark.word}
+      </span>
+      {task.waitingSince !== undefined && <TimeSince at={milliseconds(task.waitingSince)} />}
+    </span>
+  );
 }
 
 /** The workspace's status, and the task's phase where it adds information. */
@@ -15,20 +25,15 @@ export function StatusMark({ task }: { readonly task: Task }): JSX.Element {
   const phase = wordOfPhase(task.phase);
   return (
     <>
-      <span className={`status ${mark.tone}`}>
+      <span className={`status ${mark.tone}`} title={mark.about}>
         <ToneIcon tone={mark.tone} />
         {mark.word}
       </span>
-      {phase !== mark.word && <span className="phase">{phase}</span>}
+      {phase !== mark.word && (
+        <span className="phase" title="Phase of the task">
+          {phase}
+        </span>
+      )}
     </>
-  );
-}
-
-function Label({ mark: { word, tone } }: { readonly mark: Mark }): JSX.Element {
-  return (
-    <span className={`label ${tone}`}>
-      <ToneIcon tone={tone} />
-      {word}
-    </span>
   );
 }

@@ -16,3 +16,15 @@ export function relativeTime(at: number, now: number): string {
   const [unit, milliseconds] = steps.find(([, , next]) => distance < next) ?? ['year', 365 * 86_400_000];
   return words.format(Math.sign(at - now) * Math.floor(distance / milliseconds), unit);
 }
+
+const durations: readonly (readonly [unit: string, milliseconds: number])[] = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+];
+
+/** How long ago a time was, such as `2 h`. */
+export function durationSince(at: number, now: number): string {
+  const [unit, milliseconds] = durations.find(([, least]) => now - at >= least) ?? [];
+  return milliseconds === undefined ? 'a moment' : `${Math.floor((now - at) / milliseconds)} ${unit}`;
+}

@@ -3,27 +3,29 @@ import { type JSX, useEffect, useMemo, useRef } from 'react';
 import { BadRequestSchema } from '../src/gen/google/rpc/error_details_pb.ts';
 import { ErrorNotice } from './error-notice.tsx';
 import { ListControls } from './list-controls.tsx';
+import { timeColumnOf } from './list-order.ts';
 import { LoadingRows, NoTasks } from './list-states.tsx';
 import { PageHeader } from './page-header.tsx';
 import { QueryBox, type QueryBoxHandle } from './query-box.tsx';
 import { placeProblems } from './query-problems.ts';
 import { isCode } from './service.ts';
 import { useService } from './service-context.ts';
+import { tabOf, withoutTab } from './tabs.ts';
 import { TaskRows } from './task-rows.tsx';
+import { setTitle } from './title.ts';
+import { type Counts, countText, useCounts } from './use-counts.ts';
 import { useListKeys } from './use-list-keys.ts';
-import { type TaskListState, useTaskList, useWaitingCount } from './use-task-list.ts';
+import { type TaskListState, useTaskList } from './use-task-list.ts';
 
 /** The list of tasks. */
 export function TaskList({ query, orderBy }: { readonly query: string; readonly orderBy: string }): JSX.Element {
   const list = useTaskList(query, orderBy);
-  const waiting = useWaitingCount(query, list.isOutdated ? undefined : list.tasks);
+  const counts = useCounts(withoutTab(query));
   const box = useRef<QueryBoxHandle>(null);
   const problems = useMemo(() => placeProblems(query, violationsOf(list.error)), [query, list.error]);
   const { seen } = useService();
   useEffect(() => seen.note(list.tasks ?? []), [seen, list.tasks]);
-  useEffect(() => {
-    document.title = waiting === undefined || waiting.count === 0 ? 'Tasks' : `(${waiting.count}) Tasks`;
-  }, [waiting]);
+  useEffect(() => setTitle('Tasks'), []);
 
   return (
     <div className="page">
@@ -31,7 +33,7 @@ export function TaskList({ query, orderBy }: { readonly query: string; readonly 
       <main>
         <h1 className="unseen">Tasks</h1>
         <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} known={seen.values()} />
-        <ListControls query={query} orderBy={orderBy} waiting={waiting} />
+        <ListControls query={query} orderBy={orderBy} counts={counts} total={totalOf(list, counts, query)} />
         <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} box={box} />
       </main>
       <footer className="keys" aria-label="Keyboard">
@@ -76,10 +78,19 @@ function ListBody(props: {
       {tasks.length === 0 && list.pending.arrived.size === 0 ? (
         <NoTasks query={query} orderBy={orderBy} />
       ) : (
-        <TaskRows list={list} tasks={tasks} box={box} />
+        <TaskRows list={list} tasks={tasks} time={timeColumnOf(query, orderBy)} box={box} />
       )}
     </>
   );
+}
+
+/** How many tasks a list has: counted here if all of them are loaded, else by the service. */
+function totalOf({ tasks, hasMore, isOutdated }: TaskListState, counts: Counts | undefined, query: string): string | undefined {
+  const tab = tabOf(query);
+  if (tasks === undefined || isOutdated) return undefined;
+  const count = hasMore ? tab && counts?.[tab] : { count: tasks.length, isCapped: false };
+  if (count === undefined) return undefined;
+  return `${countText(count)} ${count.count === 1 && !count.isCapped ? 'task' : 'tasks'}`;
 }
 
 function violationsOf(error: Error | null): readonly { field: string; description: string }[] {

@@ -1,15 +1,17 @@
 import { defaultRangeExtractor, useWindowVirtualizer } from '@tanstack/react-virtual';
-import { type JSX, useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore } from 'react';
+import { type JSX, useEffect, useLayoutEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
+import type { TimeColumn } from './list-order.ts';
 import { historyEntry } from './navigation.tsx';
 import type { QueryBoxHandle } from './query-box.tsx';
-import { columns, TaskListRow } from './task-row.tsx';
+import { columnNames, TaskListRow } from './task-row.tsx';
 import { useListKeys } from './use-list-keys.ts';
 import type { TaskListState } from './use-task-list.ts';
 
-/** Heights of a row in pixels, as in the style sheets, for rows that are not rendered: on a wide screen, and on a phone. */
-const rowHeight = 88;
-const phoneRowHeight = 172;
+/** Heights of a row in pixels, on a wide screen and on a phone. A task that waits has room for what its agent asks. */
+const rowHeight = { wide: 56, phone: 132 } as const;
+const waitingRowHeight = { wide: 100, phone: 170 } as const;
+const numbers = new Intl.NumberFormat('en');
 const phone = matchMedia('(max-width: 860px)');
 
 /** Whether the device has a touch screen and no pointer. */
@@ -22,9 +24,10 @@ const readingFrom = 120;
 export function TaskRows(props: {
   readonly list: TaskListState;
   readonly tasks: readonly Task[];
+  readonly time: TimeColumn;
   readonly box: { readonly current: QueryBoxHandle | null };
 }): JSX.Element {
-  const { list, tasks, box } = props;
+  const { list, tasks, time, box } = props;
   const isPhone = useSyncExternalStore(
     (listener) => {
       phone.addEventListener('change', listener);
@@ -37,10 +40,16 @@ export function TaskRows(props: {
   useLayoutEffect(() => setOffset(body.current?.offsetTop ?? 0), [list.error, isPhone]);
   const [currentId, setCurrentId] = useState<string>();
   const current = currentId === undefined ? -1 : tasks.findIndex((task) => task.id === currentId);
-  const height = isPhone ? phoneRowHeight : rowHeight;
+  const size = isPhone ? 'phone' : 'wide';
+  const heights = useMemo(
+    () => tasks.map(({ waitingSince }) => (waitingSince === undefined ? rowHeight : waitingRowHeight)[size]),
+    [tasks, size],
+  );
+  const withOwner = useMemo(() => tasks.some(({ ownerName }) => ownerName !== tasks[0]?.ownerName), [tasks]);
+  const columns = useMemo(() => ({ withOwner, time }), [withOwner, time]);
   const rows = useWindowVirtualizer({
     count: tasks.length,
-    estimateSize: () => height,
+    estimateSize: (index) => heights[index] ?? rowHeight[size],
     getItemKey: (index) => tasks[index]?.id ?? index,
     overscan: 8,
     scrollMargin: offset,
@@ -48,7 +57,13 @@ export function TaskRows(props: {
     rangeExtractor: (range) =>
       [...new Set([...defaultRangeExtractor(range), ...(current < 0 ? [] : [current])])].sort((a, b) => a - b),
   });
-  useLayoutEffect(() => rows.measure(), [height, rows]);
+  const measured = useRef(heights);
+  useLayoutEffect(() => {
+    if (heights.length === measured.current.length && heights.every((height, index) => height === measured.current[index]))
+      return;
+    measured.current = heights;
+    rows.measure();
+  }, [heights, rows]);
   const items = rows.getVirtualItems();
 
   const last = items.at(-1)?.index ?? 0;
@@ -73,7 +88,7 @@ export function TaskRows(props: {
 
   const whole = useRef<HTMLDivElement>(null);
   const { pending, applyPending } = list;
-  const waits = pending.arrived.size + pending.left.size;
+  const waits = pending.arrived.size + pending.left.size + pending.moved.size;
   const applyPendingIfQuiet = (): void => {
     // With touch there is no hover that shows where the next tap will be.
     const isAttended = touch.matches || whole.current?.matches(':hover') === true;
@@ -85,7 +100,7 @@ export function TaskRows(props: {
   return (
     <div
       ref={whole}
-      className={list.isOutdated ? 'list outdated' : 'list'}
+      className={`list${withOwner ? ' with-owner' : ''}${list.isOutdated ? ' outdated' : ''}`}
       aria-busy={list.isOutdated}
       // The browser updates the hovered element only after the layout.
       onPointerLeave={() => requestAnimationFrame(applyPendingIfQuiet)}
@@ -107,7 +122,7 @@ export function TaskRows(props: {
       <div role="table" aria-label="Tasks" aria-rowcount={list.hasMore ? -1 : tasks.length + 1}>
         <div role="rowgroup" className="head">
           <div role="row" aria-rowindex={1} className="row-grid">
-            {columns.map((column) => (
+            {columnNames(columns).map((column) => (
               <div key={column} role="columnheader">
                 {column}
               </div>
@@ -122,18 +137,20 @@ export function TaskRows(props: {
               <TaskListRow
                 key={task.id}
                 task={task}
+                columns={columns}
                 index={item.index}
-                style={{ height, transform: `translateY(${item.start - offset}px)` }}
+                top={item.start - offset}
+                height={item.size}
                 hasLeft={pending.left.has(task.id)}
                 isFresh={fresh.has(task.id)}
-                onFocus={() => setCurrentId(task.id)}
+                onFocus={setCurrentId}
               />
             );
           })}
         </div>
       </div>
       <p className="end" role="status">
-        {list.hasMore ? 'Loading more…' : `${tasks.length} ${tasks.length === 1 ? 'task' : 'tasks'}`}
+        {list.hasMore ? 'Loading more…' : `${numbers.format(tasks.length)} ${tasks.length === 1 ? 'task' : 'tasks'}`}
       </p>
     </div>
   );

@@ -11,6 +11,7 @@ import { BackIcon, OutsideIcon } from './icons.tsx';
 import { pollMs } from './live-indicator.tsx';
 import { StateMark, StatusMark } from './marks.tsx';
 import { goBack, Link } from './navigation.tsx';
+import { useLookingAt } from './notifications.ts';
 import { PageHeader } from './page-header.tsx';
 import { Picture } from './picture.tsx';
 import { isCode } from './service.ts';
@@ -18,7 +19,8 @@ import { useService } from './service-context.ts';
 import { settings } from './settings.ts';
 import { milliseconds, titleOf, wordOfLifecycle } from './task-words.ts';
 import { localTime, TimeAgo } from './time-ago.tsx';
-import { useWatch } from './use-watch.ts';
+import { setTitle } from './title.ts';
+import { useVisible, useWatch } from './use-watch.ts';
 import { webLink } from './web-link.ts';
 
 const { getTask } = TasksService.method;
@@ -57,8 +59,9 @@ export function TaskView({ id }: { readonly id: string }): JSX.Element {
     return () => document.removeEventListener('keydown', onKeyDown);
   }, []);
   const task = answer.data?.task;
+  useLookingAt(id, useVisible());
   useEffect(() => {
-    document.title = task === undefined ? 'Tasks' : `${titleOf(task)} · Tasks`;
+    setTitle(task === undefined ? 'Tasks' : `${titleOf(task)} · Tasks`);
   }, [task]);
 
   return (

@@ -3,31 +3,46 @@ import { AgentLifecycle, type Task, TaskPhase, TaskState, WorkspaceStatus } from
 /** The look of a mark: color and shape together, so that it can be read without its color. */
 export type Tone = 'busy' | 'asking' | 'good' | 'bad' | 'calm';
 
-/** The text and the look of a mark. */
+/** The text and the look of a mark, and what it means, which is shown on hover. */
 export interface Mark {
   readonly word: string;
   readonly tone: Tone;
+  readonly about: string;
 }
 
-/** The mark of an agent's state. */
-export function markOfState(state: TaskState): Mark {
-  switch (state) {
+/**
+ * The mark of a task's state: what its agent reported last; undefined without a report.
+ *
+ * It says only what holds now: an agent works, or waits for input, while its task is active.
+ */
+export function markOfState({ currentState, phase, waitingSince }: Task): Mark | undefined {
+  if (currentState === undefined) return undefined;
+  const isActive = phase === TaskPhase.ACTIVE;
+  switch (currentState.state) {
     case TaskState.WORKING:
-      return { word: 'Working', tone: 'busy' };
+      return isActive
+        ? { word: 'Working', tone: 'busy', about: 'State: the agent works' }
+        : {
+            word: 'Was working',
+            tone: 'calm',
+            about: 'State: the agent worked when it reported last, and its task is not active now',
+          };
     case TaskState.IDLE:
-      return { word: 'Waiting for input', tone: 'asking' };
+      return waitingSince === undefined
+        ? { word: 'Idle', tone: 'calm', about: 'State: the agent was idle when it reported last, and its task is not active now' }
+        : { word: 'Waiting for input', tone: 'asking', about: 'State: the agent is idle until somebody answers' };
     case TaskState.COMPLETE:
-      return { word: 'Complete', tone: 'good' };
+      return { word: 'Complete', tone: 'good', about: 'State: the agent reported that it is done' };
     case TaskState.FAILED:
-      return { word: 'Failed', tone: 'bad' };
+      return { word: 'Failed', tone: 'bad', about: 'State: the agent reported that it failed' };
     default:
-      return { word: wordOf(TaskState, state), tone: 'calm' };
+      return { word: wordOf(TaskState, currentState.state), tone: 'calm', about: 'State: what the agent reported last' };
   }
 }
 
 /** The mark of a workspace's status. */
 export function markOfStatus(status: WorkspaceStatus): Mark {
-  return { word: wordOf(WorkspaceStatus, status), tone: toneOfStatus(status) };
+  return { word: wordOf(WorkspaceStatus, status), tone: toneOfStatus(status), about: 'Status of the workspace' };
 }
 
 function toneOfStatus(status: WorkspaceStatus): Tone {

@@ -1,5 +1,5 @@
 import { type JSX, useSyncExternalStore } from 'react';
-import { relativeTime } from './relative-time.ts';
+import { durationSince, relativeTime } from './relative-time.ts';
 
 /** How often relative times are updated, in milliseconds. */
 const tickMs = 20_000;
@@ -12,13 +12,25 @@ let timer: number | undefined;
 
 /** A relative time, with the exact local time on hover. */
 export function TimeAgo({ at }: { readonly at: number }): JSX.Element {
-  const present = useSyncExternalStore(subscribe, () => now);
+  return <Time at={at} words={relativeTime(at, useNow())} />;
+}
+
+/** How long something has lasted, such as `for 2 h`, with the exact local time on hover. */
+export function TimeSince({ at }: { readonly at: number }): JSX.Element {
+  return <Time at={at} words={`for ${durationSince(at, useNow())}`} />;
+}
+
+function Time({ at, words }: { readonly at: number; readonly words: string }): JSX.Element {
   const date = new Date(at);
   return (
     <time dateTime={date.toISOString()} title={exact.format(date)}>
-      {relativeTime(at, present)}
+      {words}
     </time>
   );
+}
+
+function useNow(): number {
+  return useSyncExternalStore(subscribe, () => now);
 }
 
 /** A local time to the minute. */

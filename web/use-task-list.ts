@@ -1,11 +1,11 @@
 import { create } from '@bufbuild/protobuf';
-import { createConnectQueryKey, useInfiniteQuery, useQuery } from '@connectrpc/connect-query';
+import { createConnectQueryKey, useInfiniteQuery } from '@connectrpc/connect-query';
 import { type InfiniteData, keepPreviousData, useQueryClient } from '@tanstack/react-query';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { type ListTasksResponse, ListTasksResponseSchema, type Task, TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { orderAsked } from './list-order.ts';
 import { pollMs } from './live-indicator.tsx';
 import { applyEvents, type LiveEvent, noPendingChanges, orderOf, type Pages, type PendingChanges, settle } from './live-list.ts';
-import { withTerm } from './query-text.ts';
 import { isPassing } from './service.ts';
 import { useService } from './service-context.ts';
 import type { LiveStatus } from './task-stream.ts';
@@ -21,10 +21,6 @@ const againMs = 3000;
 
 /** Most pages of a list that is polled when there is no stream: each page is a call. */
 const maxPolledPages = 5;
-
-/** How often the tasks that wait for input are counted while tasks change, and without a stream, in milliseconds. */
-const countAgainMs = 2000;
-const countAnywayMs = 30_000;
 
 /** A list of tasks that stays up to date. */
 export interface TaskListState {
@@ -44,7 +40,8 @@ export interface TaskListState {
 }
 
 /** Loads a list page by page and keeps it up to date by a stream. */
-export function useTaskList(query: string, orderBy: string): TaskListState {
+export function useTaskList(query: string, chosenOrder: string): TaskListState {
+  const orderBy = orderAsked(query, chosenOrder);
   const { transport } = useService();
   const answers = useQueryClient();
   const order = useMemo(() => orderOf(query, orderBy), [query, orderBy]);
@@ -128,36 +125,6 @@ function usePendingChanges(
   }, []);
   useEffect(() => set(noPendingChanges), [list, set]);
   return [pending, latest, set];
-}
-
-/** The number of tasks of a query that wait for input, up to the limit of the service. */
-export interface WaitingCount {
-  readonly count: number;
-  readonly isCapped: boolean;
-}
-
-/**
- * Counts the tasks of a query that wait for input.
- *
- * @param tasks those of the list: when they change, the count may have changed.
- */
-export function useWaitingCount(query: string, tasks: readonly Task[] | undefined): WaitingCount | undefined {
-  const waiting = withTerm(query, 'waiting', 'true');
-  const count = useQuery(
-    listTasks,
-    { query: waiting, pageSize: 1, includeTotalSize: true },
-    // The list shows the problems of the query already.
-    { enabled: tasks !== undefined, refetchInterval: countAnywayMs, retry: false, placeholderData: keepPreviousData },
-  );
-  const { refetch } = count;
-  const isKnown = count.data !== undefined;
-  useEffect(() => {
-    if (!isKnown) return;
-    const timer = setTimeout(() => void refetch(), countAgainMs);
-    return () => clearTimeout(timer);
-  }, [tasks, isKnown, refetch]);
-  if (count.data === undefined) return undefined;
-  return { count: count.data.totalSize ?? 0, isCapped: count.data.totalSizeCapped };
 }
 
 function pagesOf({ pages }: InfiniteData<ListTasksResponse>): Pages {

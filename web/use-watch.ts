@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState, useSyncExternalStore } from 'react';
 import type { WatchTasksResponse } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { tellChanges } from './changes.ts';
 import type { LiveEvent } from './live-list.ts';
 import { isWatchable } from './query-text.ts';
 import { useService } from './service-context.ts';
@@ -29,7 +30,7 @@ const resumeTokens = new Map<string, string>();
  */
 export function useWatch(query: string | undefined, handlers: WatchHandlers): LiveStatus {
   const { token, client } = useService();
-  const isVisible = useSyncExternalStore(onVisibility, () => document.visibilityState === 'visible');
+  const isVisible = useVisible();
   const [status, setStatus] = useState<LiveStatus>('connecting');
   const latest = useRef(handlers);
   useEffect(() => {
@@ -51,7 +52,9 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
       timer = undefined;
       const events = batch;
       batch = [];
-      if (events.length > 0) latest.current.onEvents(events);
+      if (events.length === 0) return;
+      latest.current.onEvents(events);
+      tellChanges();
     };
     const listener = {
       onMessage(message: WatchTasksResponse) {
@@ -74,6 +77,11 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
   }, [query, isVisible, token, client]);
 
   return status;
+}
+
+/** Whether the tab is visible; the component renders again when that changes. */
+export function useVisible(): boolean {
+  return useSyncExternalStore(onVisibility, () => document.visibilityState === 'visible');
 }
 
 function toEvent({ event }: WatchTasksResponse): LiveEvent | undefined {

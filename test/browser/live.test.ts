@@ -111,7 +111,16 @@ describeInBrowser('the page, without a reload,', () => {
     await row('zzz-last').waitFor({ timeout: promisedMs });
     expect(await row('zzz-last').boundingBox()).toEqual(place);
     expect(await names()).toEqual(['zzz-last', 'bbb-second']);
-    await expect.poll(() => page.locator('.count').textContent(), { timeout: 10_000 }).toBe('1');
+    await expect
+      .poll(
+        () =>
+          page
+            .getByRole('link', { name: /^Waiting/ })
+            .locator('.count')
+            .textContent(),
+        { timeout: 10_000 },
+      )
+      .toBe('1');
     expect(await page.evaluate(() => 'notReloaded' in window)).toBe(true);
   });
 

@@ -23,13 +23,13 @@ describeInBrowser('the page', () => {
   const base = () => `http://${service.web}`;
 
   /** All tasks of a query as the service lists them. */
-  async function listed(user: string, query: string): Promise<Task[]> {
+  async function listed(user: string, query: string, orderBy = ''): Promise<Task[]> {
     const client = createClient(TasksService, createConnectTransport({ baseUrl: base(), httpVersion: '1.1' }));
     const tasks: Task[] = [];
     let pageToken = '';
     do {
       const answer = await client.listTasks(
-        { query, pageSize: 200, pageToken },
+        { query, orderBy, pageSize: 200, pageToken },
         { headers: { 'coder-session-token': tokens[user] ?? '' } },
       );
       tasks.push(...answer.tasks);
@@ -117,7 +117,8 @@ describeInBrowser('the page', () => {
       const [first] = await listed('developer', '');
       const row = page.locator('.row').first();
       await expectText(row.locator('.title'), first?.displayName ?? '');
-      await expectText(row.locator('.owner bdi'), 'developer');
+      // All of them are hers.
+      expect(await row.locator('.owner').count()).toBe(0);
       expect(await row.locator('time').getAttribute('title')).toMatch(/\d{4}/);
     });
 
@@ -128,24 +129,56 @@ describeInBrowser('the page', () => {
       await expectNames(shown(all, 5));
       expect(asked()).toBe('owner:*');
 
-      const waiting = await listed('admin', 'owner:* waiting:true');
-      const button = page.getByRole('button', { name: /^Waiting for input/ });
-      await expectText(button.locator('.count'), String(waiting.length));
-      await button.click();
+      expect(await page.locator('.row .owner bdi').first().textContent()).toBe(all[0]?.ownerName);
+
+      // The oldest question comes first.
+      const waiting = await listed('admin', 'owner:* waiting:true', 'current_state.timestamp');
+      const tab = page.getByRole('link', { name: /^Waiting/ });
+      await expectText(tab.locator('.count'), String(waiting.length));
+      await tab.click();
       await expectNames(shown(waiting, 5));
       expect(asked()).toBe('owner:* waiting:true');
-      expect(await page.locator('.row .label').allTextContents()).toEqual(waiting.map(() => 'Waiting for input'));
+      expect(new Set(await page.locator('.row .label').allTextContents())).toEqual(new Set(['Waiting for input']));
+      expect(await page.locator('.row .state-mark time').first().textContent()).toMatch(/^for (?:a moment|\d+ (?:min|h|d))$/);
+      await expectText(page.locator('.total'), `${waiting.length} tasks`);
+      await expect.poll(() => page.title()).toBe(`(${waiting.length}) Tasks`);
 
+      const oldest = await listed('admin', 'owner:* waiting:true', 'created_at');
       await page.getByLabel('Order').selectOption('Oldest first');
-      await expectNames(shown(waiting.toReversed(), 5));
+      await expectNames(shown(oldest, 5));
+      await page.getByRole('columnheader', { name: 'Created' }).waitFor();
       await page.reload();
-      await expectNames(shown(waiting.toReversed(), 5));
+      await expectNames(shown(oldest, 5));
       await page.goBack();
       await expectNames(shown(waiting, 5));
+      await page.getByRole('columnheader', { name: 'Asked' }).waitFor();
       await page.goBack();
       await expectNames(shown(all, 5));
       await page.goBack();
       expect(asked()).toBe('');
+    });
+
+    test('has tabs, each with the number of its tasks', async () => {
+      await signIn('admin', '/?q=owner:*');
+      for (const [name, query] of [
+        ['Waiting', 'owner:* waiting:true'],
+        ['Working', 'owner:* state:working phase:active'],
+        ['Failed', 'owner:* state:failed'],
+        ['Complete', 'owner:* state:complete'],
+        ['Paused', 'owner:* phase:paused'],
+        ['All', 'owner:*'],
+      ] as const) {
+        const tab = page.getByRole('link', { name: new RegExp(`^${name}`) });
+        const tasks = await listed('admin', query);
+        await expectText(tab.locator('.count'), String(tasks.length));
+        await tab.click();
+        expect(asked()).toBe(query);
+        await page.locator(`.tab[aria-current=page]`).getByText(name).waitFor();
+        await expectNames(shown(name === 'Waiting' ? [] : tasks, 3));
+      }
+      // What does not run now is not said to work, or to wait.
+      const { length } = await listed('admin', 'owner:* waiting:true');
+      expect(length).toBeLessThan((await listed('admin', 'owner:* state:idle')).length);
     });
 
     test('is filtered by a query, with completion of keys and values', async () => {
@@ -195,7 +228,7 @@ describeInBrowser('the page', () => {
         await page.waitForTimeout(20); // for the browser to scroll
       }
       expect([...seen]).toEqual(shown(all, all.length));
-      await page.getByText(`${all.length} tasks`).waitFor();
+      await page.locator('.end').getByText(`${all.length} tasks`).waitFor();
     });
 
     test('says what to do when nothing matches', async () => {

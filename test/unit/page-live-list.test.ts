@@ -1,13 +1,13 @@
 import { create } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Task, TaskSchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { type Task, TaskSchema, TaskStateEntrySchema, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { applyEvents, type LiveEvent, noPendingChanges, orderOf, settle } from '../../web/live-list.ts';
 
 const { RUNNING, STOPPED } = WorkspaceStatus;
 
 /** A task created in a second of its own; its id goes with it. */
-function task(second: number, fields: Partial<Pick<Task, 'name' | 'status' | 'favorite'>> = {}): Task {
+function task(second: number, fields: Partial<Pick<Task, 'name' | 'status' | 'favorite' | 'currentState'>> = {}): Task {
   return create(TaskSchema, {
     id: `task-${second}`,
     name: `name-${second}`,
@@ -34,6 +34,20 @@ describe('a change', () => {
     expect(after.pages[1]?.[0]?.name).toBe('other');
     expect(after.pages[0]).toBe(pages[0]);
     expect(after.pending).toEqual(noPendingChanges);
+  });
+
+  test('that puts a task elsewhere is held back, unless another one undoes it', () => {
+    const byReport = orderOf('', 'current_state.timestamp desc');
+    const reported = (second: number, at = second) =>
+      task(second, { currentState: create(TaskStateEntrySchema, { timestamp: { seconds: BigInt(at) } }) });
+    const rows = [[reported(9), reported(7)], [reported(5)]];
+    const first = applyEvents(rows, noPendingChanges, [{ upserted: reported(5, 10) }], byReport, true);
+    expect(ids(first.pages)).toEqual([[9, 7], [5]]);
+    expect(ids(settle(first.pages, first.pending, byReport)).flat()).toEqual([5, 9, 7]);
+    const second = applyEvents(first.pages, first.pending, [{ upserted: reported(5, 6) }], byReport, true);
+    expect(second.pending).toEqual(noPendingChanges);
+    const third = applyEvents(first.pages, first.pending, [{ removed: 'task-5' }], byReport, true);
+    expect(ids(settle(third.pages, third.pending, byReport)).flat()).toEqual([9, 7]);
   });
 
   test('that brings a task, or takes one, is held back', () => {
@@ -95,8 +109,8 @@ test('after any changes a whole list holds what the service would list', () => {
 describe('the order', () => {
   const tasks = [
     task(1, { name: 'beta', status: RUNNING }),
-    task(2, { name: 'Alpha' }),
-    task(3, { name: 'gamma', favorite: true }),
+    task(2, { name: 'Alpha', currentState: create(TaskStateEntrySchema, { timestamp: { seconds: 1n } }) }),
+    task(3, { name: 'gamma', favorite: true, currentState: create(TaskStateEntrySchema, { timestamp: { seconds: 0n } }) }),
     task(4, { name: 'delta', status: RUNNING }),
   ];
 
@@ -106,6 +120,8 @@ describe('the order', () => {
     ['owner:*', '', [4, 3, 2, 1]],
     ['', 'created_at', [1, 2, 3, 4]],
     ['', 'created_at desc', [4, 3, 2, 1]],
+    ['', 'current_state.timestamp', [1, 4, 3, 2]],
+    ['owner:*', 'current_state.timestamp desc', [2, 3, 4, 1]],
     ['', 'name', [2, 1, 4, 3]],
     ['', 'name desc', [3, 4, 1, 2]],
   ])('of %j by %j', (query, orderBy, expected) => {

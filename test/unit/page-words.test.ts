@@ -4,20 +4,32 @@ import { describe, expect, test } from 'vitest';
 import { TaskPhase, TaskSchema, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { grpcurlCommand, quoteForShell } from '../../web/grpcurl-command.ts';
 import { colorOf, initialsOf, pictureAddress } from '../../web/picture-address.ts';
-import { relativeTime } from '../../web/relative-time.ts';
+import { durationSince, relativeTime } from '../../web/relative-time.ts';
 import { changedAt, markOfState, markOfStatus, titleOf, wordOfPhase } from '../../web/task-words.ts';
 import { webLink } from '../../web/web-link.ts';
 
 describe('a task in words', () => {
+  const inState = (state: TaskState, phase: TaskPhase, waitingSince?: { seconds: bigint }) =>
+    markOfState(create(TaskSchema, { phase, currentState: { state }, ...(waitingSince && { waitingSince }) }));
+
   test('has a word for every value', () => {
     for (const status of Object.values(WorkspaceStatus)) expect(markOfStatus(status).word).toMatch(/^[A-Z][a-z]+$/);
-    for (const state of Object.values(TaskState)) expect(markOfState(state).word).toMatch(/^[A-Z][a-z ]+$/);
+    for (const state of Object.values(TaskState)) expect(inState(state, TaskPhase.ACTIVE)?.word).toMatch(/^[A-Z][a-z ]+$/);
     for (const phase of Object.values(TaskPhase)) expect(wordOfPhase(phase)).toMatch(/^[A-Z][a-z]+$/);
   });
 
+  test('waits for input only where the service says so, and works only while it is active', () => {
+    const since = { seconds: 100n };
+    expect(inState(TaskState.IDLE, TaskPhase.ACTIVE, since)).toMatchObject({ word: 'Waiting for input', tone: 'asking' });
+    expect(inState(TaskState.IDLE, TaskPhase.PAUSED)).toMatchObject({ word: 'Idle', tone: 'calm' });
+    expect(inState(TaskState.WORKING, TaskPhase.ACTIVE)).toMatchObject({ word: 'Working', tone: 'busy' });
+    expect(inState(TaskState.WORKING, TaskPhase.PAUSED)).toMatchObject({ word: 'Was working', tone: 'calm' });
+    expect(markOfState(create(TaskSchema, { phase: TaskPhase.ACTIVE }))).toBeUndefined();
+  });
+
   test('shows values of a newer service as they are', () => {
-    expect(markOfStatus(99 as WorkspaceStatus)).toEqual({ word: '99', tone: 'calm' });
-    expect(markOfState(99 as TaskState)).toEqual({ word: '99', tone: 'calm' });
+    expect(markOfStatus(99 as WorkspaceStatus)).toMatchObject({ word: '99', tone: 'calm' });
+    expect(inState(99 as TaskState, TaskPhase.ACTIVE)).toMatchObject({ word: '99', tone: 'calm' });
   });
 
   test('is called by its title, else by its name', () => {
@@ -49,6 +61,17 @@ test.each([
   [5 * minute, 'in 5 min.'],
 ])('%i ms from now is %j', (distance, expected) => {
   expect(relativeTime(now + distance, now)).toBe(expected);
+});
+
+test.each([
+  [-5 * minute, 'a moment'],
+  [59_999, 'a moment'],
+  [minute, '1 min'],
+  [119 * minute, '1 h'],
+  [120 * minute, '2 h'],
+  [50 * 60 * minute, '2 d'],
+])('what has lasted %i ms has lasted %j', (duration, expected) => {
+  expect(durationSince(now - duration, now)).toBe(expected);
 });
 
 describe('a picture', () => {

@@ -1,0 +1,166 @@
+import { create } from '@bufbuild/protobuf';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import {
+  CountTasksResponseSchema,
+  GetTaskResponseSchema,
+  ListTasksResponseSchema,
+  type Task,
+  TaskPhase,
+  TaskSchema,
+  TaskState,
+  WatchTasksResponseSchema,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { pageFolder } from '../../src/transport/page/page.ts';
+import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
+import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+
+// How the page draws attention to tasks that wait. The service is one of the test's own, which says how many do.
+
+/** What a page would have shown as notifications. */
+interface Shown {
+  readonly title: string;
+  readonly body: string;
+}
+
+describeInBrowser('a task that waits', () => {
+  let server: TestServer;
+  let browser: Browser;
+  let context: BrowserContext;
+  let page: Page;
+  let misdeeds: Misdeeds;
+  let waiting: readonly Task[];
+  /** When tasks were counted. */
+  let counted: number[];
+  let changesEveryMs: number | undefined;
+  const base = () => `http://${server.web}`;
+
+  const task = (number: number, asked: string): Task =>
+    create(TaskSchema, {
+      id: `00000000-0000-4000-8000-00000000000${number}`,
+      name: `task-${number}`,
+      displayName: `Do thing ${number}`,
+      phase: TaskPhase.ACTIVE,
+      waitingSince: { seconds: 1_790_000_000n + BigInt(number) },
+      currentState: { state: TaskState.IDLE, message: asked, timestamp: { seconds: 1_790_000_000n + BigInt(number) } },
+    });
+
+  beforeAll(async () => {
+    server = await startTestServer({
+      page: { folder: pageFolder, imageOrigins: [] },
+      handlers: {
+        listTasks: () => Promise.resolve(create(ListTasksResponseSchema, { tasks: [...waiting] })),
+        getTask: () => Promise.resolve(create(GetTaskResponseSchema, { task: waiting[0] ?? task(0, '') })),
+        countTasks({ query }) {
+          if (query === '') counted.push(Date.now());
+          return Promise.resolve(create(CountTasksResponseSchema, { waiting: { count: waiting.length } }));
+        },
+        async *watchTasks(_, call) {
+          const isLeft = new Promise<void>((resolve) => call.signal.addEventListener('abort', () => resolve()));
+          yield create(WatchTasksResponseSchema, { resumeToken: '1', event: { case: 'synced', value: {} } });
+          while (!call.signal.aborted) {
+            const next = changesEveryMs === undefined ? isLeft : new Promise((resolve) => setTimeout(resolve, changesEveryMs));
+            await Promise.race([next, isLeft]);
+            const value = task(9, `change ${Date.now()}`);
+            if (!call.signal.aborted)
+              yield create(WatchTasksResponseSchema, { resumeToken: '2', event: { case: 'upserted', value } });
+          }
+        },
+      },
+    });
+    browser = await startBrowser();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+  beforeEach(async () => {
+    waiting = [];
+    counted = [];
+    changesEveryMs = undefined;
+    context = await openContext(browser, { permissions: ['notifications'] });
+    // A browser without a screen shows none.
+    await context.addInitScript(() => {
+      class Noted extends EventTarget {
+        static permission = 'granted';
+        static requestPermission = (): Promise<string> => Promise.resolve('granted');
+        constructor(title: string, { body }: { body: string }) {
+          super();
+          const shown = JSON.parse(localStorage.getItem('shown') ?? '[]') as unknown[];
+          localStorage.setItem('shown', JSON.stringify([...shown, { title, body }]));
+        }
+        close(): void {}
+      }
+      Object.assign(window, { Notification: Noted });
+    });
+    ({ page, misdeeds } = await openPage(context));
+  });
+  afterEach(async () => {
+    expect(misdeeds.errors).toEqual([]);
+    await context.close();
+  });
+
+  const notified = (): Promise<Shown[]> => page.evaluate(() => JSON.parse(localStorage.getItem('shown') ?? '[]') as Shown[]);
+  const icon = () => page.locator('link[rel=icon]').getAttribute('href');
+  async function open(path: string): Promise<void> {
+    await page.goto(base() + path);
+    await page.getByLabel('Session token').fill(goodToken);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('banner').waitFor();
+  }
+  const setVisible = (visible: boolean): Promise<void> =>
+    page.evaluate(
+      (state) => {
+        Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+      },
+      visible ? 'visible' : 'hidden',
+    );
+
+  test('is counted in the title and marked on the icon of every view, also of a tab that is not seen', async () => {
+    await open(`/tasks/${task(0, '').id}`);
+    await expect.poll(() => page.title()).toBe('Do thing 0 · Tasks');
+    expect(await icon()).toMatch(/\/icon-(?!waiting)/);
+    waiting = [task(1, 'Which port?'), task(2, 'Which color?')];
+    await setVisible(false);
+    await expect.poll(() => page.title(), { timeout: 50_000 }).toMatch(/^\(2\) Do thing \d · Tasks$/);
+    expect(await icon()).toMatch(/\/icon-waiting-/);
+    waiting = [];
+    await setVisible(true);
+    await expect.poll(() => page.title(), { timeout: 50_000 }).toMatch(/^Do thing/);
+    expect(await icon()).toMatch(/\/icon-(?!waiting)/);
+  });
+
+  test('is counted while changes never pause, and not more often than every few seconds', async () => {
+    changesEveryMs = 10;
+    await open('/');
+    await expect.poll(() => counted.length, { timeout: 40_000 }).toBeGreaterThanOrEqual(5);
+    // The first is of the sign-in, the second of the list.
+    const distances = counted.slice(2).map((at, index) => at - (counted[index + 1] ?? 0));
+    for (const distance of distances) expect(distance).toBeGreaterThan(2500);
+  });
+
+  test('is told of by one notification with what it asks, if that is switched on, in whatever tabs', async () => {
+    waiting = [task(1, 'An old question')];
+    await open('/');
+    await page.getByRole('button', { name: 'Notifications are off' }).click();
+    await page.getByRole('button', { name: 'Notifications are on' }).waitFor();
+    const second = await openPage(context);
+    await second.page.goto(base());
+    await second.page.locator('.row').waitFor();
+    waiting = [task(3, 'Which port?'), ...waiting];
+    await expect.poll(notified, { timeout: 30_000 }).toEqual([{ title: 'Do thing 3 waits for input', body: 'Which port?' }]);
+    // Another question of the same task is another notification; one that a person looks at needs none.
+    const looked = task(4, 'You see this one');
+    waiting = [looked];
+    await second.page.goto(`${base()}/tasks/${looked.id}`);
+    await second.page.getByRole('article').waitFor();
+    waiting = [task(5, 'And now?'), looked];
+    await expect
+      .poll(async () => (await notified()).map(({ body }) => body), { timeout: 30_000 })
+      .toEqual(['Which port?', 'And now?']);
+    await page.getByRole('button', { name: 'Notifications are on' }).click();
+    await page.getByRole('button', { name: 'Notifications are off' }).waitFor();
+    expect(second.misdeeds.errors).toEqual([]);
+  });
+});
