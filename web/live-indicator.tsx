@@ -9,6 +9,7 @@ const words: Readonly<Record<LiveStatus, readonly [word: string, meaning: string
   live: ['Live', 'Changes show by themselves'],
   reconnecting: ['Reconnecting', 'The service cannot be reached just now. What changed meanwhile will be shown'],
   offline: ['Offline', 'There is no network. What changed meanwhile will be shown'],
+  idle: ['Not live', 'There is nothing here that could change'],
   polling: [`Every ${pollMs / 1000} s`, 'Not live: this query is asked again every few seconds'],
 };
 

@@ -52,7 +52,7 @@ export function connectService(token: string): Service {
 /** Whether the service accepts a token. @throws when the service cannot be asked. */
 export async function isAccepted(token: string): Promise<boolean> {
   try {
-    await connectService(token).client.listTasks({ pageSize: 1 }, { timeoutMs: 10_000 });
+    await connectService(token).client.countTasks({}, { timeoutMs: 10_000 });
     return true;
   } catch (error) {
     // A header cannot have control characters, and no token has any.

@@ -8,10 +8,11 @@ import { LoadingRows, NoTasks } from './list-states.tsx';
 import { PageHeader } from './page-header.tsx';
 import { QueryBox, type QueryBoxHandle } from './query-box.tsx';
 import { placeProblems } from './query-problems.ts';
-import { isCode } from './service.ts';
+import { isCode, isPassing } from './service.ts';
 import { useService } from './service-context.ts';
 import { tabOf, withoutTab } from './tabs.ts';
 import { TaskRows } from './task-rows.tsx';
+import type { LiveStatus } from './task-stream.ts';
 import { setTitle } from './title.ts';
 import { type Counts, countText, useCounts } from './use-counts.ts';
 import { useListKeys } from './use-list-keys.ts';
@@ -29,7 +30,7 @@ export function TaskList({ query, orderBy }: { readonly query: string; readonly 
 
   return (
     <div className="page">
-      <PageHeader status={list.error !== null && problems.length === 0 ? 'reconnecting' : list.status} />
+      <PageHeader status={statusOf(list)} />
       <main>
         <h1 className="unseen">Tasks</h1>
         <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} known={seen.values()} />
@@ -82,6 +83,12 @@ function ListBody(props: {
       )}
     </>
   );
+}
+
+/** A list that cannot be loaded is not live, even if it has a stream. */
+function statusOf({ error, status }: TaskListState): LiveStatus {
+  if (error === null || status === 'offline') return status;
+  return isPassing(error) ? 'reconnecting' : 'idle';
 }
 
 /** How many tasks a list has: counted here if all of them are loaded, else by the service. */

@@ -3,8 +3,8 @@ import { Code } from '@connectrpc/connect';
 import type { WatchTasksRequestSchema, WatchTasksResponse } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { isCode } from './service.ts';
 
-/** The status of updates: `live` with a stream, `polling` when the service has none for the query. */
-export type LiveStatus = 'connecting' | 'live' | 'reconnecting' | 'offline' | 'polling';
+/** The status of updates: `live` with a stream, `polling` when the service has none for the query, `idle` without anything to follow. */
+export type LiveStatus = 'connecting' | 'live' | 'reconnecting' | 'offline' | 'polling' | 'idle';
 
 /** Callbacks of a stream. */
 export interface StreamListener {

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { Code } from '@connectrpc/connect';
 import { createConnectQueryKey, useInfiniteQuery } from '@connectrpc/connect-query';
 import { type InfiniteData, keepPreviousData, useQueryClient } from '@tanstack/react-query';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
@@ -6,7 +7,8 @@ import { type ListTasksResponse, ListTasksResponseSchema, type Task, TasksServic
 import { orderAsked } from './list-order.ts';
 import { pollMs } from './live-indicator.tsx';
 import { applyEvents, type LiveEvent, noPendingChanges, orderOf, type Pages, type PendingChanges, settle } from './live-list.ts';
-import { isPassing } from './service.ts';
+import { isWatchable } from './query-text.ts';
+import { isCode, isPassing } from './service.ts';
 import { useService } from './service-context.ts';
 import type { LiveStatus } from './task-stream.ts';
 import { useWatch } from './use-watch.ts';
@@ -15,6 +17,12 @@ const { listTasks } = TasksService.method;
 
 /** Tasks in a page, about two screens: the next page is loaded before the user has scrolled to it. */
 const pageSize = 100;
+
+/**
+ * How long a list waits for its stream at most, in milliseconds. What is loaded behind the beginning of the stream has missed no
+ * change, and need not be loaded again.
+ */
+const headStartMs = 250;
 
 /** How soon loading a list is retried after an error, in milliseconds. */
 const againMs = 3000;
@@ -50,15 +58,20 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
     () => createConnectQueryKey({ schema: listTasks, input, transport, cardinality: 'infinite', pageParamKey: 'pageToken' }),
     [input, transport],
   );
+  const [mayLoad, setMayLoad] = useHeadStart(key);
   const [isPolling, setPolling] = useState(false);
   const [pending, latestPending, setPending] = usePendingChanges(key);
 
   const list = useInfiniteQuery(listTasks, input, {
+    enabled: mayLoad,
+    // The stream keeps it up to date, also what was loaded before.
+    staleTime: isWatchable(query) ? Number.POSITIVE_INFINITY : 0,
     pageParamKey: 'pageToken',
     getNextPageParam: (page) => page.nextPageToken || undefined,
     placeholderData: keepPreviousData,
     refetchInterval: ({ state: { data, error } }) => {
       if (isPassing(error)) return againMs;
+      if (isCode(error, Code.InvalidArgument)) return false;
       return isPolling && (data?.pages.length ?? 0) <= maxPolledPages ? pollMs : false;
     },
   });
@@ -86,10 +99,11 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
     void answers.invalidateQueries({ queryKey: key, exact: true });
     setPending(noPendingChanges);
   }, [answers, key, setPending]);
-  // A query that the service cannot list is not watched either.
-  const isListed = list.data !== undefined && !list.isPlaceholderData;
-  const status = useWatch(isListed ? query : undefined, { onEvents: apply, onGap: reload });
-  useEffect(() => setPolling(status === 'polling'), [status]);
+  const status = useWatch(query, { onEvents: apply, onGap: reload });
+  useEffect(() => {
+    setPolling(status === 'polling');
+    if (status !== 'connecting') setMayLoad();
+  }, [status, setMayLoad]);
 
   const applyPending = useCallback((): void => {
     const present = answers.getQueryData(key);
@@ -111,6 +125,17 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
     reload,
     applyPending,
   };
+}
+
+/** Whether a list may be loaded: when its stream is there, or has been waited for long enough. */
+function useHeadStart(list: unknown): [boolean, () => void] {
+  const [ready, setReady] = useState<unknown>();
+  const setMayLoad = useCallback(() => setReady(list), [list]);
+  useEffect(() => {
+    const timer = setTimeout(setMayLoad, headStartMs);
+    return () => clearTimeout(timer);
+  }, [setMayLoad]);
+  return [ready === list, setMayLoad];
 }
 
 /** The changes that are held back, as a ref for events between two renderings and as state. A new list starts without any. */

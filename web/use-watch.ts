@@ -31,7 +31,7 @@ const resumeTokens = new Map<string, string>();
 export function useWatch(query: string | undefined, handlers: WatchHandlers): LiveStatus {
   const { token, client } = useService();
   const isVisible = useVisible();
-  const [status, setStatus] = useState<LiveStatus>('connecting');
+  const [known, setKnown] = useState<{ readonly query: string; readonly status: LiveStatus }>();
   const latest = useRef(handlers);
   useEffect(() => {
     latest.current = handlers;
@@ -39,6 +39,7 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
 
   useEffect(() => {
     if (query === undefined || !isVisible) return;
+    const setStatus = (status: LiveStatus): void => setKnown({ query, status });
     if (!isWatchable(query)) {
       setStatus('polling');
       return;
@@ -76,7 +77,8 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
     };
   }, [query, isVisible, token, client]);
 
-  return status;
+  // What is known of another query says nothing of this one.
+  return known !== undefined && known.query === query ? known.status : 'connecting';
 }
 
 /** Whether the tab is visible; the component renders again when that changes. */

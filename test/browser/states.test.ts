@@ -130,6 +130,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
           );
         },
         countTasks({ query }) {
+          if (failure !== undefined) return Promise.reject(failure);
           const isPart = query.includes('state:');
           const total = { count: isPart ? 0 : 1000, capped: !isPart };
           return Promise.resolve(create(CountTasksResponseSchema, { total, waiting: { count: 999 } }));
