@@ -51,7 +51,7 @@ export async function buildPage(runNode) {
   try {
     const code = await runNode([vite, 'build', 'web', '--outDir', partial, '--emptyOutDir', '--logLevel', 'warn'], {
       ...process.env,
-      NODE_ENV: 'production', // or React would be the one for development
+      NODE_ENV: 'production', // or libraries would be those for development
     });
     if (code !== 0) throw new Error('the page could not be built, see above');
     writeFileSync(join(partial, '.sources'), sources);

@@ -1,4 +1,4 @@
-import { type JSX, type KeyboardEvent, type Ref, useEffect, useId, useImperativeHandle, useRef, useState } from 'react';
+import { type JSX, type KeyboardEvent, type Ref, useId, useImperativeHandle, useLayoutEffect, useRef, useState } from 'react';
 import { listPath } from './address.ts';
 import { CloseIcon, SearchIcon } from './icons.tsx';
 import { goTo } from './navigation.tsx';
@@ -27,8 +27,9 @@ export function QueryBox(props: {
   const input = useRef<HTMLInputElement>(null);
   const wantedCaret = useRef<number>(undefined);
   const id = useId();
-  useEffect(() => setText(query), [query]);
-  useEffect(() => {
+  // Before the next key, which would be lost or come in the wrong place.
+  useLayoutEffect(() => setText(query), [query]);
+  useLayoutEffect(() => {
     if (wantedCaret.current === undefined) return;
     input.current?.setSelectionRange(wantedCaret.current, wantedCaret.current);
     wantedCaret.current = undefined;
