@@ -4,6 +4,7 @@ import { CloseIcon, SearchIcon } from './icons.tsx';
 import { goTo } from './navigation.tsx';
 import { completeQuery, type Suggestion, takeSuggestion } from './query-completion.ts';
 import type { QueryProblem } from './query-problems.ts';
+import { repairTerm } from './query-repair.ts';
 
 /** Methods of the box for keyboard shortcuts. */
 export interface QueryBoxHandle {
@@ -189,12 +190,34 @@ export function QueryBox(props: {
                   </button>
                 )}
                 <span>{message}</span>
+                {place !== undefined && <Repair text={text} place={place} onRepair={apply} />}
               </li>
             ))}
           </ul>
         </div>
       )}
     </div>
+  );
+}
+
+/** A button that puts what may be meant in the place of a wrong term. */
+function Repair(props: {
+  readonly text: string;
+  readonly place: { readonly start: number; readonly end: number };
+  onRepair(query: string): void;
+}): JSX.Element | null {
+  const { text, place, onRepair } = props;
+  const meant = repairTerm(text.slice(place.start, place.end));
+  if (meant === undefined) return null;
+  const repaired = text.slice(0, place.start) + meant + text.slice(place.end);
+  return (
+    <span>
+      Did you mean{' '}
+      <button type="button" onClick={() => onRepair(repaired)}>
+        {meant}
+      </button>
+      ?
+    </span>
   );
 }
 
