@@ -11,8 +11,12 @@ const signedIn = ['admin', 'developer', 'teammate', 'outsider'] as const;
 const tokenName = 'demo';
 const tokenLifetimeSeconds = 365 * 86_400;
 
+/** How long the tokens of earlier starts are kept: a restart signs nobody out. */
+const keptMs = 86_400_000;
+
 /**
- * Loads the demo data if it is missing, and creates a session token for each demo user; the tokens of the last start are deleted.
+ * Loads the demo data if it is missing, and creates a session token for each demo user; those of starts of more
+ * than a day ago are deleted.
  * Returns the tokens by username.
  */
 export async function prepareDemo(address: DatabaseAddress): Promise<Record<string, string>> {
@@ -20,7 +24,8 @@ export async function prepareDemo(address: DatabaseAddress): Promise<Record<stri
   const database = openDatabase(address, { size: 2, statementTimeoutMs: 0 });
   try {
     if (await loadDemo(database, { now: new Date() })) await projectAll(database);
-    await database('api_keys').where('api_keys.token_name', tokenName).delete();
+    const old = new Date(Date.now() - keptMs);
+    await database('api_keys').where('api_keys.token_name', tokenName).where('api_keys.created_at', '<', old).delete();
     const keys = createApiKeyRepository(database);
     const tokens: Record<string, string> = {};
     for (const username of signedIn) {

@@ -3,7 +3,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { keepDemoAgentsConnected, loadDemo } from '../../dev/demo/demo.ts';
 import { demoTasks } from '../../dev/demo/demo-data.ts';
 import { connectedDemoAgents, demoRows } from '../../dev/demo/demo-rows.ts';
+import { prepareDemo } from '../../dev/demo/prepare-demo.ts';
 import { sourceTables } from '../../dev/demo/source-rows.ts';
+import { createApiKeyRepository, parseSessionToken } from '../../src/auth/api-key-repository.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
@@ -41,6 +43,30 @@ describeOnEngines('the demo data', (engine) => {
       const loads = await Promise.all([loadDemo(other.database, { now }), loadDemo(other.database, { now })]);
       expect(loads.toSorted((a, b) => Number(a) - Number(b))).toEqual([false, true]);
       expect(await count(other.database, 'workspaces')).toBe(await count(database, 'workspaces'));
+    } finally {
+      await other.drop();
+    }
+  });
+
+  it('come with tokens that a restart keeps for a day, so that nobody is signed out', async () => {
+    const other = await createTestDatabase(engine);
+    try {
+      const first = await prepareDemo(other.address);
+      const second = await prepareDemo(other.address);
+      const keys = createApiKeyRepository(other.database);
+      const idOf = (token = ''): string => parseSessionToken(token)?.id ?? '';
+      expect(second['developer']).not.toBe(first['developer']);
+      expect(await keys.find(idOf(first['developer']))).toBeDefined();
+      const old = await other
+        .database('api_keys')
+        .where('api_keys.id', idOf(first['developer']))
+        .update({
+          created_at: new Date(Date.now() - 25 * 3_600_000),
+        });
+      expect(old).toBe(1);
+      await prepareDemo(other.address);
+      expect(await keys.find(idOf(first['developer']))).toBeUndefined();
+      expect(await keys.find(idOf(second['developer']))).toBeDefined();
     } finally {
       await other.drop();
     }
