@@ -6,6 +6,7 @@ import { findLoadClient } from './load.ts';
 import { countsBySize } from './parts/counts.ts';
 import { listsBySize } from './parts/lists.ts';
 import { memory } from './parts/memory.ts';
+import { page } from './parts/page.ts';
 import { scale } from './parts/scale.ts';
 import { start } from './parts/start.ts';
 import { sync } from './parts/sync.ts';
@@ -29,6 +30,7 @@ const parts: Readonly<Record<string, Part>> = {
   memory,
   start,
   sync,
+  page,
 };
 
 /** The parts that check a ratio; the others only print figures. */
