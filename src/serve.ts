@@ -173,7 +173,7 @@ export async function serve(config: Config, development: Development | undefined
     certificates,
     trustedProxies: config.TRUSTED_PROXIES,
     webOrigins: config.WEB_ORIGINS,
-    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, demo },
+    page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, coderUrl: config.CODER_URL, demo },
     basePath: config.BASE_PATH,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
     readiness: readinessChecks(watched, config, replica),

@@ -2,14 +2,21 @@
 export type Address =
   | { readonly view: 'list'; readonly query: string; readonly orderBy: string }
   | { readonly view: 'task'; readonly id: string }
+  | { readonly view: 'task'; readonly owner: string; readonly name: string }
   | { readonly view: 'nowhere' };
+
+const uuid = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/i;
 
 /** Parses a path and a query string. */
 export function parseAddress(path: string, search: string): Address {
   const parameters = new URLSearchParams(search);
   if (path === '/') return { view: 'list', query: parameters.get('q') ?? '', orderBy: parameters.get('order') ?? '' };
-  const [, id] = /^\/tasks\/([^/]+)\/?$/.exec(path) ?? [];
-  return id === undefined ? { view: 'nowhere' } : { view: 'task', id: decode(id) };
+  const [, first, second] = /^\/tasks\/([^/]+)(?:\/([^/]+))?\/?$/.exec(path) ?? [];
+  if (first === undefined) return { view: 'nowhere' };
+  if (second === undefined) return { view: 'task', id: decode(first) };
+  // Coder's own links have the owner before either.
+  const name = decode(second);
+  return uuid.test(name) ? { view: 'task', id: name } : { view: 'task', owner: decode(first), name };
 }
 
 /** The path of the list with a query and an order. Empty ones are omitted. */

@@ -3,7 +3,8 @@ import { QueryClientProvider } from '@tanstack/react-query';
 import { type JSX, useMemo } from 'react';
 import type { Address } from './address.ts';
 import { Attention } from './attention.tsx';
-import { Link, useAddress } from './navigation.tsx';
+import { useAddress } from './navigation.tsx';
+import { NotFound } from './not-found.tsx';
 import { connectService } from './service.ts';
 import { ServiceContext } from './service-context.ts';
 import { useSession } from './session.ts';
@@ -14,6 +15,8 @@ import { TaskView } from './task-view.tsx';
 /** The page: the view that the URL names for a signed-in user, else the sign-in. */
 export function App(): JSX.Element {
   const session = useSession();
+  // This is so whoever asks.
+  if (useAddress().view === 'nowhere') return <NotFound />;
   switch (session.status) {
     case 'looking':
       return <main aria-busy="true" />;
@@ -46,17 +49,9 @@ function View({ address }: { readonly address: Address }): JSX.Element {
     case 'list':
       return <TaskList query={address.query} orderBy={address.orderBy} />;
     case 'task':
-      return <TaskView key={address.id} id={address.id} />;
+      return <TaskView key={JSON.stringify(address)} asked={address} />;
     case 'nowhere':
-      return (
-        <main className="notice">
-          <h1>There is nothing here</h1>
-          <p>The address may be misspelled.</p>
-          <Link className="button" href="/">
-            To the tasks
-          </Link>
-        </main>
-      );
+      return <NotFound />;
     default:
       return address satisfies never;
   }

@@ -1,4 +1,5 @@
 import { type JSX, useEffect, useState } from 'react';
+import { copyText } from './copy-text.ts';
 import { CheckIcon, CopyIcon } from './icons.tsx';
 
 /** How long a button shows that it has copied, in milliseconds. */
@@ -26,10 +27,4 @@ export function CopyButton({ text, what }: { readonly text: string; readonly wha
       </span>
     </button>
   );
-}
-
-async function copyText(text: string): Promise<void> {
-  // Browsers have the clipboard only for pages from HTTPS or localhost.
-  if (navigator.clipboard === undefined) throw new Error('no clipboard');
-  await navigator.clipboard.writeText(text);
 }

@@ -43,6 +43,20 @@ export function ToneIcon({ tone }: { readonly tone: Tone }): JSX.Element {
   }
 }
 
+export const AppIcon = (): JSX.Element => (
+  <Icon>
+    <rect x="2.25" y="3" width="11.5" height="10" rx="1.5" />
+    <path d="m5 6.5 2 1.75L5 10M8.500 10.250H11" />
+  </Icon>
+);
+
+export const WorkspaceIcon = (): JSX.Element => (
+  <Icon>
+    <rect x="2.25" y="2.75" width="11.5" height="8" rx="1.5" />
+    <path d="M8 10.750v2.5M5.250 13.250h5.500" />
+  </Icon>
+);
+
 export const SearchIcon = (): JSX.Element => (
   <Icon>
     <circle cx="7" cy="7" r="4.5" />

@@ -33,6 +33,13 @@ export function goTo(path: string, note: HistoryEntry = {}): void {
   if (!path.startsWith('/?') && path !== '/') scrollTo(0, 0);
 }
 
+/** Goes to another path in the place of the present one, as for the next task of a list. */
+export function replaceWith(path: string): void {
+  history.replaceState(historyEntry(), '', inBase(path));
+  tellAll();
+  scrollTo(0, 0);
+}
+
 /** Goes back; to the list if the user came by a link from elsewhere. */
 export function goBack(): void {
   if (historyEntry().inPage === true) history.back();

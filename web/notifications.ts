@@ -61,9 +61,9 @@ export function useNotifications(): void {
 }
 
 /** Tells all tabs that the user looks at a task while it is shown: there is no notification for it then. */
-export function useLookingAt(id: string, isVisible: boolean): void {
+export function useLookingAt(id: string | undefined, isVisible: boolean): void {
   useEffect(() => {
-    if (!isVisible || navigator.locks === undefined) return;
+    if (id === undefined || !isVisible || navigator.locks === undefined) return;
     const stop = new AbortController();
     void navigator.locks
       .request(lookName(id), { mode: 'shared', signal: stop.signal }, () => aborted(stop.signal))

@@ -1,8 +1,14 @@
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 
-/** The owners, templates and organizations of the tasks shown so far, for the completion of queries. */
+/** What has been listed: the last list, and the owners, templates and organizations so far, for the completion of queries. */
 export interface SeenValues {
   note(tasks: readonly Task[]): void;
+  /** The tasks of the last list, in its order. */
+  lastList(): readonly Task[];
+  /** Notes that a task has been viewed. */
+  noteViewed(id: string): void;
+  /** The task that was viewed last. */
+  lastViewed(): string | undefined;
   /** The values, by key of the query. */
   values(): Readonly<Record<string, readonly string[]>>;
 }
@@ -12,9 +18,19 @@ export function createSeenValues(): SeenValues {
   const owner = new Set<string>();
   const template = new Set<string>();
   const organization = new Set<string>();
+  let last: readonly Task[] = [];
+  let viewed: string | undefined;
   return {
+    lastList: () => last,
+    lastViewed: () => viewed,
+    noteViewed(id) {
+      viewed = id;
+    },
     note(tasks) {
-      for (const task of tasks) {
+      const before = last;
+      last = tasks;
+      for (const [index, task] of tasks.entries()) {
+        if (task === before[index]) continue;
         owner.add(task.ownerName);
         template.add(task.templateName);
         organization.add(task.organizationName);

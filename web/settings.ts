@@ -4,6 +4,8 @@ interface Settings {
   readonly root: string;
   /** Origins that pictures may come from. */
   readonly imageOrigins: readonly string[];
+  /** The address of Coder, if the service knows it. */
+  readonly coderUrl?: string;
   /** The gRPC port of the service, and whether it uses TLS. */
   readonly grpc: { readonly port: number; readonly secure: boolean };
   /** Whether the service runs on demo data and offers the tokens of its users. */

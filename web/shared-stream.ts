@@ -1,12 +1,12 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { type WatchTasksResponse, WatchTasksResponseSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { basePath } from './base-path.ts';
-import { type LiveStatus, type OpenStream, runTaskStream, type StreamListener } from './task-stream.ts';
+import { type LiveState, type OpenStream, runTaskStream, type StreamListener } from './task-stream.ts';
 
 /** Messages between tabs: events from the tab with the stream, and the request of a tab that joins. */
 type TabMessage =
   | { readonly kind: 'message'; readonly bytes: Uint8Array<ArrayBuffer> }
-  | { readonly kind: 'status'; readonly status: LiveStatus; readonly resumeToken: string }
+  | { readonly kind: 'status'; readonly live: LiveState; readonly resumeToken: string }
   | { readonly kind: 'gap' }
   | { readonly kind: 'hello' };
 
@@ -48,19 +48,19 @@ export async function runSharedStream(
   const tell = (message: TabMessage): void => channel.postMessage(message);
   let token = resumeToken;
   let role: 'listening' | 'joined' | 'telling' = 'listening';
-  let status: LiveStatus = 'connecting';
+  let live: LiveState = { status: 'connecting' };
 
   const hear = (message: WatchTasksResponse): void => {
     token = message.resumeToken || token;
     listener.onMessage(message);
   };
-  const setStatus = (next: LiveStatus): void => {
-    status = next;
-    listener.onStatus(next);
+  const setLive = (next: LiveState): void => {
+    live = next;
+    listener.onStatus(next.status, next);
   };
   channel.addEventListener('message', ({ data }: MessageEvent<TabMessage>) => {
     if (role === 'telling') {
-      if (data.kind === 'hello') tell({ kind: 'status', status, resumeToken: token });
+      if (data.kind === 'hello') tell({ kind: 'status', live, resumeToken: token });
       return;
     }
     switch (data.kind) {
@@ -68,9 +68,9 @@ export async function runSharedStream(
         hear(fromBinary(WatchTasksResponseSchema, data.bytes));
         break;
       case 'status':
-        setStatus(data.status);
+        setLive(data.live);
         // Messages before this tab listened were missed.
-        if (role === 'listening' && data.status === 'live') {
+        if (role === 'listening' && data.live.status === 'live') {
           role = 'joined';
           token = data.resumeToken;
           listener.onGap();
@@ -91,9 +91,9 @@ export async function runSharedStream(
         tell({ kind: 'message', bytes: toBinary(WatchTasksResponseSchema, message) });
         hear(message);
       },
-      onStatus(next) {
-        tell({ kind: 'status', status: next, resumeToken: token });
-        setStatus(next);
+      onStatus(status, away) {
+        tell({ kind: 'status', live: { ...away, status }, resumeToken: token });
+        setLive({ ...away, status });
       },
       onGap() {
         tell({ kind: 'gap' });
@@ -105,7 +105,7 @@ export async function runSharedStream(
       clearTimeout(waiting);
       await runTaskStream(open, watch.query, token, both, stop);
       // The service has no stream for this query. The lock is kept, so that the other tabs do not try either.
-      if (status === 'polling') await aborted(stop);
+      if (live.status === 'polling') await aborted(stop);
     });
     clearTimeout(waiting);
   };

@@ -1,21 +1,24 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type JSX, useEffect, useMemo, useRef } from 'react';
 import { BadRequestSchema } from '../src/gen/google/rpc/error_details_pb.ts';
+import { listPath } from './address.ts';
 import { ErrorNotice } from './error-notice.tsx';
+import { KeyboardHelp, listKeys } from './keyboard-help.tsx';
 import { ListControls } from './list-controls.tsx';
 import { timeColumnOf } from './list-order.ts';
 import { LoadingRows, NoTasks } from './list-states.tsx';
+import { goTo } from './navigation.tsx';
 import { PageHeader } from './page-header.tsx';
 import { QueryBox, type QueryBoxHandle } from './query-box.tsx';
 import { placeProblems } from './query-problems.ts';
 import { isCode, isPassing } from './service.ts';
 import { useService } from './service-context.ts';
-import { tabOf, withoutTab } from './tabs.ts';
+import { tabOf, withoutTab, withTab } from './tabs.ts';
 import { TaskRows } from './task-rows.tsx';
-import type { LiveStatus } from './task-stream.ts';
+import type { LiveState } from './task-stream.ts';
 import { setTitle } from './title.ts';
 import { type Counts, countText, useCounts } from './use-counts.ts';
-import { useListKeys } from './use-list-keys.ts';
+import { useKeys } from './use-keys.ts';
 import { type TaskListState, useTaskList } from './use-task-list.ts';
 
 /** The list of tasks. */
@@ -27,30 +30,21 @@ export function TaskList({ query, orderBy }: { readonly query: string; readonly 
   const { seen } = useService();
   useEffect(() => seen.note(list.tasks ?? []), [seen, list.tasks]);
   useEffect(() => setTitle('Tasks'), []);
+  useKeys({
+    '/': () => box.current?.focus(),
+    w: () => goTo(listPath(withTab(query, tabOf(query) === 'waiting' ? 'all' : 'waiting'), '')),
+  });
 
   return (
     <div className="page">
-      <PageHeader status={statusOf(list)} />
+      <PageHeader live={liveOf(list)} />
       <main>
         <h1 className="unseen">Tasks</h1>
         <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} known={seen.values()} />
         <ListControls query={query} orderBy={orderBy} counts={counts} total={totalOf(list, counts, query)} />
-        <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} box={box} />
+        <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} />
       </main>
-      <footer className="keys" aria-label="Keyboard">
-        <span>
-          <kbd>/</kbd> query
-        </span>
-        <span>
-          <kbd>j</kbd> <kbd>k</kbd> down, up
-        </span>
-        <span>
-          <kbd>Enter</kbd> open
-        </span>
-        <span>
-          <kbd>Esc</kbd> back
-        </span>
-      </footer>
+      <KeyboardHelp keys={listKeys} />
     </div>
   );
 }
@@ -60,35 +54,28 @@ function ListBody(props: {
   readonly query: string;
   readonly orderBy: string;
   readonly hasProblems: boolean;
-  readonly box: { readonly current: QueryBoxHandle | null };
 }): JSX.Element | null {
-  const { list, query, orderBy, hasProblems, box } = props;
+  const { list, query, orderBy, hasProblems } = props;
   const { tasks, error } = list;
-  useListKeys([], -1, () => {}, box, tasks === undefined || tasks.length === 0);
   if (hasProblems) return null; // shown at the query
   if (tasks === undefined || (error !== null && list.isOutdated)) {
     return error === null ? <LoadingRows /> : <ErrorNotice error={error} onRetry={list.reload} />;
   }
   return (
     <>
-      {error !== null && (
-        <p className="banner bad" role="status">
-          The service cannot be reached just now. This is what was loaded before; the page goes on trying.
-        </p>
-      )}
       {tasks.length === 0 && list.pending.arrived.size === 0 ? (
         <NoTasks query={query} orderBy={orderBy} />
       ) : (
-        <TaskRows list={list} tasks={tasks} time={timeColumnOf(query, orderBy)} box={box} />
+        <TaskRows list={list} tasks={tasks} time={timeColumnOf(query, orderBy)} isTall={tabOf(query) === 'waiting'} />
       )}
     </>
   );
 }
 
 /** A list that cannot be loaded is not live, even if it has a stream. */
-function statusOf({ error, status }: TaskListState): LiveStatus {
-  if (error === null || status === 'offline') return status;
-  return isPassing(error) ? 'reconnecting' : 'idle';
+function liveOf({ error, live }: TaskListState): LiveState {
+  if (error === null || live.status === 'offline' || live.status === 'reconnecting') return live;
+  return { status: isPassing(error) ? 'reconnecting' : 'idle' };
 }
 
 /** How many tasks a list has: counted here if all of them are loaded, else by the service. */

@@ -5,6 +5,7 @@ import { StarIcon } from './icons.tsx';
 import type { TimeColumn } from './list-order.ts';
 import { StateMark, StatusMark } from './marks.tsx';
 import { Link } from './navigation.tsx';
+import { LinkIcons } from './outside-links.tsx';
 import { Picture } from './picture.tsx';
 import { titleOf } from './task-words.ts';
 import { TimeAgo } from './time-ago.tsx';
@@ -17,7 +18,7 @@ export interface Columns {
 
 /** The names of the columns. */
 export function columnNames({ withOwner, time }: Columns): readonly string[] {
-  return ['Task', 'State', 'Status', ...(withOwner ? ['Owner'] : []), 'Template', time.name];
+  return ['Task', 'State', 'Status', ...(withOwner ? ['Owner'] : []), 'Template', time.name, 'Links'];
 }
 
 /** A row of the list. All of it is a link to the task's view. */
@@ -44,7 +45,7 @@ export const TaskListRow = memo(
         role="row"
         aria-rowindex={index + 2} // the column headers are row 1
         data-id={task.id}
-        className={`row${hasLeft ? ' left' : ''}${isFresh ? ' fresh' : ''}${task.waitingSince === undefined ? '' : ' waiting'}`}
+        className={`row${hasLeft ? ' left' : ''}${isFresh ? ' fresh' : ''}`}
         style={{ height, transform: `translateY(${top}px)` }}
         onClick={openFromMark}
       >
@@ -91,6 +92,9 @@ export const TaskListRow = memo(
         </div>
         <div role="cell" className="cell time">
           {time > 0 && <TimeAgo at={time} />}
+        </div>
+        <div role="cell" className="cell links">
+          <LinkIcons task={task} />
         </div>
       </div>
     );

@@ -1,16 +1,20 @@
 import { defaultRangeExtractor, useWindowVirtualizer } from '@tanstack/react-virtual';
 import { type JSX, useEffect, useLayoutEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { taskPath } from './address.ts';
+import { inBase } from './base-path.ts';
+import { copyText } from './copy-text.ts';
 import type { TimeColumn } from './list-order.ts';
 import { historyEntry } from './navigation.tsx';
-import type { QueryBoxHandle } from './query-box.tsx';
+import { useService } from './service-context.ts';
+import { settings } from './settings.ts';
 import { columnNames, TaskListRow } from './task-row.tsx';
-import { useListKeys } from './use-list-keys.ts';
+import { useKeys } from './use-keys.ts';
 import type { TaskListState } from './use-task-list.ts';
 
-/** Heights of a row in pixels, on a wide screen and on a phone. A task that waits has room for what its agent asks. */
+/** Heights of a row in pixels, on a wide screen and on a phone; those of what waits have room for what the agent asks. */
 const rowHeight = { wide: 56, phone: 132 } as const;
-const waitingRowHeight = { wide: 100, phone: 170 } as const;
+const tallRowHeight = { wide: 100, phone: 170 } as const;
 const numbers = new Intl.NumberFormat('en');
 const phone = matchMedia('(max-width: 860px)');
 
@@ -25,9 +29,10 @@ export function TaskRows(props: {
   readonly list: TaskListState;
   readonly tasks: readonly Task[];
   readonly time: TimeColumn;
-  readonly box: { readonly current: QueryBoxHandle | null };
+  /** Whether rows have room for what an agent asks. */
+  readonly isTall: boolean;
 }): JSX.Element {
-  const { list, tasks, time, box } = props;
+  const { list, tasks, time, isTall } = props;
   const isPhone = useSyncExternalStore(
     (listener) => {
       phone.addEventListener('change', listener);
@@ -40,30 +45,23 @@ export function TaskRows(props: {
   useLayoutEffect(() => setOffset(body.current?.offsetTop ?? 0), [list.error, isPhone]);
   const [currentId, setCurrentId] = useState<string>();
   const current = currentId === undefined ? -1 : tasks.findIndex((task) => task.id === currentId);
-  const size = isPhone ? 'phone' : 'wide';
-  const heights = useMemo(
-    () => tasks.map(({ waitingSince }) => (waitingSince === undefined ? rowHeight : waitingRowHeight)[size]),
-    [tasks, size],
-  );
+  const height = (isTall ? tallRowHeight : rowHeight)[isPhone ? 'phone' : 'wide'];
   const withOwner = useMemo(() => tasks.some(({ ownerName }) => ownerName !== tasks[0]?.ownerName), [tasks]);
   const columns = useMemo(() => ({ withOwner, time }), [withOwner, time]);
   const rows = useWindowVirtualizer({
     count: tasks.length,
-    estimateSize: (index) => heights[index] ?? rowHeight[size],
+    estimateSize: () => height,
     getItemKey: (index) => tasks[index]?.id ?? index,
     overscan: 8,
+    // The header above and the legend beneath stay over the rows.
+    scrollPaddingStart: isPhone ? 0 : 76,
+    scrollPaddingEnd: isPhone ? 0 : 48,
     scrollMargin: offset,
     // The row with the focus must stay rendered.
     rangeExtractor: (range) =>
       [...new Set([...defaultRangeExtractor(range), ...(current < 0 ? [] : [current])])].sort((a, b) => a - b),
   });
-  const measured = useRef(heights);
-  useLayoutEffect(() => {
-    if (heights.length === measured.current.length && heights.every((height, index) => height === measured.current[index]))
-      return;
-    measured.current = heights;
-    rows.measure();
-  }, [heights, rows]);
+  useLayoutEffect(() => rows.measure(), [height, rows]);
   const items = rows.getVirtualItems();
 
   const last = items.at(-1)?.index ?? 0;
@@ -73,18 +71,24 @@ export function TaskRows(props: {
   });
 
   useReturn(tasks, setCurrentId);
-  useListKeys(
-    tasks,
-    current,
-    (index) => {
-      const task = tasks[index];
-      if (task === undefined) return;
-      setCurrentId(task.id);
-      rows.scrollToIndex(index, { align: 'auto' });
-      requestAnimationFrame(() => focusRow(task.id));
-    },
-    box,
-  );
+  const focusAt = (index: number): void => {
+    const task = tasks[Math.min(Math.max(index, 0), tasks.length - 1)];
+    if (task === undefined) return;
+    setCurrentId(task.id);
+    rows.scrollToIndex(tasks.indexOf(task), { align: 'auto' });
+    requestAnimationFrame(() => focusRow(task.id));
+  };
+  const down = (): void => focusAt(current + 1);
+  const up = (): void => focusAt(current - 1);
+  useKeys({
+    j: down,
+    k: up,
+    ArrowDown: down,
+    ArrowUp: up,
+    g: () => focusAt(0),
+    G: () => focusAt(tasks.length - 1),
+    y: () => currentId !== undefined && void copyText(new URL(inBase(taskPath(currentId)), location.href).href).catch(() => {}),
+  });
 
   const whole = useRef<HTMLDivElement>(null);
   const { pending, applyPending } = list;
@@ -100,7 +104,7 @@ export function TaskRows(props: {
   return (
     <div
       ref={whole}
-      className={`list${withOwner ? ' with-owner' : ''}${list.isOutdated ? ' outdated' : ''}`}
+      className={`list${isTall ? ' tall' : ''}${withOwner ? ' with-owner' : ''}${settings.coderUrl === undefined ? '' : ' with-coder'}${list.isOutdated ? ' outdated' : ''}`}
       aria-busy={list.isOutdated}
       // The browser updates the hovered element only after the layout.
       onPointerLeave={() => requestAnimationFrame(applyPendingIfQuiet)}
@@ -140,7 +144,7 @@ export function TaskRows(props: {
                 columns={columns}
                 index={item.index}
                 top={item.start - offset}
-                height={item.size}
+                height={height}
                 hasLeft={pending.left.has(task.id)}
                 isFresh={fresh.has(task.id)}
                 onFocus={setCurrentId}
@@ -159,15 +163,17 @@ export function TaskRows(props: {
 /** Restores the scroll position, and the focus on the task, when the user goes back from its view. */
 function useReturn(tasks: readonly Task[], setCurrentId: (id: string) => void): void {
   const hasReturned = useRef(false);
+  const { seen } = useService();
   useLayoutEffect(() => {
     if (hasReturned.current) return;
     hasReturned.current = true;
-    const { opened, scroll } = historyEntry();
+    const { opened: before, scroll } = historyEntry();
+    const opened = before === undefined ? undefined : (seen.lastViewed() ?? before);
     if (scroll !== undefined) scrollTo(0, scroll);
     if (opened === undefined || !tasks.some((task) => task.id === opened)) return;
     setCurrentId(opened);
     requestAnimationFrame(() => focusRow(opened));
-  }, [tasks, setCurrentId]);
+  }, [tasks, setCurrentId, seen]);
 }
 
 function focusRow(id: string): void {
@@ -176,13 +182,16 @@ function focusRow(id: string): void {
 
 /** The ids of the tasks that just changed, whose rows flash briefly. */
 function useFresh(tasks: readonly Task[]): ReadonlySet<string> {
-  const seen = useRef<ReadonlyMap<string, Task>>(undefined);
+  const seen = useRef<readonly Task[]>(undefined);
   const [fresh, setFresh] = useState<ReadonlySet<string>>(new Set());
   useEffect(() => {
     const before = seen.current;
-    seen.current = new Map(tasks.map((task) => [task.id, task]));
-    if (before === undefined) return;
-    const changed = tasks.filter((task) => before.has(task.id) && before.get(task.id) !== task).map((task) => task.id);
+    seen.current = tasks;
+    // Only what has changed in its place: rows that have moved are seen to move.
+    const changed = tasks.flatMap((task, index) => {
+      const other = before?.[index];
+      return other !== task && other?.id === task.id ? [task.id] : [];
+    });
     // Loading a page again changes every row: these do not flash.
     if (changed.length > 0 && changed.length < 20) setFresh(new Set(changed));
   }, [tasks]);

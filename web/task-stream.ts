@@ -6,10 +6,19 @@ import { isCode } from './service.ts';
 /** The status of updates: `live` with a stream, `polling` when the service has none for the query, `idle` without anything to follow. */
 export type LiveStatus = 'connecting' | 'live' | 'reconnecting' | 'offline' | 'polling' | 'idle';
 
+/** The status with what a user may want to know while the service is away. */
+export interface LiveState {
+  readonly status: LiveStatus;
+  /** Since when the service is away, in milliseconds since 1970. */
+  readonly since?: number | undefined;
+  /** When it is tried again. */
+  readonly retryAt?: number | undefined;
+}
+
 /** Callbacks of a stream. */
 export interface StreamListener {
   onMessage(message: WatchTasksResponse): void;
-  onStatus(status: LiveStatus): void;
+  onStatus(status: LiveStatus, away?: Omit<LiveState, 'status'>): void;
   /** Changes may have been missed: the view must be loaded again. */
   onGap(): void;
 }
@@ -41,6 +50,7 @@ export async function runTaskStream(
 ): Promise<void> {
   let token = resumeToken;
   let waitMs = firstWaitMs;
+  let since: number | undefined;
   listener.onStatus('connecting');
   while (!stop.aborted) {
     const attempt = new AbortController();
@@ -54,6 +64,7 @@ export async function runTaskStream(
         if (!isOpen) {
           isOpen = true;
           waitMs = firstWaitMs;
+          since = undefined;
           listener.onStatus('live');
           if (token === '') listener.onGap();
         }
@@ -76,8 +87,10 @@ export async function runTaskStream(
       clearTimeout(silence);
     }
     if (stop.aborted) return;
-    listener.onStatus(navigator.onLine ? 'reconnecting' : 'offline');
-    await pause(waitMs * (0.5 + Math.random() / 2), stop);
+    since ??= Date.now();
+    const pauseMs = waitMs * (0.5 + Math.random() / 2);
+    listener.onStatus(navigator.onLine ? 'reconnecting' : 'offline', { since, retryAt: Date.now() + pauseMs });
+    await pause(pauseMs, stop);
     waitMs = Math.min(waitMs * 2, longestWaitMs);
   }
 }

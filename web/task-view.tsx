@@ -4,14 +4,18 @@ import { createConnectQueryKey, useQuery } from '@connectrpc/connect-query';
 import { useQueryClient } from '@tanstack/react-query';
 import { type JSX, type ReactNode, useEffect, useMemo, useState } from 'react';
 import { GetTaskResponseSchema, type Task, TasksService } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { taskPath } from './address.ts';
 import { CopyButton } from './copy-button.tsx';
+import { copyText } from './copy-text.ts';
 import { ErrorNotice } from './error-notice.tsx';
 import { grpcurlCommand } from './grpcurl-command.ts';
 import { BackIcon, OutsideIcon } from './icons.tsx';
+import { KeyboardHelp, taskKeys } from './keyboard-help.tsx';
 import { pollMs } from './live-indicator.tsx';
 import { StateMark, StatusMark } from './marks.tsx';
-import { goBack, Link } from './navigation.tsx';
+import { goBack, Link, replaceWith } from './navigation.tsx';
 import { useLookingAt } from './notifications.ts';
+import { outsideLinks } from './outside-links.tsx';
 import { PageHeader } from './page-header.tsx';
 import { Picture } from './picture.tsx';
 import { isCode } from './service.ts';
@@ -20,6 +24,7 @@ import { settings } from './settings.ts';
 import { milliseconds, titleOf, wordOfLifecycle } from './task-words.ts';
 import { localTime, TimeAgo } from './time-ago.tsx';
 import { setTitle } from './title.ts';
+import { useKeys } from './use-keys.ts';
 import { useVisible, useWatch } from './use-watch.ts';
 import { webLink } from './web-link.ts';
 
@@ -27,17 +32,25 @@ const { getTask } = TasksService.method;
 const numbers = new Intl.NumberFormat();
 
 /** The view of one task with all of its fields. */
-export function TaskView({ id }: { readonly id: string }): JSX.Element {
-  const { transport } = useService();
+export function TaskView({ asked }: { readonly asked: TaskName }): JSX.Element {
+  const { transport, seen } = useService();
   const answers = useQueryClient();
-  const input = useMemo(() => ({ identifier: { case: 'id' as const, value: id } }), [id]);
+  const input = useMemo(() => ({ identifier: identifierOf(asked) }), [asked]);
   const key = useMemo(
     () => createConnectQueryKey({ schema: getTask, input, transport, cardinality: 'finite' }),
     [input, transport],
   );
-  const answer = useQuery(getTask, input);
+  const answer = useQuery(getTask, input, {
+    // What the list has is shown at once.
+    placeholderData: () => {
+      const listed = 'id' in asked ? seen.lastList().find(({ id }) => id === asked.id) : undefined;
+      return listed && create(GetTaskResponseSchema, { task: listed });
+    },
+  });
   const reload = (): void => void answers.invalidateQueries({ queryKey: key, exact: true });
-  const status = useWatch(answer.data === undefined ? undefined : `id:${id}`, {
+  const task = answer.data?.task;
+  const isAbsent = isCode(answer.error, Code.NotFound, Code.InvalidArgument) && task === undefined;
+  const live = useWatch(task === undefined ? undefined : `id:${task.id}`, {
     onEvents(events) {
       const last = events.at(-1);
       if (last === undefined) return;
@@ -47,43 +60,76 @@ export function TaskView({ id }: { readonly id: string }): JSX.Element {
     onGap: reload,
   });
   useEffect(() => {
-    if (status !== 'polling') return;
+    if (live.status !== 'polling') return;
     const timer = setInterval(reload, pollMs);
     return () => clearInterval(timer);
   });
-  useEffect(() => {
-    const onKeyDown = (event: KeyboardEvent): void => {
-      if (event.key === 'Escape' && !event.defaultPrevented) goBack();
-    };
-    document.addEventListener('keydown', onKeyDown);
-    return () => document.removeEventListener('keydown', onKeyDown);
-  }, []);
-  const task = answer.data?.task;
-  useLookingAt(id, useVisible());
+  useLookingAt(task?.id, useVisible());
   useEffect(() => {
     setTitle(task === undefined ? 'Tasks' : `${titleOf(task)} · Tasks`);
-  }, [task]);
+    if (task !== undefined) seen.noteViewed(task.id);
+  }, [task, seen]);
+
+  const { previous, next } = neighbours(seen.lastList(), task);
+  const goToTask = (other: Task | undefined): void => {
+    if (other !== undefined) replaceWith(taskPath(other.id));
+  };
+  useKeys({
+    Escape: goBack,
+    j: () => goToTask(next),
+    k: () => goToTask(previous),
+    y: () => void copyText(location.href).catch(() => {}),
+  });
 
   return (
     <div className="page">
-      <PageHeader status={status} />
+      <PageHeader live={task === undefined && answer.error !== null ? { status: isAbsent ? 'idle' : 'reconnecting' } : live} />
       <main className="task-view">
-        <button type="button" className="button quiet back" onClick={goBack}>
-          <BackIcon />
-          Back
-        </button>
+        <div className="task-bar">
+          <button type="button" className="button quiet back" onClick={goBack}>
+            <BackIcon />
+            Back
+          </button>
+          {task !== undefined && <CopyButton text={location.href} what="the link" />}
+          {previous !== undefined && <Neighbour task={previous} word="Previous" onGo={goToTask} />}
+          {next !== undefined && <Neighbour task={next} word="Next" onGo={goToTask} />}
+        </div>
         {task !== undefined && <TaskFields task={task} />}
         {task === undefined && answer.error === null && (
           <p className="muted" role="status">
             Loading the task…
           </p>
         )}
-        {isCode(answer.error, Code.NotFound, Code.InvalidArgument) && task === undefined && <NoTask />}
-        {answer.error !== null && task === undefined && !isCode(answer.error, Code.NotFound, Code.InvalidArgument) && (
-          <ErrorNotice error={answer.error} onRetry={reload} />
-        )}
+        {isAbsent && <NoTask />}
+        {answer.error !== null && task === undefined && !isAbsent && <ErrorNotice error={answer.error} onRetry={reload} />}
       </main>
+      <KeyboardHelp keys={taskKeys} />
     </div>
+  );
+}
+
+/** How an address names a task: by its id, or by its owner and name. */
+type TaskName = { readonly id: string } | { readonly owner: string; readonly name: string };
+
+function identifierOf(asked: TaskName) {
+  return 'id' in asked
+    ? { case: 'id' as const, value: asked.id }
+    : { case: 'name' as const, value: { owner: asked.owner, name: asked.name } };
+}
+
+/** The tasks before and after one in a list. */
+function neighbours(tasks: readonly Task[], task: Task | undefined): { readonly previous?: Task; readonly next?: Task } {
+  const index = tasks.findIndex(({ id }) => id === task?.id);
+  const [previous, next] = index === -1 ? [] : [tasks[index - 1], tasks[index + 1]];
+  return { ...(previous && { previous }), ...(next && { next }) };
+}
+
+/** The button to the previous or next task of the list. */
+function Neighbour(props: { readonly task: Task; readonly word: string; onGo(task: Task): void }): JSX.Element {
+  return (
+    <button type="button" className="button quiet" title={titleOf(props.task)} onClick={() => props.onGo(props.task)}>
+      {props.word}
+    </button>
   );
 }
 
@@ -139,10 +185,18 @@ function TaskFields({ task }: { readonly task: Task }): JSX.Element {
         )}
         {link !== undefined && (
           <a className="outside" href={link} target="_blank" rel="noopener noreferrer">
-            <bdi>{link}</bdi>
             <OutsideIcon />
+            <bdi>{link}</bdi>
           </a>
         )}
+        {outsideLinks(task)
+          .filter(({ href }) => href !== link)
+          .map(({ href, text, icon }) => (
+            <a key={text} className="outside" href={href} target="_blank" rel="noopener noreferrer">
+              {icon}
+              {text} in Coder
+            </a>
+          ))}
         {link === undefined && state !== undefined && state.uri !== '' && (
           <p className="muted">
             <bdi>{state.uri}</bdi>

@@ -10,7 +10,7 @@ import { applyEvents, type LiveEvent, noPendingChanges, orderOf, type Pages, typ
 import { isWatchable } from './query-text.ts';
 import { isCode, isPassing } from './service.ts';
 import { useService } from './service-context.ts';
-import type { LiveStatus } from './task-stream.ts';
+import type { LiveState } from './task-stream.ts';
 import { useWatch } from './use-watch.ts';
 
 const { listTasks } = TasksService.method;
@@ -35,7 +35,7 @@ export interface TaskListState {
   /** The loaded tasks, in order; undefined before the first answer. */
   readonly tasks: readonly Task[] | undefined;
   readonly pending: PendingChanges;
-  readonly status: LiveStatus;
+  readonly live: LiveState;
   readonly error: Error | null;
   /** Whether the tasks are those of the previous query, while the present one is being loaded. */
   readonly isOutdated: boolean;
@@ -99,7 +99,8 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
     void answers.invalidateQueries({ queryKey: key, exact: true });
     setPending(noPendingChanges);
   }, [answers, key, setPending]);
-  const status = useWatch(query, { onEvents: apply, onGap: reload });
+  const live = useWatch(query, { onEvents: apply, onGap: reload });
+  const { status } = live;
   useEffect(() => {
     setPolling(status === 'polling');
     if (status !== 'connecting') setMayLoad();
@@ -116,7 +117,7 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
   return {
     tasks,
     pending,
-    status,
+    live,
     error: list.error,
     isOutdated: list.isPlaceholderData,
     hasMore: list.hasNextPage,

@@ -5,7 +5,7 @@ import type { LiveEvent } from './live-list.ts';
 import { isWatchable } from './query-text.ts';
 import { useService } from './service-context.ts';
 import { runSharedStream } from './shared-stream.ts';
-import type { LiveStatus } from './task-stream.ts';
+import type { LiveState } from './task-stream.ts';
 
 /** Callbacks of a component that watches. */
 interface WatchHandlers {
@@ -16,6 +16,8 @@ interface WatchHandlers {
 
 /** Events are collected for this time, in milliseconds, so that a burst costs one rendering. */
 const batchMs = 50;
+
+const connecting: LiveState = { status: 'connecting' };
 
 /** Most resume tokens that are kept of stopped watches. */
 const maxRemembered = 20;
@@ -28,10 +30,10 @@ const resumeTokens = new Map<string, string>();
  *
  * @param query undefined to watch nothing.
  */
-export function useWatch(query: string | undefined, handlers: WatchHandlers): LiveStatus {
+export function useWatch(query: string | undefined, handlers: WatchHandlers): LiveState {
   const { token, client } = useService();
   const isVisible = useVisible();
-  const [known, setKnown] = useState<{ readonly query: string; readonly status: LiveStatus }>();
+  const [known, setKnown] = useState<{ readonly query: string; readonly live: LiveState }>();
   const latest = useRef(handlers);
   useEffect(() => {
     latest.current = handlers;
@@ -39,9 +41,9 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
 
   useEffect(() => {
     if (query === undefined || !isVisible) return;
-    const setStatus = (status: LiveStatus): void => setKnown({ query, status });
+    const setLive = (live: LiveState): void => setKnown({ query, live });
     if (!isWatchable(query)) {
-      setStatus('polling');
+      setLive({ status: 'polling' });
       return;
     }
     const key = `${token}\n${query}`;
@@ -65,8 +67,8 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
         batch.push(event);
         timer ??= window.setTimeout(handOver, batchMs);
       },
-      onStatus: (next: LiveStatus) => {
-        if (!stop.signal.aborted) setStatus(next);
+      onStatus: (status: LiveState['status'], away?: Omit<LiveState, 'status'>) => {
+        if (!stop.signal.aborted) setLive({ ...away, status });
       },
       onGap: () => latest.current.onGap(),
     };
@@ -78,7 +80,7 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
   }, [query, isVisible, token, client]);
 
   // What is known of another query says nothing of this one.
-  return known !== undefined && known.query === query ? known.status : 'connecting';
+  return known !== undefined && known.query === query ? known.live : connecting;
 }
 
 /** Whether the tab is visible; the component renders again when that changes. */

@@ -86,11 +86,14 @@ export function createWebRequests({
       if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     };
     if (sendToBase(request, response, basePath)) return;
-    for (const address of addressesOf(request, basePath)) {
+    const addresses = addressesOf(request, basePath);
+    for (const address of addresses) {
       request.url = address;
       const answered = answerAt(request, response, leaveWhenDraining);
       if (answered !== undefined) return answered;
     }
+    request.url = addresses[0];
+    if (page(request, response, true)) return;
     if (isGrpc(request)) sendGrpcStatus(request, response, Code.Unimplemented, 'there is no such method');
     else sendJson(request, response, 404, { code: 'unimplemented', message: 'there is no such method or page' });
   };

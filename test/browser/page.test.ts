@@ -216,6 +216,14 @@ describeInBrowser('the page', () => {
       misdeeds.clear(); // the browser logs the 400
     });
 
+    test('knows what may be meant by a misspelled query', async () => {
+      await signIn('developer', '/?q=status:runing+login');
+      await page.getByText('Did you mean').getByRole('button', { name: 'status:running' }).click();
+      expect(asked()).toBe('status:running login');
+      await page.getByRole('alert').waitFor({ state: 'detached' });
+      misdeeds.clear(); // the browser logs the 400
+    });
+
     test('loads page after page while one scrolls', async () => {
       await signIn('admin', '/?q=owner:*');
       const all = await listed('admin', 'owner:*');

@@ -10,7 +10,9 @@ describe('an address of the page', () => {
     ['/tasks/a%2Fb/', '', { view: 'task', id: 'a/b' }],
     ['/tasks/%', '', { view: 'task', id: '%' }],
     ['/tasks/', '', { view: 'nowhere' }],
-    ['/tasks/a/b', '', { view: 'nowhere' }],
+    ['/tasks/a/b', '', { view: 'task', owner: 'a', name: 'b' }],
+    ['/tasks/a/A7A27450-ca16-4553-a6c5-9d6f04808569/', '', { view: 'task', id: 'A7A27450-ca16-4553-a6c5-9d6f04808569' }],
+    ['/tasks/a/b/c', '', { view: 'nowhere' }],
     ['/other', '', { view: 'nowhere' }],
   ])('%s%s', (path, search, address) => {
     expect(parseAddress(path, search)).toEqual(address);

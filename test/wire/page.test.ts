@@ -70,6 +70,8 @@ describe('the page', () => {
     ['/tasks/a7a27450-ca16-4553-a6c5-9d6f04808569', '../'],
     ['/tasks/a7a27450-ca16-4553-a6c5-9d6f04808569/', '../../'],
     ['/tasks/anything%2F', '../'],
+    ['/tasks/developer/fix-login', '../../'],
+    ['/tasks/developer/fix-login/', '../../../'],
   ])('is served at %s, and finds its files from there', async (asked, root) => {
     const { status, headers, body } = await ask(server, asked);
     expect(status).toBe(200);
@@ -77,6 +79,28 @@ describe('the page', () => {
     expect(body.toString()).toContain(`src="${root}assets/main-1.js"`);
     expect(body.toString()).toContain(`&quot;root&quot;:&quot;${root}&quot;`);
     expect(new URL(`${root}assets/main-1.js`, `http://host${asked}`).pathname).toBe('/assets/main-1.js');
+  });
+
+  test.each([
+    ['/no/such/place', '../../'],
+    ['/tasks/a/b/c', '../../../'],
+    ['/elsewhere', './'],
+  ])('is its own "not found" for a browser that asks for %s', async (asked, root) => {
+    const { status, headers, body } = await ask(server, asked, { accept: 'text/html,*/*' });
+    expect(status).toBe(404);
+    expect(headers['content-type']).toBe('text/html; charset=utf-8');
+    expect(headers['content-security-policy']).toContain("default-src 'none'");
+    expect(body.toString()).toContain(`src="${root}assets/main-1.js"`);
+    const deep = await ask(server, asked + '/a'.repeat(1000), { accept: 'text/html' });
+    expect(deep.headers['content-type']).toContain('application/json');
+    for (const [method, accept] of [
+      ['GET', 'application/json'],
+      ['POST', 'text/html'],
+    ] as const) {
+      const other = await ask(server, asked, { accept }, method);
+      expect(other.status).toBe(404);
+      expect(other.headers['content-type']).toContain('application/json');
+    }
   });
 
   test('carries its settings, and no demo where there is none', async () => {
@@ -156,7 +180,7 @@ describe('the page', () => {
     '/assets/../.sources',
     '/assets/%2e%2e/.sources',
     '/tasks/',
-    '/tasks/a/b',
+    '/tasks/a/b/c',
     '/demo/tokens',
     '//',
   ])('does not have %s', async (asked) => {

@@ -10,20 +10,29 @@ export interface PageParts {
   readonly folder: string;
   /** Origins that images may be loaded from. */
   readonly imageOrigins: readonly string[];
+  /** The address of Coder, for links to it. */
+  readonly coderUrl?: string | undefined;
   /** The demo users who can sign in by a click. For demo data only. */
   readonly demo?: DemoTokens | undefined;
 }
 
-/** Answers a request for the page, or tells that it is for something else. */
-export type Page = (request: HttpRequest, response: HttpResponse) => boolean;
+/**
+ * Answers a request for the page, or tells that it is for something else.
+ *
+ * @param isForNothing whether nothing has the path of the request: then a browser is shown the page, which says so.
+ */
+export type Page = (request: HttpRequest, response: HttpResponse, isForNothing?: boolean) => boolean;
 
 /** The folder of the built page, relative to the sources as well as to the build. */
 export const pageFolder = path.resolve(import.meta.dirname, '../../../dist-web');
 
 const demoPath = '/demo/tokens';
 
-/** The paths that the page routes by itself: the list, and one task. */
-const pagePath = /^\/(?:tasks\/[^/]+\/?)?$/;
+/** The paths that the page routes by itself: the list, and one task by its id, or by its owner and its name or id. */
+const pagePath = /^\/(?:tasks\/[^/]+(?:\/[^/]+)?\/?)?$/;
+
+/** Paths with more parts than this are answered without HTML: it is kept for each depth. */
+const maxDepth = 10;
 
 const mediaTypes: Readonly<Record<string, string>> = {
   '.css': 'text/css; charset=utf-8',
@@ -58,7 +67,7 @@ interface PortsForPage {
 }
 
 /** Serves the page from memory: its HTML at `/` and `/tasks/{id}`, the rest under `/assets/`, and for the demo its tokens. */
-export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, grpcPort }: PortsForPage): Page {
+export function createPage({ folder, imageOrigins, coderUrl, demo }: PageParts, { secure, grpcPort }: PortsForPage): Page {
   const html = existsSync(path.join(folder, 'index.html')) ? readFileSync(path.join(folder, 'index.html'), 'utf8') : undefined;
   const assets = html === undefined ? new Map<string, Asset>() : readAssets(path.join(folder, 'assets'));
   const policy = contentSecurityPolicy(imageOrigins);
@@ -66,14 +75,14 @@ export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, 
 
   /** The HTML with the settings of the page. */
   const makeIndex = (text: string, root: string): Index => {
-    const settings = { root, imageOrigins, grpc: { port: grpcPort(), secure }, demo: demo !== undefined };
+    const settings = { root, imageOrigins, coderUrl, grpc: { port: grpcPort(), secure }, demo: demo !== undefined };
     const body = Buffer.from(
       text.replaceAll('="./', `="${root}`).replace('%SETTINGS%', () => escapeAttribute(JSON.stringify(settings))),
     );
     return { body, etag: entityTag(body) };
   };
 
-  const sendIndex = (request: HttpRequest, response: HttpResponse): void => {
+  const sendIndex = (request: HttpRequest, response: HttpResponse, status = 200): void => {
     if (html === undefined) {
       sendJson(request, response, 404, { code: 'not_found', message: 'the page is not built: run "npm run build"' });
       return;
@@ -85,10 +94,10 @@ export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, 
     response.setHeader('cross-origin-opener-policy', 'same-origin');
     response.setHeader('cache-control', 'no-cache'); // cached, and revalidated each time
     response.setHeader('etag', index.etag);
-    if (isAmongTags(index.etag, request.headers['if-none-match'])) {
+    if (status === 200 && isAmongTags(index.etag, request.headers['if-none-match'])) {
       response.statusCode = 304;
       response.end();
-    } else send(request, response, 'text/html; charset=utf-8', index.body);
+    } else send(request, response, 'text/html; charset=utf-8', index.body, status);
   };
 
   const sendAsset = (request: HttpRequest, response: HttpResponse, asset: Asset): void => {
@@ -99,14 +108,18 @@ export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, 
     send(request, response, asset.type, (encoding === undefined ? undefined : asset.encoded.get(encoding)) ?? asset.plain);
   };
 
-  return (request, response) => {
+  return (request, response, isForNothing = false) => {
+    if (isForNothing) {
+      if (html === undefined || !isOfBrowser(request) || pathOf(request).split('/').length > maxDepth) return false;
+      protectPage(response);
+      sendIndex(request, response, 404);
+      return true;
+    }
     const asked = pathOf(request);
     const asksDemo = asked === demoPath && demo !== undefined;
     const asset = assets.get(asked);
     if (!asksDemo && asset === undefined && !pagePath.test(asked)) return false;
-    response.setHeader('cross-origin-resource-policy', 'same-origin');
-    response.setHeader('referrer-policy', 'no-referrer');
-    response.setHeader('x-content-type-options', 'nosniff');
+    protectPage(response);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('allow', 'GET, HEAD');
       sendJson(request, response, 405, { code: 'unimplemented', message: 'the page is only read' });
@@ -115,6 +128,18 @@ export function createPage({ folder, imageOrigins, demo }: PageParts, { secure, 
     else sendIndex(request, response);
     return true;
   };
+}
+
+/** The headers of every answer of the page. */
+function protectPage(response: HttpResponse): void {
+  response.setHeader('cross-origin-resource-policy', 'same-origin');
+  response.setHeader('referrer-policy', 'no-referrer');
+  response.setHeader('x-content-type-options', 'nosniff');
+}
+
+/** Whether a request is of somebody who goes to an address with a browser. */
+function isOfBrowser({ method, headers }: HttpRequest): boolean {
+  return (method === 'GET' || method === 'HEAD') && (headers.accept ?? '').includes('text/html');
 }
 
 function readAssets(folder: string): Map<string, Asset> {
@@ -157,8 +182,8 @@ function contentSecurityPolicy(imageOrigins: readonly string[]): string {
   ].join('; ');
 }
 
-function send(request: HttpRequest, response: HttpResponse, type: string, body: Buffer): void {
-  response.statusCode = 200;
+function send(request: HttpRequest, response: HttpResponse, type: string, body: Buffer, status = 200): void {
+  response.statusCode = status;
   response.setHeader('content-type', type);
   response.setHeader('content-length', body.length);
   if (request.method === 'HEAD') response.end();
