@@ -21,11 +21,14 @@ const answerMs = 150;
 
 const channel = new BroadcastChannel(`tasks-service.session${basePath}`);
 const listeners = new Set<() => void>();
+/** Whether an answer of another tab is welcome: until the user has signed in or out here. */
+let isAsking = false;
 let session: Session = start();
 
 channel.addEventListener('message', ({ data }: MessageEvent<TabMessage>) => {
   if (data.kind === 'ask' && session.status === 'signed-in') tell({ kind: 'answer', token: session.token });
-  if (data.kind === 'answer' && session.status === 'looking') signIn(data.token);
+  // An answer may come late, when the sign-in is shown already.
+  if (data.kind === 'answer' && isAsking) signIn(data.token);
   if (data.kind === 'signed-out' && session.status === 'signed-in' && session.token === data.token) forget();
 });
 
@@ -36,6 +39,7 @@ export function useSession(): Session {
 
 /** Signs in with a token that the service has accepted. */
 export function signIn(token: string): void {
+  isAsking = false;
   sessionStorage.setItem(storageKey, token);
   change({ status: 'signed-in', token });
 }
@@ -56,6 +60,7 @@ export function expire(token: string): void {
 function start(): Session {
   const token = sessionStorage.getItem(storageKey);
   if (token !== null) return { status: 'signed-in', token };
+  isAsking = true;
   tell({ kind: 'ask' });
   setTimeout(() => {
     if (session.status === 'looking') change({ status: 'signed-out' });
@@ -64,6 +69,7 @@ function start(): Session {
 }
 
 function forget(message?: string): void {
+  isAsking = false;
   sessionStorage.removeItem(storageKey);
   change({ status: 'signed-out', ...(message === undefined ? {} : { message }) });
 }
