@@ -98,11 +98,15 @@ export function selectRights(database: Database, query: Knex.QueryBuilder): Knex
 }
 
 /**
- * `exists (select 1 from custom_roles as s where s.is_system = 1) as tasks_have_rights`: the roles that memberships imply are rows
- * in the versions of Coder in which tasks have rights of their own.
+ * Tasks have rights of their own where they have a table of their own, or where the roles that memberships imply are rows:
+ *
+ *   (exists (select 1 from projector_state as p where p.task_source = 'tasks')
+ *     or exists (select 1 from custom_roles as s where s.is_system = 1)) as tasks_have_rights
  */
 function tasksHaveRights(database: Database): Knex.Raw {
-  return database.raw('exists (select 1 from custom_roles as s where s.is_system = 1) as tasks_have_rights');
+  return database.raw(
+    "(exists (select 1 from projector_state as p where p.task_source = 'tasks') or exists (select 1 from custom_roles as s where s.is_system = 1)) as tasks_have_rights",
+  );
 }
 
 /** A user from the first of their rows, and from all of them. Custom roles are looked up if there are any. */

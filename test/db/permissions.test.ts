@@ -3,6 +3,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ApiKeyRepository, createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { createAuthenticate } from '../../src/auth/authenticate.ts';
+import { createFindTasksHaveRights } from '../../src/auth/user-rights.ts';
 import type { Call } from '../../src/call/call.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
@@ -387,6 +388,14 @@ describeOnEngines('who may read', (engine) => {
       );
       expect(got).toBe(withoutSharing ? Code.NotFound : formatUuid(shared));
     }
+  });
+
+  test('tasks have rights of their own where they have a table of their own', async () => {
+    const tasksHaveRights = createFindTasksHaveRights(database);
+    expect(await tasksHaveRights()).toBe(false);
+    await database('projector_state').update({ task_source: 'tasks' });
+    expect(await tasksHaveRights()).toBe(true);
+    await database('projector_state').update({ task_source: 'workspaces' });
   });
 
   describe('in newer versions of Coder', () => {
