@@ -174,7 +174,7 @@ export function createProjector(options: ProjectorOptions): Projector {
   let active = false;
   let lag: { readonly milliseconds: number; readonly seenAt: number } | undefined;
   let backlog: Backlog | undefined;
-  let countAt = 0;
+  let countedAt = 0;
   /** When the outbox was last seen with a row in it. */
   let changedAt = performance.now();
   const failed = new FailedBatches();
@@ -250,10 +250,11 @@ export function createProjector(options: ProjectorOptions): Projector {
     counters.polls += 1;
     counters.pollSeconds += (lag.seenAt - started) / 1000;
     if (waits !== undefined) changedAt = lag.seenAt;
-    if (lag.seenAt >= countAt) {
+    const countRestMs = restAfterQuiet(lag.seenAt - changedAt, countEvery);
+    if (backlog === undefined || lag.seenAt - countedAt >= countRestMs) {
       backlog = await readBacklog(database);
       counters.deadLetters = backlog.deadLetters; // a rebuild adds some, too
-      countAt = lag.seenAt + restAfterQuiet(lag.seenAt - changedAt, countEvery);
+      countedAt = lag.seenAt;
     }
     return waits;
   }
