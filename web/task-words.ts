@@ -18,8 +18,10 @@ export interface Mark {
 export function markOfState({ currentState, phase, waitingSince }: Task): Mark | undefined {
   if (currentState === undefined) return undefined;
   const isActive = phase === TaskPhase.ACTIVE;
+  const isStarting = phase === TaskPhase.PENDING || phase === TaskPhase.INITIALIZING;
   switch (currentState.state) {
     case TaskState.WORKING:
+      if (isStarting) return { word: 'Starting', tone: 'busy', about: 'State: the task is being started' };
       return isActive
         ? { word: 'Working', tone: 'busy', about: 'State: the agent works' }
         : {

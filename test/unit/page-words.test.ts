@@ -23,6 +23,7 @@ describe('a task in words', () => {
     expect(inState(TaskState.IDLE, TaskPhase.ACTIVE, since)).toMatchObject({ word: 'Waiting for input', tone: 'asking' });
     expect(inState(TaskState.IDLE, TaskPhase.PAUSED)).toMatchObject({ word: 'Idle', tone: 'calm' });
     expect(inState(TaskState.WORKING, TaskPhase.ACTIVE)).toMatchObject({ word: 'Working', tone: 'busy' });
+    expect(inState(TaskState.WORKING, TaskPhase.INITIALIZING)).toMatchObject({ word: 'Starting', tone: 'busy' });
     expect(inState(TaskState.WORKING, TaskPhase.PAUSED)).toMatchObject({ word: 'Was working', tone: 'calm' });
     expect(markOfState(create(TaskSchema, { phase: TaskPhase.ACTIVE }))).toBeUndefined();
   });
