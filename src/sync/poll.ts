@@ -19,6 +19,8 @@ export interface PollSettings {
   readonly seconds: number;
   /** How often everything is compared, in milliseconds, at most: ten minutes by default. */
   readonly compareEveryMs?: number;
+  /** How many times as long as it took a pass rests, and a comparison: 9 and 50 by default. */
+  readonly restTimes?: { readonly pass: number; readonly comparison: number };
   /** Is told of each pass that is complete. */
   onPass?(): void;
 }
@@ -34,8 +36,8 @@ const rightsTables: ReadonlySet<string> = new Set([
 
 const defaultCompareEveryMs = 600_000;
 
-/** A pass rests nine times as long as it took, and a comparison fifty times, however short the interval is: Coder has work to do. */
-const restTimes = { pass: 9, comparison: 50 };
+/** How many times as long as it took a pass and a comparison rest, however short the interval is: Coder has work to do. */
+const defaultRestTimes = { pass: 9, comparison: 50 };
 
 /** How long to wait after a comparison that failed, in milliseconds. */
 const comparisonRetryMs = 60_000;
@@ -152,6 +154,10 @@ class Polling {
     return this.#settings.compareEveryMs ?? defaultCompareEveryMs;
   }
 
+  get #restTimes(): { readonly pass: number; readonly comparison: number } {
+    return this.#settings.restTimes ?? defaultRestTimes;
+  }
+
   /** @throws {SyncError} when a replica has canceled some passes in a row. */
   async #passIfDue(): Promise<void> {
     const began = performance.now();
@@ -166,7 +172,7 @@ class Polling {
       if (this.#conflicts >= mostConflicts) explainConflict(error);
     }
     const now = performance.now();
-    this.#passAt = Math.max(began + this.#settings.seconds * 1000, now + restTimes.pass * (now - began));
+    this.#passAt = Math.max(began + this.#settings.seconds * 1000, now + this.#restTimes.pass * (now - began));
   }
 
   /** Writes what has changed since the last pass, in one transaction unless it is much. */
@@ -237,7 +243,7 @@ class Polling {
       for (const [plan, rows] of [...extra].reverse()) await this.#removeIfGone(plan, rows);
       await writeCopy(database, this.#epoch, () => Promise.resolve({ copied: true as const, error: null }));
       const now = performance.now();
-      this.#compareAt = now + Math.max(this.#compareEveryMs, restTimes.comparison * (now - began));
+      this.#compareAt = now + Math.max(this.#compareEveryMs, this.#restTimes.comparison * (now - began));
     } catch (error) {
       if (!isConflict(error)) throw error;
       await noteFailure(database, this.#epoch, `a comparison was not complete: ${conflictAdvice(error)}`);
