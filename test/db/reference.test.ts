@@ -96,7 +96,7 @@ describeOnEngines('the reference', (engine) => {
       await giveTasksRowsOfTheirOwn(database);
       expect((await projectAll(database)).deadLetters).toBe(0);
     }
-    const reference = createReference(world, now, inactiveSeconds);
+    const reference = createReference(world, now, inactiveSeconds, ids.areOwn);
     const authenticate = createAuthenticate(createApiKeyRepository(database), 0);
     const calls = new Map<string, Call>();
     for (const { id, deleted } of world.users) {

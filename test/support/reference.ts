@@ -35,12 +35,13 @@ interface Known {
  * but the messages.
  *
  * @param now the time by which agents are judged.
+ * @param haveTable whether tasks have a table of their own, as in newer versions of Coder.
  */
-export function createReference(world: World, now: Date, inactiveSeconds: number): Reference {
+export function createReference(world: World, now: Date, inactiveSeconds: number, haveTable = false): Reference {
   const tasks = world.workspaces.flatMap((workspace) => knownTask(world, workspace, now, inactiveSeconds) ?? []);
   const seenBy = (callerId: string, { workspace, task }: Known): Task =>
     create(TaskSchema, { ...task, favorite: workspace.favorite && workspace.owner_id === callerId });
-  const readable = (callerId: string) => tasks.filter(({ workspace }) => mayRead(world, callerId, workspace));
+  const readable = (callerId: string) => tasks.filter(({ workspace }) => mayRead(world, callerId, workspace, haveTable));
 
   return {
     list(callerId, { query, orderBy }) {
@@ -295,12 +296,13 @@ function titleOf(prompt: string): string {
  * Whether a user may read a workspace that is a task: within the token's scope, what its ACL gives, or what the highest level says
  * that speaks. In newer versions of Coder all this is asked of the workspace and of the task.
  */
-function mayRead(world: World, callerId: string, workspace: WorkspaceRow): boolean {
+function mayRead(world: World, callerId: string, workspace: WorkspaceRow, haveTable: boolean): boolean {
   const caller = world.users.find(({ id }) => id === callerId);
   if (caller === undefined) return false;
   const memberships = world.organization_members.filter(({ user_id }) => user_id === callerId);
   const membership = memberships.find(({ organization_id }) => organization_id === workspace.organization_id);
-  const isNewer = world.custom_roles.some(({ is_system }) => is_system === true);
+  const impliedAreRows = world.custom_roles.some(({ is_system }) => is_system === true);
+  const isNewer = haveTable || impliedAreRows;
   const resources = isNewer ? ['workspace', 'task'] : ['workspace'];
 
   const token = world.api_keys.find(({ user_id }) => user_id === callerId);
@@ -353,7 +355,7 @@ function mayRead(world: World, callerId: string, workspace: WorkspaceRow): boole
     const ofOwn = isNewer
       ? rolesIn(membership).flatMap((role) => role.member_permissions ?? [])
       : [...siteRoles, ...memberships.flatMap(rolesIn)].flatMap((role) => role.user_permissions);
-    return verdict(resource, ofOwn, !isNewer || built(names, 'organization-workspace-access')) ?? false;
+    return verdict(resource, ofOwn, !impliedAreRows || built(names, 'organization-workspace-access')) ?? false;
   });
 }
 
