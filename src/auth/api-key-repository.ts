@@ -3,7 +3,7 @@ import type { Database } from '../db/connection.ts';
 import { readJsonStrings } from '../db/json-array.ts';
 import { type RightsRow, selectRights, toUserRights, type UserRights } from './user-rights.ts';
 
-/** A session token taken apart: `<id>-<secret>`, 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
+/** The parts of a session token `<id>-<secret>`: 10 and 22 characters of 0-9, A-Z, a-z (coderd/httpmw/apikey.go). */
 interface SessionToken {
   readonly id: string;
   readonly secret: string;
@@ -20,12 +20,12 @@ export function hashSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest();
 }
 
-/** A key with its user, as the check of a token needs them. */
+/** A key with its user, as needed to authenticate a token. */
 export interface ApiKey extends UserRights {
   readonly hashedSecret: Buffer;
-  /** What the key is good for, in Coder's words. */
+  /** The scopes of the key, in Coder's words. */
   readonly scopes: readonly string[];
-  /** What it is good for among those, as `type:id`; absent means everything. */
+  /** The allow list of the key, as `type:id`; absent means everything. */
   readonly allowList?: readonly string[];
   readonly expired: boolean;
   /** Whether its use is to be noted, see {@link ApiKeyRepository.noteUse}. */
@@ -50,7 +50,7 @@ export interface ApiKeyRepository {
    * users are not found.
    */
   find(id: string): Promise<ApiKey | undefined>;
-  /** The hashed secrets of the keys with some ids, as far as there are such keys. */
+  /** The hashed secrets of the keys with some ids; unknown ids are left out. */
   findSecrets(ids: readonly string[]): Promise<ReadonlyMap<string, Buffer>>;
   /**
    * Notes that a key was used, about once an hour: `last_used`, the user's `last_seen_at`, a new `expires_at` a lifetime from now,

@@ -10,38 +10,38 @@ import { createTokenLookups, type TokenLookupLimits } from './token-lookups.ts';
 import { readByScopes } from './token-scopes.ts';
 import { looksLikeJwt, type VerifyJwt } from './verify-jwt.ts';
 
-/** Verified callers remembered at once; the ones used longest ago are forgotten first. */
+/** Most authenticated callers in the cache; the least recently used are dropped first. */
 const maxRemembered = 10_000;
 
-/** What authentication may be given besides the session tokens. */
+/** The options of authentication. */
 interface AuthenticateOptions {
   readonly log?: Logger;
-  /** Checks JSON Web Tokens; without it they are no tokens. */
+  /** Verifies JSON Web Tokens; without it they are refused. */
   readonly verifyJwt?: VerifyJwt | undefined;
   readonly lookupLimits?: TokenLookupLimits;
-  /** Whether nobody reads what is shared, see {@link Caller.withoutSharing}. */
+  /** Whether sharing is off, see {@link Caller.withoutSharing}. */
   readonly withoutSharing?: boolean;
 }
 
 /**
- * Checks session tokens against the database, and JSON Web Tokens against their issuer's keys. The two are told apart by their
- * form, and what has neither form costs nothing.
+ * Authenticates session tokens by the database, and JSON Web Tokens by their issuer's keys. The two are told apart by their form; a
+ * text of neither form is refused without a look-up.
  *
- * A verified caller is remembered for a few seconds, so that a warm call needs no statement for it; a revoked token works for at
- * most that long. Negative answers are not remembered. Calls that come at once with one token share one look.
+ * An authenticated caller is cached for a few seconds, so that a warm call needs no statement for it; a revoked token works for at
+ * most that long. Failures are not cached. Concurrent calls with one token share one look-up.
  *
- * The use of a token is noted about once an hour, beside the call: a database that takes no writes does not fail a read.
+ * The use of a token is noted about once an hour, beside the call: a database that refuses writes does not fail a read.
  *
- * @param rememberSeconds how long a verified caller may be remembered, 0 for never.
+ * @param rememberSeconds how long an authenticated caller may be cached, 0 for never.
  */
 export function createAuthenticate(
   keys: ApiKeyRepository,
   rememberSeconds: number,
   { log, verifyJwt, lookupLimits, withoutSharing = false }: AuthenticateOptions = {},
 ): Authenticate {
-  // By the hash of the token, so that a dump of the memory holds no tokens.
+  // By the hash of the token, so that a memory dump contains no tokens.
   const remembered = new LRUCache<string, Caller>({ max: maxRemembered, ttl: Math.max(1, rememberSeconds * 1000) });
-  // Those that were good once are looked up at once: they do not wait behind whoever makes tokens up.
+  // Tokens that were valid before are looked up at once: they do not wait behind made-up tokens.
   const onceGood = new LRUCache<string, true>({ max: maxRemembered });
   const lookups = createTokenLookups(keys.findSecrets, lookupLimits);
   const underWay = new Map<string, Promise<Caller>>();
@@ -60,11 +60,11 @@ export function createAuthenticate(
       const { caller, expiresAt } = await verifyJwt(token.text);
       return remember(hash, caller, expiresAt - Date.now());
     }
-    // The form is checked before the database is asked: most of what is no token costs nothing.
+    // The form is checked before the database is asked: most invalid tokens cost nothing.
     const parts = parseSessionToken(token.text);
     if (parts === undefined) throw unauthenticated();
     const secret = hashSecret(parts.secret);
-    // Most of what strangers send is made up, and ends here.
+    // Made-up tokens end here.
     if (!onceGood.has(hash) && !(await lookups.matches(address, parts.id, secret))) throw unauthenticated();
     const key = await keys.find(parts.id);
     const matches = key?.hashedSecret.length === secret.length && timingSafeEqual(key.hashedSecret, secret);
@@ -94,7 +94,10 @@ export function createAuthenticate(
   };
 }
 
-/** The user of a key, with what the key is good for: reading workspaces, and also tasks where these have rights of their own. */
+/**
+ * The user of a key, restricted by its scopes and allow list: to workspaces, and also to tasks where these have rights of their
+ * own.
+ */
 function callerOf(key: ApiKey): Caller {
   const { userId, username, roles, customRoles, memberships, groupIds, tasksHaveRights, scopes, allowList = ['*:*'] } = key;
   const needed = tasksHaveRights === true ? (['workspace', 'task'] as const) : (['workspace'] as const);
@@ -119,8 +122,8 @@ interface Token {
 }
 
 /**
- * The first token that is given, even if it is a wrong one: the cookie, `coder-session-token`, then `authorization: Bearer`, where
- * alone a JSON Web Token may be.
+ * The first token of a call, even if it is invalid: the cookie, `coder-session-token`, then `authorization: Bearer`, the only place
+ * for a JSON Web Token.
  */
 function tokenOf(header: HeaderReader): Token | undefined {
   const cookie = /(?:^|;)\s*coder_session_token=([^;]*)/.exec(header('cookie') ?? '')?.[1]?.trim();

@@ -1,7 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { networkOf } from '../call/network.ts';
 
-/** Tells tokens that are in the database from those that somebody has made up, many by one statement. */
+/** Tells tokens that are in the database from made-up ones, many by one statement. */
 interface TokenLookups {
   /**
    * Whether there is a key with this id and this hash of its secret.
@@ -11,7 +11,7 @@ interface TokenLookups {
   matches(address: string, id: string, hashedSecret: Buffer): Promise<boolean>;
 }
 
-/** How many look-ups may run at once. How many may wait is limited by the admission of calls. */
+/** How many look-ups may run at once. How many may wait is limited by admission. */
 export interface TokenLookupLimits {
   /** Statements at once. Each takes a connection of the pool for about a millisecond. */
   readonly statements: number;
@@ -30,8 +30,8 @@ interface Waiting {
 }
 
 /**
- * Limits the look-ups of tokens that nobody knows yet. Bad ones are not counted: tokens are free to make up, and a count would refuse
- * good ones behind the same proxy.
+ * Limits the look-ups of tokens that are not cached. Failures are not counted: made-up tokens are free, and a limit of failures
+ * would refuse valid tokens behind the same proxy.
  *
  * @param findSecrets reads the hashed secrets of the keys with some ids.
  */

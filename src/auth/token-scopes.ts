@@ -15,7 +15,7 @@ const compositeScopes: ReadonlyMap<string, readonly Resource[]> = new Map([
 
 /**
  * The resources that a token of some scopes may read, of those that matter for tasks. A scope is `resource:action`, or one of a few
- * that stand for several. A scope that is not known, or is about something else, gives nothing, and takes nothing from the others.
+ * composite words. An unknown scope, or one about another resource, grants nothing and restricts nothing.
  */
 export function readByScopes(scopes: readonly string[]): ReadonlySet<Resource> {
   return new Set(scopes.flatMap(readByScope));

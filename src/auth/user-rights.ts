@@ -31,10 +31,10 @@ export function createFindUserRights(database: Database): FindUserRights {
   };
 }
 
-/** Finds out whether tasks have rights of their own in this Coder, as {@link Caller.tasksHaveRights} says. */
+/** Whether tasks have rights of their own in this Coder, see {@link Caller.tasksHaveRights}. */
 export type FindTasksHaveRights = () => Promise<boolean>;
 
-/** Asks the database, by one statement. */
+/** Makes the function that reads this from the database, by one statement. */
 export function createFindTasksHaveRights(database: Database): FindTasksHaveRights {
   return async () => {
     // select exists (…) as tasks_have_rights

@@ -17,7 +17,7 @@ import { parseUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
 import type { FindTasksHaveRights, FindUserRights } from './user-rights.ts';
 
-/** Whose JSON Web Tokens are taken. */
+/** The settings of JSON Web Tokens. */
 export interface JwtSettings {
   /** The one issuer, exactly as `iss` has it. */
   readonly issuer: string;
@@ -25,11 +25,14 @@ export interface JwtSettings {
   readonly audience: string;
   /** The issuer's public keys, as a JSON Web Key Set: an `https` address, or a file. */
   readonly jwks: string;
-  /** The claim whose presence makes of a token a service's, with its site roles in it. Without one all tokens are users'. */
+  /**
+   * The claim with the site roles of a service: a token with this claim is a service's. Without this setting all tokens are
+   * users'.
+   */
   readonly rolesClaim?: string | undefined;
 }
 
-/** A caller who has shown a token, and when it runs out, in milliseconds since 1970. */
+/** A caller authenticated by a token, and when the token expires, in milliseconds since 1970. */
 interface JwtCaller {
   readonly caller: Caller;
   readonly expiresAt: number;
@@ -41,22 +44,22 @@ export interface RightsLookup {
   readonly tasksHaveRights: FindTasksHaveRights;
 }
 
-/** Checks a JSON Web Token. @throws {ConnectError} UNAUTHENTICATED, or UNAVAILABLE when that cannot be known. */
+/** Verifies a JSON Web Token. @throws {ConnectError} UNAUTHENTICATED, or UNAVAILABLE when the key cannot be fetched. */
 export type VerifyJwt = (token: string) => Promise<JwtCaller>;
 
-/** A longer token is not looked at. Those of the usual issuers have one or two thousand characters. */
+/** A longer token is refused. Those of the usual issuers have one or two thousand characters. */
 const maxTokenLength = 8192;
 
-/** Public keys alone: with a shared secret, or none, whoever can check a token could make one. */
+/** Only algorithms with public keys: with a shared secret, or none, anyone who can verify a token could sign one. */
 const algorithms = ['RS256', 'ES256', 'EdDSA'];
 
 /** How far the issuer's clock and ours may differ, in seconds. */
 const clockTolerance = 5;
 
-/** How long after a look at the key set an unknown key does not cause another, in milliseconds; the same after a failure. */
+/** How long after fetching the key set an unknown key does not fetch it again, in milliseconds; also after a failure. */
 const cooldownMs = 10_000;
 
-/** A key set of this age is looked at again, in milliseconds: keys that are gone from it are refused from then on. */
+/** A key set of this age is fetched again, in milliseconds: keys that were removed from it are refused from then on. */
 const refreshMs = 5 * 60_000;
 
 /** How long the issuer may take to give its key set, in milliseconds. */
@@ -73,10 +76,10 @@ export function looksLikeJwt(text: string): boolean {
 /**
  * Checks tokens of one issuer.
  *
- * `sub` is a user's id or username, and the token gives what a session token of that user would. A token with the roles claim is a
- * service's: it has the site roles in the claim, those that are known, and is no member of anything.
+ * `sub` is a user's id or username, and the token has the rights of a session token of that user. A token with the roles claim is a
+ * service's: it has the known site roles of the claim, and no memberships.
  *
- * @throws {ConfigError} when the key set is a file that has none.
+ * @throws {ConfigError} when the key set is a file without keys.
  */
 export function createVerifyJwt(settings: JwtSettings, { findUser, tasksHaveRights }: RightsLookup, log?: Logger): VerifyJwt {
   const { issuer, audience, rolesClaim } = settings;
@@ -131,8 +134,8 @@ function serviceOf(issuer: string, sub: string, claim: unknown): Caller | undefi
 }
 
 /**
- * Finds keys in the issuer's key set, which is looked at again for a key that it does not have, and every few minutes beside the
- * calls. When it cannot be had, the keys that are known go on.
+ * Finds keys in the issuer's key set, which is fetched again for an unknown key, and every few minutes beside the calls. When it
+ * cannot be fetched, the known keys stay valid.
  */
 function createGetKey(jwks: string, log?: Logger): JWTVerifyGetKey {
   const isFile = !/^https?:\/\//.test(jwks);
@@ -187,7 +190,7 @@ function ageOf(time: number): number {
   return passed < 0 ? Number.POSITIVE_INFINITY : passed;
 }
 
-/** The key set cannot be had, so that nothing can be said of a key that is not known. */
+/** Thrown when the key set cannot be fetched, so that an unknown key can be neither accepted nor refused. */
 class KeySetError extends Error {
   override readonly name = 'KeySetError';
 }

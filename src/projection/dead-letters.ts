@@ -5,7 +5,7 @@ import { changeKinds } from '../schema/projected-tables.ts';
 import { readTaskSource } from '../schema/task-source.ts';
 import { failureKind } from './failure-kind.ts';
 
-/** How {@link processOrDeadLetter} takes errors that an item may cause or not, such as a lost connection. */
+/** How {@link processOrDeadLetter} treats errors that an item may or may not cause, such as a lost connection. */
 interface Patience {
   /**
    * Whether it looks for an item that causes them: it splits the items as for an error about the data, and tries a single one
@@ -14,7 +14,7 @@ interface Patience {
   readonly patient?: boolean;
 }
 
-/** So often a single item is tried, and the pause before the second try, which grows with each. */
+/** How often a single item is tried, and the pause before the second try, which grows with each. */
 const mostTries = 4;
 const pauseMs = 100;
 

@@ -1,7 +1,7 @@
 import type { OutboxChange } from '../schema/outbox.ts';
 import type { FailureKind } from './failure-kind.ts';
 
-/** Changes that failed together: at least one of them is to blame, or none. */
+/** Changes that failed together: perhaps because of one of them. */
 interface FailedBatch {
   readonly seqs: ReadonlySet<number>;
   /** What the batch failed with; for a single change, the first time it was tried alone. */
@@ -16,7 +16,7 @@ interface FailedBatch {
   readonly read: ReadonlySet<number>;
 }
 
-/** A change that fails again and again by itself. */
+/** A change that keeps failing by itself. */
 interface FoundChange {
   readonly change: OutboxChange;
   /** Its first error. */
@@ -29,8 +29,8 @@ interface FoundChange {
 const parts = 8;
 
 /**
- * So often a change must fail by itself until it is to blame for what may have other causes: where others are projected meanwhile,
- * and where there are no others.
+ * How often a change must fail by itself before it becomes a dead letter for an error that may have other causes: where other
+ * changes are projected in between, and where there are no others.
  */
 const timesAmongOthers = 5;
 const timesAlone = 15;

@@ -63,7 +63,7 @@ export interface ProjectorStatus {
   readonly active: boolean;
   /** Age of the oldest change in the outbox, in milliseconds; 0 when it is empty; undefined while the database is away. */
   readonly lagMs: number | undefined;
-  /** The lengths of the outbox and of the feed, at most a second or so old, or ten when nothing happens; undefined while the database is away. */
+  /** The lengths of the outbox and the feed, a second old at most, or ten when idle; undefined while the database is away. */
   readonly backlog: Backlog | undefined;
   /** Reads of the outbox, and how long they took together. */
   readonly polls: number;
@@ -179,7 +179,6 @@ export function createProjector(options: ProjectorOptions): Projector {
   let changedAt = performance.now();
   const failed = new FailedBatches();
   const sweep = new Sweep({ log, passMs: sweepPassMs, counters, tell });
-
   /** Failures since it last worked for a while; only the first is logged as a warning. */
   let failures = 0;
 

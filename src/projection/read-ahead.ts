@@ -5,7 +5,9 @@ import type { TaskSourceName } from '../schema/task-source.ts';
 import type { SourcedTask } from './sourced-task.ts';
 import { readTasks } from './task-source.ts';
 
-/** Reads tasks from their source on another connection; undefined when it cannot, and they have to be read where they are needed. */
+/**
+ * Reads tasks from their source on another connection; undefined when it cannot, and they have to be read where they are needed.
+ */
 export type ReadAhead = (source: TaskSourceName, ids: Buffer[]) => Promise<SourcedTask[] | undefined>;
 
 /** A connection that reads tasks while another one writes: where much waits, the server works on both at the same time. */

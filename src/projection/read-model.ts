@@ -98,8 +98,8 @@ const tasksAtOnce = 100;
 const bytesAtOnce = 8 * 1024 * 1024;
 
 /**
- * Splits tasks into batches that are compared at once: a hundred, or fewer when their texts exceed 8 MiB together. A task with longer
- * texts is a batch of its own.
+ * Splits tasks into batches that are compared at once: a hundred, or fewer when their texts exceed 8 MiB together. A task with
+ * longer texts is a batch of its own.
  */
 export async function* batchesOf(database: Database, ids: readonly Buffer[]): AsyncGenerator<Buffer[]> {
   for (let from = 0; from < ids.length; from += tasksAtOnce) {

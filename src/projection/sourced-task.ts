@@ -1,6 +1,6 @@
 /**
- * A task as a source has it, before the rules of `project-task.ts`. Ids are 16 bytes, times are text in UTC with microseconds, enums
- * are Coder's words.
+ * A task as a source has it, before the rules of `project-task.ts`. Ids are 16 bytes, times are text in UTC with microseconds,
+ * enums are Coder's words.
  */
 export interface SourcedTask {
   readonly id: Buffer;

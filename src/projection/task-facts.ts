@@ -25,7 +25,9 @@ export interface TaskFacts {
   readonly created_at: string;
   readonly updated_at: string;
 
-  /** The latest build: the one with the greatest number and, of equal ones, with the greatest id; so it is with all builds below. */
+  /**
+   * The latest build: the one with the greatest number and, of equal ones, with the greatest id; so it is with all builds below.
+   */
   readonly build_id: Buffer | null;
   readonly build_number: number | null;
   readonly build_transition: string | null;

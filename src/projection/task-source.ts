@@ -8,7 +8,8 @@ import { taskOfWorkspace } from './workspace-tasks.ts';
 /**
  * Reads the tasks among some ids, in one statement and so in one snapshot of all tables. An id that is no task has none.
  *
- * Here it is decided what makes a row a task: a source is a statement by ids, and a function from its rows to a {@link SourcedTask}.
+ * Here it is decided what makes a row a task: a source is a statement by ids, and a function from its rows to a {@link
+ * SourcedTask}.
  */
 export async function readTasks(database: Database, source: TaskSourceName, ids: Buffer[]): Promise<SourcedTask[]> {
   if (source === 'tasks') return readTableTasks(database, ids);

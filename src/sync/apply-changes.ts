@@ -10,7 +10,7 @@ import type { WriteOptions } from './target-tables.ts';
 import { unusedColumns } from './unused-columns.ts';
 import { ValueError } from './values.ts';
 
-/** What was applied in one transaction. */
+/** The result of one transaction of applied changes. */
 export interface Applied {
   /** The latest commit among them, in milliseconds since 1970 by PostgreSQL's clock. */
   readonly committedAt: number;
@@ -18,47 +18,47 @@ export interface Applied {
   readonly changes: number;
 }
 
-/** What changes are applied with. */
+/** The options of applying changes. */
 export interface ApplyOptions {
   /** Its one connection holds the lock of the active process. */
   readonly database: Database;
-  /** The state as it was taken over. */
+  /** The state as this process took it over. */
   readonly state: SyncState;
   readonly replication: Replication;
   readonly plans: readonly TablePlan[];
-  /** Columns, as `table.column`, that are passed over. */
+  /** Columns, as `table.column`, that are ignored. */
   readonly ignoredColumns: readonly string[];
   readonly write: WriteOptions;
-  /** So often the connection is used when nothing happens, in milliseconds: the server ends one that is idle. */
+  /** How often the connection is used while nothing happens, in milliseconds: the server ends idle ones. */
   readonly keepAliveMs: number;
   /** A position in the log, read after the copy was taken: what the copy has was committed before it. */
   readonly copiedBefore: bigint;
   onApplied(applied: Applied): void;
   /**
-   * Runs between two transactions, when the log has gone on or the time has come that it asked for.
+   * Runs between two transactions, when the log has advanced or the time that it asked for has passed.
    *
    * @param position all that was committed before it and is published is applied.
-   * @returns in how many milliseconds it wants to run again, if at all.
+   * @returns after how many milliseconds it must run again, if at all.
    */
   between(position: bigint): Promise<number | undefined>;
 }
 
 /**
- * The shortest time from one transaction of ours to the next, in milliseconds: Coder's commit one by one, and together they cost a
- * tenth. What comes after a pause is applied at once.
+ * The shortest time from one transaction of ours to the next, in milliseconds: Coder commits many small ones, and applied together
+ * they cost a tenth. A change after a pause is applied at once.
  */
 const paceMs = 20;
 
-/** For how long transactions are gathered while there are always more, in milliseconds. */
+/** How long transactions are collected while more keep coming, in milliseconds. */
 const gatherMs = 100;
 
-/** How often the position is stored and confirmed while nothing is to be applied, in milliseconds. */
+/** How often the position is stored and confirmed while there is nothing to apply, in milliseconds. */
 const storeEveryMs = 10_000;
 
 /**
- * Applies what a replication tells, transaction by transaction: each is applied whole, in one transaction of ours that also stores
- * the position behind it. While there are many, several are applied in one. Of a transaction of any size, a thousand rows are in
- * memory.
+ * Applies the messages of a replication, transaction by transaction: each is applied whole, in one transaction of ours that also
+ * stores the position behind it. While there are many, several are applied in one. A transaction of any size takes the memory of a
+ * thousand rows.
  *
  * Only what is stored is confirmed to PostgreSQL, so that the position of the slot is never beyond ours.
  *
@@ -74,24 +74,24 @@ class ChangeApplier {
   readonly #options: ApplyOptions;
   readonly #plans: ReadonlyMap<string, TablePlan>;
   readonly #buffer: ChangeBuffer;
-  /** Which transactions the copy has, until the log is read beyond all of them. */
+  /** The transactions that the copy already contains; undefined once the log has been read beyond all of them. */
   #copied: { readonly snapshot: SnapshotVisibility; readonly until: bigint } | undefined;
-  /** How far the log is read, and how far that is stored. */
+  /** The position up to which the log has been read, and the position that is stored. */
   #reached: bigint;
   #stored: bigint;
   #storedAt = performance.now();
   #writtenAt = 0;
   /** When the connection to our database was last used. */
   #usedAt = performance.now();
-  /** Whether PostgreSQL waits to hear how far we are. */
+  /** Whether PostgreSQL has asked for our position. */
   #isAsked = false;
-  /** The transaction that is being told. */
+  /** The transaction that is being received. */
   #current: Extract<ReplicationMessage, { kind: 'begin' }> | undefined;
   #isSkipped = false;
-  /** What was gathered since the last transaction of ours. */
+  /** The changes collected since the last transaction of ours. */
   #gathered = { committedAt: 0, transactions: 0, changes: 0 };
   #moved: { readonly moved: MovedRow; readonly row: TextRow } | undefined;
-  /** When `between` wants to run again. */
+  /** When `between` must run again. */
   #betweenAt: number | undefined = 0;
 
   constructor(options: ApplyOptions) {
@@ -104,7 +104,7 @@ class ChangeApplier {
     this.#stored = state.position;
   }
 
-  /** Applies what has come, or waits for it. */
+  /** Waits for messages, and applies them. */
   async next(): Promise<void> {
     const before = this.#reached;
     const startedAt = performance.now();
@@ -125,7 +125,7 @@ class ChangeApplier {
     return Math.max(0, Math.min(...times) - now);
   }
 
-  /** Writes what is gathered, with the rest of the transaction if it is not whole. */
+  /** Writes the collected changes, with the rest of a transaction that is not complete yet. */
   async #apply(isWhole: boolean): Promise<void> {
     const { replication, database, state } = this.#options;
     await writeCopy(database, state.epoch, async (transaction) => {
@@ -145,7 +145,7 @@ class ChangeApplier {
   }
 
   /**
-   * Reads messages until nothing more has come by a deadline, or the buffer is full.
+   * Reads messages until none is left at a deadline, or the buffer is full.
    *
    * @param firstMs how long to wait for the first message.
    * @returns whether it ended between two transactions.
@@ -202,7 +202,7 @@ class ChangeApplier {
       case 'update':
       case 'delete': {
         const plan = this.#plans.get(message.table);
-        // What is compared as a whole may be newer than what is told here.
+        // Tables that are compared as a whole may already be newer than this change.
         if (this.#isSkipped || plan === undefined || plan.table.via === 'comparison') return;
         this.#gathered.changes += 1;
         const moved = this.#add(plan, message);
@@ -212,7 +212,10 @@ class ChangeApplier {
     }
   }
 
-  /** @throws {CopyOutdatedError} when a value is of another type than it had: perhaps it was changed, and changed back since. */
+  /**
+   * @throws {CopyOutdatedError} when a value has another type than the column: perhaps the type was changed, and changed back
+   * since.
+   */
   #add(plan: TablePlan, change: RowChange): MovedRow | undefined {
     try {
       return this.#buffer.add(plan, change);
@@ -250,7 +253,7 @@ class ChangeApplier {
     this.#reached = position;
   }
 
-  /** Keeps both connections up while nothing is to be applied. */
+  /** Keeps both connections alive while there is nothing to apply. */
   async #idle(): Promise<void> {
     await this.#storeIdlePosition();
     if (performance.now() < this.#usedAt + this.#options.keepAliveMs) return;
@@ -258,7 +261,7 @@ class ChangeApplier {
     this.#usedAt = performance.now();
   }
 
-  /** Stores how far the log is read while nothing of it is for us, so that PostgreSQL need not keep it. */
+  /** Stores the position while the log has no changes for us, so that PostgreSQL need not keep the log. */
   async #storeIdlePosition(): Promise<void> {
     const isDue = this.#isAsked || performance.now() >= this.#storedAt + storeEveryMs;
     if (!isDue) return;

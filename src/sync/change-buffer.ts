@@ -9,28 +9,28 @@ export type RowChange =
   | { readonly kind: 'update'; readonly old: TextRow | undefined; readonly row: TextRow }
   | { readonly kind: 'delete'; readonly old: TextRow };
 
-/** A row that has got another key, and of which not all is known. */
+/** A row whose key was changed, and of which some columns are not known. */
 export interface MovedRow {
   readonly plan: TablePlan;
   readonly from: SyncedRow;
   readonly to: SyncedRow;
 }
 
-/** Most rows that are changed at once, and most of their characters. */
+/** Most rows in the buffer, and most of their characters. */
 const most = { rows: 1000, characters: 4 * 1024 * 1024 };
 
-/** What becomes of the rows of a table. */
+/** The collected changes of a table. */
 interface TableChanges {
   readonly plan: TablePlan;
-  /** All rows go first. */
+  /** Whether all rows are deleted first. */
   isCleared: boolean;
-  /** By key: the row's present columns, or nothing when the row is gone. */
+  /** By key: the row's new columns, or undefined when the row is deleted. */
   readonly rows: Map<string, { readonly key: SyncedRow; readonly row: SyncedRow | undefined }>;
 }
 
 /**
- * Gathers changes and writes what came of them: of several changes of a row, the last counts. Tables are written one after another:
- * nothing in the database refers from one to another, and triggers note a change by the ids in the row alone.
+ * Collects changes and writes their result: of several changes of a row, only the last is written. Tables are written one after
+ * another: no foreign key connects them, and triggers note a change by the ids in the row alone.
  */
 export class ChangeBuffer {
   readonly #options: WriteOptions;
@@ -53,7 +53,7 @@ export class ChangeBuffer {
   /**
    * Adds a change.
    *
-   * @returns a row that has got another key and of which not all is known. Then nothing was added: write what is gathered,
+   * @returns a row whose key was changed and of which some columns are not known. Then nothing was added: write the buffer,
    *   {@link moveRow}, and add the change as an update without an old key.
    */
   add(plan: TablePlan, change: RowChange): MovedRow | undefined {
@@ -84,7 +84,7 @@ export class ChangeBuffer {
     this.#count += 1;
   }
 
-  /** Writes what was gathered, and is empty. */
+  /** Writes the collected changes, and empties the buffer. */
   async writeTo(transaction: Database, plans: ReadonlyMap<string, TablePlan>): Promise<void> {
     const tables = [...this.#tables.values()];
     this.#tables.clear();
@@ -100,7 +100,7 @@ export class ChangeBuffer {
       if (present.length > 0) await upsertRows(transaction, plan.table, plan.columns, present, this.#options);
       if (plan.table.name === 'workspace_builds') goneBuilds.push(...gone);
     }
-    // PostgreSQL deletes them by a foreign key, and what deletes them there cannot be replicated.
+    // PostgreSQL deletes them by a foreign key, and their deletes are not replicated.
     const parameters = plans.get('workspace_build_parameters');
     if (goneBuilds.length > 0 && parameters !== undefined) {
       const keys = goneBuilds.map(({ id = null }) => ({ workspace_build_id: id }));

@@ -8,10 +8,10 @@ const idsOfRows = 1n << 32n;
 /** The first ids are PostgreSQL's own, and older than all others. */
 const firstId = 3n;
 
-/** So many transactions after a snapshot, what has changed since cannot be told from what is old: half of 31 bits. */
+/** After so many transactions, rows that changed since a snapshot cannot be told from old ones: half of 31 bits. */
 const mostTransactions = 1n << 30n;
 
-/** Whether it can be told what has changed between two snapshots of one server. */
+/** Whether the rows that changed between two snapshots of one server can be found. */
 export function canFollow(before: SnapshotVisibility, now: SnapshotVisibility): boolean {
   return now.xmin >= before.xmin && now.xmax - before.xmin < mostTransactions;
 }
@@ -19,9 +19,9 @@ export function canFollow(before: SnapshotVisibility, now: SnapshotVisibility): 
 /**
  * The statement that reads the rows of a table that were written since a snapshot, in the columns of the plan.
  *
- * Each row has the transaction that wrote it, `xmin`. That is more than `updated_at` says: Coder changes roles, ACLs and more without
- * it, and five tables have none. Transactions that were running at the snapshot are not before its `xmin`, however long they take; no
- * clock is involved. `age` counts the transactions since one, and is the greatest number for rows that are older than all.
+ * Each row has the id of the transaction that wrote it, `xmin`. `updated_at` would not do: Coder changes roles, ACLs and more
+ * without it, and five tables have none. Transactions that were running at the snapshot are not before its `xmin`, however long
+ * they take; no clock is involved. `age` counts the transactions since one, and is the greatest number for frozen rows.
  *
  *   select t."id", t."username", … from "users" as t where age(t.xmin) between 0 and age('1234'::xid)
  */

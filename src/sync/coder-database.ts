@@ -11,13 +11,13 @@ export type SourceRow = readonly (string | null)[];
 export interface CoderDatabase {
   /** Runs a statement and returns its rows. */
   rows(sql: string, values?: readonly unknown[]): Promise<SourceRow[]>;
-  /** Runs a statement that may wait for others as long as they take, such as for the transactions that run. */
+  /** Runs a statement without a time limit for locks: it may wait until running transactions end. */
   waitingRows(sql: string, values?: readonly unknown[]): Promise<SourceRow[]>;
   /**
    * Runs work in one snapshot of the whole database: a read-only transaction whose statements all see the same moment. It fails
-   * when somebody waits for a lock that it has, see {@link guardLocks}.
+   * when another session waits for a lock that it holds, see {@link guardLocks}.
    *
-   * @param work is given the snapshot as `pg_current_snapshot()` writes it: which transactions it has.
+   * @param work gets the snapshot as `pg_current_snapshot()` writes it: the transactions that it sees.
    */
   inSnapshot<T>(work: (snapshot: string) => Promise<T>): Promise<T>;
   /** Reads a result in batches, by a cursor. Only within {@link inSnapshot}. */
@@ -25,13 +25,13 @@ export interface CoderDatabase {
   close(): Promise<void>;
 }
 
-/** How long a connection may take, and the end of one, in milliseconds. */
+/** How long opening a connection may take, and closing one, in milliseconds. */
 const connectTimeoutMs = 10_000;
 const closeTimeoutMs = 2000;
 
 /**
- * How long a statement may take, in milliseconds: a large table is sorted, or a slot waits for transactions. After that PostgreSQL
- * counts as silent, which nothing else tells where a network drops what is sent.
+ * How long a statement may take, in milliseconds: sorting a large table, or waiting for transactions when a slot is made, takes
+ * long. After that the connection counts as lost, which nothing else detects where a network drops packets.
  */
 const queryTimeoutMs = 600_000;
 
@@ -40,8 +40,8 @@ const batchBytes = 2 * 1024 * 1024;
 const batchRows = { first: 500, least: 10, most: 5000 };
 
 /**
- * Settings of each session, also of those that replicate, in which values come as the texts that `values.ts` reads; whatever roles
- * and databases have set. It has one way of writing them alone.
+ * Settings of each session, also of those that replicate, with which values come as the texts that `values.ts` reads, whatever is
+ * set for the role or the database.
  */
 export const textSettings = [
   "set datestyle to 'ISO, YMD'",
@@ -52,13 +52,13 @@ export const textSettings = [
 ].join('; ');
 
 /**
- * How long a statement waits for a table that somebody has locked, in milliseconds. PostgreSQL looks for a deadlock after a second
- * (`deadlock_timeout`), and fails who looks: a migration of Coder that waits for a table that we have read, while we wait for one
- * that it has altered. So we are gone before that.
+ * How long a statement waits for a locked table, in milliseconds. After a second (`deadlock_timeout`) PostgreSQL looks for a
+ * deadlock, and fails the session that looks: it could be a migration of Coder that waits for a table that we have read, while we
+ * wait for one that it has altered. So our statement gives up before that.
  */
 const lockTimeoutMs = 500;
 
-/** Settings of a session that reads tables: it writes nothing, takes its time, and stands in nobody's way. */
+/** Settings of a session that reads tables: it is read-only, may be slow, and does not wait long for locks. */
 const readingSettings = [
   'set default_transaction_read_only to on',
   'set statement_timeout to 0',
@@ -101,14 +101,13 @@ export async function openCoderDatabase(url: string, purpose = 'sync'): Promise<
   }
 }
 
-/** Whether PostgreSQL wants a password and there is none, which the driver says in words of the protocol. */
+/** Whether PostgreSQL asks for a password and the address has none, which the driver reports in terms of the protocol. */
 function isPasswordMissing(error: unknown): boolean {
   return error instanceof Error && /client password must be a string/.test(error.message);
 }
 
 function wrap(client: Client, socket: Socket, url: string): CoderDatabase {
-  // Of a connection that was lost while nothing ran, the driver tells why by this event alone: what is run next only hears that it
-  // is lost.
+  // When an idle connection is lost, only this event has the reason: the next statement just fails because it is lost.
   let lost: Error | undefined;
   client.on('error', (error) => {
     lost ??= error;
@@ -158,7 +157,7 @@ function wrap(client: Client, socket: Socket, url: string): CoderDatabase {
         for (;;) {
           const batch = await next;
           if (batch.length === 0) return;
-          next = rows(`fetch ${nextBatchSize(batch)} from batches`); // while this one is worked on
+          next = rows(`fetch ${nextBatchSize(batch)} from batches`); // while this one is processed
           next.catch(() => {});
           yield batch;
         }
@@ -168,7 +167,7 @@ function wrap(client: Client, socket: Socket, url: string): CoderDatabase {
     },
 
     async close() {
-      // Where nothing answers any more, the driver would wait for the other side to close.
+      // If the server does not answer, the driver would wait for it to close the connection.
       await withTimeLimit(closeTimeoutMs, client.end()).catch(() => {});
       socket.destroy();
     },
@@ -193,10 +192,10 @@ export function quote(name: string): string {
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code, fatal, sqlMessage } = error as { code?: unknown; fatal?: unknown; sqlMessage?: unknown };
-  // Of our own database: in its message the statement comes first, which is long and no reason.
+  // An error of our own database: its message begins with the whole statement.
   if (typeof sqlMessage === 'string') return `this service's database: ${sqlMessage.replace(/\s+/g, ' ')}`;
   if (fatal === true) return `this service's database: ${error.message.split(' - ').at(-1) ?? ''}`;
-  // Of several addresses that were tried, the error of all has no message.
+  // When several addresses were tried, the error for all of them has no message.
   const text = error.message !== '' ? error.message : error instanceof AggregateError ? reasonOf(error.errors[0]) : String(code);
   return text.replace(/\s+/g, ' ');
 }

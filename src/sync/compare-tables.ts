@@ -7,7 +7,7 @@ import type { SyncedTable } from './synced-tables.ts';
 import { firstDifference, isJson, keyBytes, keyCondition, readable } from './target-tables.ts';
 import { canonicalJson, type TargetValue } from './values.ts';
 
-/** A row that is other in the copy than in Coder. */
+/** A row that differs between Coder and the copy. */
 export interface ChangedRow {
   readonly row: SyncedRow;
   readonly stored: SyncedRow;
@@ -15,14 +15,14 @@ export interface ChangedRow {
   readonly column: string;
 }
 
-/** What differs in a part of a table. */
+/** The differences in a part of a table. */
 export interface TableDifferences {
   /** Rows of Coder that this part has. */
   readonly compared: number;
-  /** Rows that Coder has and the copy has not. */
+  /** Rows that are in Coder and not in the copy. */
   readonly missing: readonly SyncedRow[];
   readonly changed: readonly ChangedRow[];
-  /** Rows that the copy has and Coder has not. */
+  /** Rows that are in the copy and not in Coder. */
   readonly extra: readonly SyncedRow[];
 }
 
@@ -146,7 +146,7 @@ class StoredRows {
     return this.#current;
   }
 
-  /** Goes on to the next row. */
+  /** Advances to the next row. */
   skip(): void {
     this.#at += 1;
     this.#current = undefined;
@@ -173,7 +173,10 @@ class StoredRows {
   }
 }
 
-/** `id > ?`, or `(organization_id > ? or (organization_id = ? and user_id > ?))`: a comparison of pairs is no range for every engine. */
+/**
+ * `id > ?`, or `(organization_id > ? or (organization_id = ? and user_id > ?))`: a comparison of pairs is no range for every
+ * engine.
+ */
 function afterKey(table: SyncedTable, row: SyncedRow): { readonly condition: string; readonly values: readonly TargetValue[] } {
   const [first = '', second] = table.key.map((column) => `\`${table.name}\`.\`${column}\``);
   const [a = null, b = null] = table.key.map((column) => row[column] ?? null);

@@ -4,8 +4,8 @@ import type { KeepCopy } from './sync.ts';
 import { writeCopy } from './sync-state.ts';
 
 /**
- * Copies everything once. What another way to follow had noted of its place is no longer true, since it does not have this copy's
- * rows: it begins with a copy of its own.
+ * Copies everything once. The position of a replication or of polling is invalid afterwards, since it does not include this copy:
+ * either begins with a copy of its own.
  */
 export const copyOnce: KeepCopy = async (
   { coder, database, shape, scope, signal, onCopy, onProgress, onCopied },

@@ -18,40 +18,40 @@ export interface CopyOptions {
   readonly epoch: number;
   readonly shape: SourceShape;
   readonly scope?: CopyScope;
-  /** What is written to the state with the last change, such as the mode; the phase and the snapshot are. */
+  /** Written to the state with the last change, such as the mode, beside the phase and the snapshot. */
   readonly end: SyncStateChanges;
   readonly onProgress?: (rows: number, about: number) => void;
   readonly signal?: AbortSignal;
 }
 
-/** What a copy did. */
+/** The result of a copy. */
 export interface CopyResult {
   /** Rows of Coder that were read. */
   readonly rows: number;
   readonly inserted: number;
   readonly updated: number;
   readonly deleted: number;
-  /** Which transactions the copy has, as `pg_current_snapshot()` writes it. */
+  /** The transactions that the copy includes, as `pg_current_snapshot()` writes it. */
   readonly snapshot: string;
 }
 
-/** Rows to be deleted that are kept in mind until all tables are compared; beyond, they are compared again. */
+/** Most rows to be deleted that are kept in memory until all tables are compared; if there are more, tables are compared again. */
 const mostRemembered = 100_000;
 
-/** The tables of tasks that not every Coder has. One that has them all has no other tasks. */
+/** How many tables of tasks newer versions of Coder have. Where all of them exist, their rows are all tasks. */
 const optionalTables = syncedTables.filter(({ optional }) => optional).length;
 
 /** Rows that are deleted in one transaction. */
 const deletedAtOnce = 1000;
 
 /**
- * Makes the source tables equal to one snapshot of Coder's database, by what differs.
+ * Makes the source tables equal to one snapshot of Coder's database, by writing the differences.
  *
- * As long as there is no workspace, nothing can be listed: then rows go past the triggers, and all workspaces come in one
- * transaction at the end, each noted once for the projector. A copy that was interrupted goes on that way, or begins anew.
+ * While there is no workspace, nothing can be listed: then rows bypass the triggers, and all workspaces are inserted in one
+ * transaction at the end, each noted once for the projector. A copy that was interrupted continues in this way, or starts again.
  *
- * Where there are workspaces, what is there is served meanwhile. What refers to others is written after them, and deletions come
- * last, in reverse: so a build is never without its job.
+ * Where there are workspaces, they are served during the copy. Rows that refer to others are written after these, and deletions
+ * come last, in reverse: so a build is never without its job.
  */
 export async function copyTables(options: CopyOptions): Promise<CopyResult> {
   const { coder, database, epoch } = options;
@@ -76,12 +76,12 @@ export async function copyTables(options: CopyOptions): Promise<CopyResult> {
   });
 }
 
-/** Has the projector look what the tasks are now, by the note of a row that does not exist. */
+/** Makes the projector check from which table the tasks come, by a note of a row that does not exist. */
 function askForTaskSource(transaction: Database): Promise<void> {
   return enqueueWorkspaces(transaction, [Buffer.alloc(16)], changeKinds.task);
 }
 
-/** What has been done so far. */
+/** The rows that have been processed so far. */
 type Counts = { -readonly [K in keyof Omit<CopyResult, 'snapshot'>]: number };
 
 class Copy {
@@ -106,7 +106,7 @@ class Copy {
     const last = shape.plans.find(({ table }) => table.name === 'workspaces');
     await this.differences(shape.plans.filter((plan) => plan !== last));
     await writeCopy(database, epoch, async (transaction) => {
-      // Tokens of before are nobody's now; those that are made later stay.
+      // Tokens from before the copy belong to users that do not exist any more; tokens that are made later are kept.
       if (shape.plans.some(({ table }) => table.name === 'api_keys'))
         await transaction.raw('delete from `api_keys` where `api_keys`.`coder_expires_at` is null');
       if (last === undefined) return end;
@@ -124,7 +124,7 @@ class Copy {
     });
   }
 
-  /** Makes tables equal to Coder's, and begins again as long as there is more to delete than is kept in mind. */
+  /** Makes tables equal to Coder's, and repeats that while there is more to delete than fits into memory. */
   async differences(plans: readonly TablePlan[]): Promise<void> {
     do {
       this.#remembered = 0;
@@ -133,7 +133,7 @@ class Copy {
     } while (await this.#removeExtra());
   }
 
-  /** Writes what is missing in a table or has changed, and keeps in mind what is to be deleted. While it is written, it is read on. */
+  /** Writes the missing and changed rows of a table, and remembers those to delete. The next part is read while one is written. */
   async #table(plan: TablePlan): Promise<void> {
     const { coder, database, epoch } = this.#options;
     const isEmpty = this.#isFirst && (await hasNone(database, plan.table.name));
@@ -147,7 +147,7 @@ class Copy {
             await (this.#isFirst ? withoutNotes(transaction, apply) : apply());
             return {};
           });
-          written.catch(() => {}); // it is waited for with the next part
+          written.catch(() => {}); // awaited with the next part
         }
         this.#remember(plan, part.extra);
         this.#progress(part);
@@ -181,7 +181,7 @@ class Copy {
     }
   }
 
-  /** Deletes what Coder has not, children before their parents. Returns whether there is more. */
+  /** Deletes rows that are not in Coder, children before their parents. Returns whether there are more. */
   async #removeExtra(): Promise<boolean> {
     const { database, epoch } = this.#options;
     for (const [plan, keys] of [...this.#extra].reverse()) {
@@ -220,7 +220,7 @@ async function hasNone(database: Database, table: string): Promise<boolean> {
   return rows.length === 0;
 }
 
-/** How many rows there are in all, by the statistics of PostgreSQL. */
+/** The number of rows of all tables, as PostgreSQL's statistics estimate it. */
 async function estimateRows(coder: CoderDatabase, { plans }: SourceShape): Promise<number> {
   const [[rows] = []] = await coder.rows(
     'select sum(greatest(c.reltuples, 0))::bigint from unnest($1::text[]) as n (name) ' +

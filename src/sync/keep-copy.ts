@@ -4,14 +4,14 @@ import { replicationNames } from './publication.ts';
 import { keepByReplication, type ReplicationSettings } from './replicate.ts';
 import type { KeepCopy } from './sync.ts';
 
-/** How a copy is kept, under the names that the settings have. */
+/** The settings of keeping a copy. */
 export interface KeepSettings {
-  /** How often Coder's tables are looked at; undefined for replication. */
+  /** How often Coder's tables are polled; undefined for replication. */
   readonly CODER_POLL_SECONDS?: number | undefined;
   readonly CODER_SLOT: string;
 }
 
-/** What keeps a copy by the settings: replication, or polling, whose limits are logged. */
+/** Chooses replication or polling by the settings; the limits of polling are logged. */
 export function keepBySettings(
   { CODER_POLL_SECONDS: seconds, CODER_SLOT: slot }: KeepSettings,
   log: Pick<Logger, 'info'>,

@@ -1,21 +1,22 @@
 import type { CoderDatabase } from './coder-database.ts';
 
-/** How often is looked, in milliseconds. A snapshot that is shorter costs no second connection. */
+/** How often locks are checked, in milliseconds. A shorter snapshot needs no second connection. */
 const lookEveryMs = 1000;
 
-/** Looks, for as long as a snapshot is open, whether somebody waits for it. */
+/** Checks, while a snapshot is open, whether another session waits for its locks. */
 export interface LockGuard {
   stop(): Promise<void>;
 }
 
 /**
- * Guards Coder against a snapshot of ours: its transaction holds a lock on each table that it has read, until it ends. Readers and
- * writers do not mind, but a migration of Coder that alters a table waits for it, and all that wants the table then waits behind the
- * migration. So another connection looks whether somebody waits, and then ends the process of PostgreSQL that has the snapshot.
+ * Ends a snapshot of ours when it blocks Coder. Its transaction holds a lock on each table that it has read, until it ends. This
+ * blocks no reader or writer, but a migration of Coder that alters a table waits for it, and every other statement on that table
+ * then waits behind the migration. So a second connection checks whether a session waits, and then terminates the backend of the
+ * snapshot.
  *
- * @param pid the process that has the snapshot.
+ * @param pid the backend of the snapshot.
  * @param open connects as the same role, which may end its own processes.
- * @param onEnd is called before the process is ended.
+ * @param onEnd called before the backend is terminated.
  */
 export function guardLocks(pid: string, open: () => Promise<CoderDatabase>, onEnd: () => void): LockGuard {
   let stopped = false;
@@ -31,7 +32,7 @@ export function guardLocks(pid: string, open: () => Promise<CoderDatabase>, onEn
   };
   const lookLater = (): void => {
     timer = setTimeout(() => {
-      // Without a connection to spare the copy goes on as it would without a guard.
+      // If no second connection can be opened, the copy continues without a guard.
       running = look().then(
         () => (stopped ? undefined : lookLater()),
         () => {},

@@ -1,4 +1,4 @@
-/** What waits between a writer that is held back and one reader. */
+/** A queue with one reader, which makes its writer wait while it is full. */
 export class MessageQueue<Message> {
   readonly #messages: { readonly message: Message; readonly bytes: number }[] = [];
   readonly #mostBytes: number;
@@ -9,7 +9,7 @@ export class MessageQueue<Message> {
   #wakeReader: (() => void) | undefined;
   #wakeWriters: (() => void)[] = [];
 
-  /** @param mostBytes while more than this waits, the writer does. */
+  /** @param mostBytes the writer waits while the queue has more bytes than this. */
   constructor(mostBytes: number) {
     this.#mostBytes = mostBytes;
   }
@@ -24,7 +24,7 @@ export class MessageQueue<Message> {
     return this.#messages.length - this.#taken;
   }
 
-  /** Adds a message. What is returned resolves when there is room for the next one. */
+  /** Adds a message. The promise resolves when there is room for the next one. */
   push(message: Message, bytes = 0): Promise<void> | undefined {
     this.#messages.push({ message, bytes });
     this.#bytes += bytes;
@@ -35,7 +35,7 @@ export class MessageQueue<Message> {
     });
   }
 
-  /** Lets all that is read from now on fail with this error. What waits is thrown away. */
+  /** Makes all further reads fail with this error, and drops the messages in the queue. */
   fail(error: unknown): void {
     this.#failure ??= { error };
     this.#failed.resolve(error);
@@ -46,7 +46,7 @@ export class MessageQueue<Message> {
     this.#letWrite();
   }
 
-  /** Takes the next message, and waits for it: forever, or so many milliseconds, and then it is `undefined`. */
+  /** Takes the next message, and waits for it without a limit, or so many milliseconds and then returns `undefined`. */
   async next(milliseconds?: number): Promise<Message | undefined> {
     if (this.length === 0 && this.#failure === undefined && milliseconds !== 0) await this.#arrival(milliseconds);
     if (this.#failure !== undefined) throw this.#failure.error;

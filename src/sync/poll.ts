@@ -13,19 +13,19 @@ import { SyncError } from './sync-error.ts';
 import { noteFailure, type SyncState, type SyncStateChanges, writeCopy } from './sync-state.ts';
 import { readWriteOptions, removeRows, upsertRows, type WriteOptions } from './target-tables.ts';
 
-/** How a copy is kept by polling. */
+/** The settings of polling. */
 export interface PollSettings {
-  /** How often Coder's tables are looked at. */
+  /** How often Coder's tables are read. */
   readonly seconds: number;
   /** How often everything is compared, in milliseconds, at most: ten minutes by default. */
   readonly compareEveryMs?: number;
-  /** How many times as long as it took a pass rests, and a comparison: 9 and 50 by default. */
+  /** How long to rest after a pass and after a comparison, as a multiple of how long it took: 9 and 50 by default. */
   readonly restTimes?: { readonly pass: number; readonly comparison: number };
-  /** Is told of each pass that is complete. */
+  /** Called after each complete pass. */
   onPass?(): void;
 }
 
-/** Tables whose deleted rows are looked for in each pass: they are rights, and deleted as a matter of course. */
+/** Tables whose deleted rows are looked for in each pass: they decide rights, and Coder deletes their rows in normal operation. */
 const rightsTables: ReadonlySet<string> = new Set([
   'organization_members',
   'groups',
@@ -36,26 +36,29 @@ const rightsTables: ReadonlySet<string> = new Set([
 
 const defaultCompareEveryMs = 600_000;
 
-/** How many times as long as it took a pass and a comparison rest, however short the interval is: Coder has work to do. */
+/**
+ * How long to rest, as a multiple of how long it took, however short the interval is: so that Coder's database is not busy with
+ * us.
+ */
 const defaultRestTimes = { pass: 9, comparison: 50 };
 
 /** How long to wait after a comparison that failed, in milliseconds. */
 const comparisonRetryMs = 60_000;
 
-/** So often the connection that holds the lock is used, in milliseconds: the server ends it after two idle minutes. */
+/** How often the connection that holds the lock is used, in milliseconds: the server closes it after two idle minutes. */
 const keepAliveMs = 30_000;
 
-/** When a pass has been canceled so often, somebody must do something. */
+/** After so many canceled passes in a row, the operator is asked to act. */
 const mostConflicts = 5;
 
-/** Rows of a pass that are written together. More are written in several transactions. */
+/** Most rows of a pass in one transaction. */
 const rowsTogether = 5000;
 
-/** Keys that are compared again at once, and rows that are kept in mind to be deleted. */
+/** Keys that are compared again in one statement, and most rows to be deleted that are kept in memory. */
 const keysAtOnce = 200;
 const mostRemembered = 100_000;
 
-/** What polling cannot promise, in one line for whoever turns it on. */
+/** What polling cannot promise, in one line for the operator. */
 export function pollingLimits({ seconds, compareEveryMs = defaultCompareEveryMs }: PollSettings): string {
   return (
     `polling every ${seconds} s: a change is seen so much later, and what happens in between as one change; deleted rows other than ` +
@@ -64,10 +67,10 @@ export function pollingLimits({ seconds, compareEveryMs = defaultCompareEveryMs 
 }
 
 /**
- * Keeps a copy by looking at Coder's tables again and again, with no more rights than SELECT on them; also on a read replica.
+ * Keeps a copy by polling Coder's tables, with no more rights than SELECT on them; also on a read replica.
  *
  * Each pass is one snapshot: it reads the rows that were written since the last one by their `xmin`, see {@link changedSince}, and
- * looks whether rights were deleted. Now and then everything is compared, which finds all other deletions.
+ * checks whether rights were deleted. From time to time everything is compared, which finds all other deletions.
  */
 export function keepByPolling(settings: PollSettings): KeepCopy {
   return async (context, state) => {
@@ -94,7 +97,7 @@ export function keepByPolling(settings: PollSettings): KeepCopy {
   };
 }
 
-/** Why passes cannot go on from the last one, and everything is compared first. */
+/** Why passes cannot continue from the last one, so that everything has to be compared first. */
 async function whyCopyAgain(
   coder: CoderDatabase,
   { phase, mode, snapshot, source, shape }: SyncState,
@@ -117,7 +120,7 @@ class Polling {
   readonly #end: SyncStateChanges;
   /** The snapshot of the last pass. */
   #snapshot: string;
-  /** The columns of Coder that were met; others mean another version. */
+  /** The columns of Coder's tables; when they change, Coder was upgraded. */
   #columns: string | undefined;
   #conflicts = 0;
   #passAt = 0;
@@ -175,7 +178,7 @@ class Polling {
     this.#passAt = Math.max(began + this.#settings.seconds * 1000, now + this.#restTimes.pass * (now - began));
   }
 
-  /** Writes what has changed since the last pass, in one transaction unless it is much. */
+  /** Writes the changes since the last pass, in one transaction unless there are many. */
   async #pass(): Promise<void> {
     const { coder, database, shape, onApplied } = this.#context;
     await this.#requireSameColumns();
@@ -209,8 +212,8 @@ class Polling {
   }
 
   /**
-   * Deletes the rows of rights that Coder has deleted. All that Coder has is in the copy by now: if that has more rows, some were
-   * deleted, and only then the keys are compared.
+   * Deletes the rows of rights that Coder has deleted. The copy has all of Coder's rows by now: only if it has more rows, some were
+   * deleted, and the keys are compared.
    */
   async #removeRights(transaction: Database): Promise<number> {
     const { coder, shape } = this.#context;
@@ -230,7 +233,7 @@ class Polling {
     return removed;
   }
 
-  /** Compares everything, with passes in between. What fails is noted, and tried again later. */
+  /** Compares everything, with passes in between. A failure is noted, and the comparison tried again later. */
   async #compareAll(): Promise<void> {
     const { database, shape } = this.#context;
     const began = performance.now();
@@ -251,7 +254,7 @@ class Polling {
     }
   }
 
-  /** Writes what differs in a table, which is a snapshot of its own. Returns rows that Coder has not. */
+  /** Writes the differences of a table, in a snapshot of its own. Returns the rows that are not in Coder. */
   async #compareOne(plan: TablePlan): Promise<SyncedRow[]> {
     const { coder, database, signal, onApplied } = this.#context;
     const extra: SyncedRow[] = [];
@@ -271,7 +274,7 @@ class Polling {
     return extra;
   }
 
-  /** Deletes rows that Coder has not, children before their parents. One that has come back since they were compared stays. */
+  /** Deletes rows that are not in Coder, children before their parents. A row that has come back since the comparison is kept. */
   async #removeIfGone(plan: TablePlan, rows: readonly SyncedRow[]): Promise<void> {
     const { coder, database, onApplied } = this.#context;
     for (let from = 0; from < rows.length; from += keysAtOnce) {
@@ -285,7 +288,7 @@ class Polling {
     }
   }
 
-  /** A column that has come with a value for all rows changes none of them: then it is connected and compared anew. */
+  /** Adding a column with a default changes no row's `xmin`: then the connection is made and everything compared anew. */
   async #requireSameColumns(): Promise<void> {
     const columns = JSON.stringify(await readSourceColumns(this.#context.coder));
     this.#columns ??= columns;

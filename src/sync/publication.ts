@@ -47,8 +47,8 @@ export interface GrantOptions {
  * The statements that let a role copy and follow Coder's tables: to be read and run by a superuser of PostgreSQL, or by who owns
  * Coder's tables and may create roles.
  *
- * The publications list tables, and neither columns nor rows of them: Coder could not drop a column that a publication lists. Tables
- * that only newer versions of Coder have are passed over where they are not there.
+ * The publications list tables, and neither columns nor rows of them: Coder could not drop a column that a publication lists.
+ * Tables that only newer versions of Coder have are passed over where they are not there.
  *
  *   create publication "tasks_service" for table public."users", … with (publish = 'insert, update, delete, truncate');
  *   do $$ begin if to_regclass('public.tasks') is not null then alter publication "tasks_service" add table public."tasks"; …

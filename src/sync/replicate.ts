@@ -185,7 +185,10 @@ const answerMs = 30_000;
 /** The server ends the connection that holds the lock after two idle minutes. */
 const defaultKeepAliveMs = 30_000;
 
-/** How long changes that are being applied have to end, in milliseconds, when the replication has ended: they may wait for nothing. */
+/**
+ * How long changes that are being applied have to end, in milliseconds, when the replication has ended: they may wait for
+ * nothing.
+ */
 const endMs = 5000;
 
 /** Applies Coder's changes from the position of the state on, until the signal is given. */
@@ -256,8 +259,8 @@ async function follow(context: SyncContext, settings: ReplicationSettings, state
 }
 
 /**
- * Requires the columns that Coder had when it was connected to. A migration that changes no row of a table is told by no message; one
- * that does is met by the changes themselves.
+ * Requires the columns that Coder had when it was connected to. A migration that changes no row of a table is told by no message;
+ * one that does is met by the changes themselves.
  */
 async function requireSameShape({ coder, shape, scope }: SyncContext): Promise<void> {
   const present = await withTimeLimit(answerMs, readSourceShape(coder, scope));

@@ -136,7 +136,9 @@ async function noteWhere(
   );
 }
 
-/** The key of a row as bytes that sort as both databases sort it: ids and numbers are of one length, and a text is the last part. */
+/**
+ * The key of a row as bytes that sort as both databases sort it: ids and numbers are of one length, and a text is the last part.
+ */
 export function keyBytes(table: SyncedTable, row: SyncedRow): Buffer {
   const parts = table.key.map((column) => {
     const value = row[column];

@@ -15,8 +15,8 @@ export type TableMarks = Readonly<Record<string, string>>;
  * Of a small table, the number of its rows and the sum of the transactions that wrote them: the number tells that rows have come or
  * gone, and if as many have come as have gone, the sum is greater, since a later transaction has a greater number.
  *
- * Of the parameters of builds, of which there are many, PostgreSQL's own counters of updates and deletes, and since when it counts: a
- * server that did not shut down in order has lost them and begins again. It writes them down within ten seconds.
+ * Of the parameters of builds, of which there are many, PostgreSQL's own counters of updates and deletes, and since when it
+ * counts: a server that did not shut down in order has lost them and begins again. It writes them down within ten seconds.
  *
  *   select (select count(*) || ' ' || coalesce(sum(t.xmin::text::bigint), 0) from "group_members" as t),
  *     (select concat_ws(' ', s.n_tup_upd, s.n_tup_del, w.stats_reset) from pg_stat_user_tables as s cross join pg_stat_bgwriter as w

@@ -6,7 +6,10 @@ export type TargetValue = Buffer | string | number | null;
 /** Is told that a value could not be kept as it is, and why in a few words. */
 export type Adjusted = (why: 'cut' | 'out of range' | 'unreadable') => void;
 
-/** Turns a value's text in PostgreSQL (datestyle ISO, bytea_output hex) into ours. @throws {ValueError} when it is of no such type. */
+/**
+ * Turns a value's text in PostgreSQL (datestyle ISO, bytea_output hex) into ours. @throws {ValueError} when it is of no such
+ * type.
+ */
 export type Conversion = (text: string, adjusted: Adjusted) => TargetValue;
 
 /** A text that is no value of the type that a column has in every version of Coder that we know. It never says the value. */
