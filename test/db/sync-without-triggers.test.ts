@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { formatUuid } from '../../src/db/uuid.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
 import { verify } from '../../src/projection/verify.ts';
@@ -56,6 +57,8 @@ await describeOnPostgres('a copy in a database without triggers', '15', () => {
     const isSame = () =>
       expect
         .poll(async () => {
+          // What PostgreSQL has counted is written down now and not within ten seconds, and there is something new in the log.
+          await coder.query("select pg_stat_force_next_flush(), pg_logical_emit_message(false, 'test', '')");
           const found: unknown[] = await differences(server.url('coder', reader), target.address);
           await verify(target.database, (difference) => found.push(difference));
           return found;
@@ -73,12 +76,12 @@ await describeOnPostgres('a copy in a database without triggers', '15', () => {
 
     test('changes of tasks show up without a sweep', async () => {
       await isSame();
-      const { rows } = await coder.query<{ id: string }>(
-        `update workspaces set name = 'renamed-${engine}' where id = (select s.workspace_id from workspace_app_statuses s limit 1)
-         returning id`,
-      );
+      const [[task]] = (await target.database.raw(
+        'select `t`.`id` from `workspace_tasks` as `t` where `t`.`live` = 1 order by `t`.`id` limit 1',
+      )) as [[{ id: Buffer }]];
+      const id = formatUuid(task.id);
+      await coder.query('update workspaces set name = $2 where id = $1', [id, `renamed-${engine}`]);
       await expect.poll(() => named(`renamed-${engine}`), within).toBe(1);
-      const id = rows[0]?.id;
       await coder.query(
         'update workspace_build_parameters set value = $2 where workspace_build_id in (select b.id from workspace_builds b where b.workspace_id = $1)',
         [id, `prompt for ${engine}`],
