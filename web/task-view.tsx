@@ -211,9 +211,9 @@ function TaskFields({ task }: { readonly task: Task }): JSX.Element {
           <h2 id="workspace-title">Workspace</h2>
           <dl>
             <Field name="Name">
-              <bdi>{task.workspaceName}</bdi>
+              <bdi>{task.workspaceId === undefined ? 'None yet' : task.workspaceName}</bdi>
             </Field>
-            <Field name="Build">{task.workspaceBuildNumber}</Field>
+            {task.workspaceBuildNumber > 0 && <Field name="Build">{task.workspaceBuildNumber}</Field>}
             <Field name="Template">
               <Picture address={task.templateIcon} name={template} shape="square" />
               <bdi>{template}</bdi>

@@ -42,8 +42,11 @@ export function markOfState({ currentState, phase, waitingSince }: Task): Mark |
   }
 }
 
-/** The mark of a workspace's status. */
+/** The mark of a workspace's status; a task that has no workspace yet has none. */
 export function markOfStatus(status: WorkspaceStatus): Mark {
+  if (status === WorkspaceStatus.UNSPECIFIED) {
+    return { word: 'None', tone: 'calm', about: 'Status of the workspace: the task has no workspace yet' };
+  }
   return { word: wordOf(WorkspaceStatus, status), tone: toneOfStatus(status), about: 'Status of the workspace' };
 }
 

@@ -20,10 +20,11 @@ export function taskCells(task: Task): string[] {
 function cellsOf(task: Task, timeText: (time: Timestamp) => string): string[] {
   const { currentState, updatedAt } = task;
   const changed = currentState?.timestamp ?? updatedAt;
+  const status = word(statusWords, task.status);
   return [
     task.name,
     task.ownerName,
-    word(statusWords, task.status),
+    task.status === WorkspaceStatus.UNSPECIFIED ? '-' : status, // no workspace yet
     word(phaseWords, task.phase),
     stateOf(task),
     changed === undefined ? '-' : timeText(changed),

@@ -28,6 +28,10 @@ describe('a task in words', () => {
     expect(markOfState(create(TaskSchema, { phase: TaskPhase.ACTIVE }))).toBeUndefined();
   });
 
+  test('has no status without a workspace', () => {
+    expect(markOfStatus(WorkspaceStatus.UNSPECIFIED)).toMatchObject({ word: 'None', tone: 'calm' });
+  });
+
   test('shows values of a newer service as they are', () => {
     expect(markOfStatus(99 as WorkspaceStatus)).toMatchObject({ word: '99', tone: 'calm' });
     expect(inState(99 as TaskState, TaskPhase.ACTIVE)).toMatchObject({ word: '99', tone: 'calm' });

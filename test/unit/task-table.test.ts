@@ -28,6 +28,15 @@ test('aligned, and nothing that steers a terminal', () => {
   ]);
 });
 
+test('a task without a workspace has no status', () => {
+  const [, line] = taskTable([create(TaskSchema, { name: 'new', phase: TaskPhase.PENDING })], {
+    rows: 24,
+    columns: 80,
+    now,
+  }).split('\n');
+  expect(line).toMatch(/^new +- +pending/);
+});
+
 test('what waits comes first, the longest before all, and then the newest', () => {
   const waiting = tasks.map((task, i) => (i === 1 || i === 3 ? { ...task, waitingSince: at(50 - i) } : task));
   expect(waitingFirst(waiting).map(({ name }) => name)).toEqual(['task-3', 'task-1', 'task-4', 'task-2', 'task-0']);
