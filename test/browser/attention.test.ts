@@ -30,6 +30,10 @@ describeInBrowser('a task that waits', () => {
   let page: Page;
   let misdeeds: Misdeeds;
   let waiting: readonly Task[];
+  /** The task that GetTask answers with; if there is none, the first that waits. */
+  let opened: Task | undefined;
+  /** How often the notifier has read the tasks that wait. */
+  let noticed: number;
   /** When tasks were counted. */
   let counted: number[];
   let changesEveryMs: number | undefined;
@@ -49,17 +53,22 @@ describeInBrowser('a task that waits', () => {
     server = await startTestServer({
       page: { folder: pageFolder, imageOrigins: [] },
       handlers: {
-        listTasks: () => Promise.resolve(create(ListTasksResponseSchema, { tasks: [...waiting] })),
-        getTask: () => Promise.resolve(create(GetTaskResponseSchema, { task: waiting[0] ?? task(0, '') })),
+        listTasks({ query, pageSize }) {
+          if (query === 'waiting:true' && pageSize === 50) noticed += 1;
+          return Promise.resolve(create(ListTasksResponseSchema, { tasks: [...waiting] }));
+        },
+        getTask: () => Promise.resolve(create(GetTaskResponseSchema, { task: opened ?? waiting[0] ?? task(0, '') })),
         countTasks({ query }) {
           if (query === '') counted.push(Date.now());
           return Promise.resolve(create(CountTasksResponseSchema, { waiting: { count: waiting.length } }));
         },
-        async *watchTasks(_, call) {
+        async *watchTasks({ query }, call) {
           const isLeft = new Promise<void>((resolve) => call.signal.addEventListener('abort', () => resolve()));
           yield create(WatchTasksResponseSchema, { resumeToken: '1', event: { case: 'synced', value: {} } });
           while (!call.signal.aborted) {
-            const next = changesEveryMs === undefined ? isLeft : new Promise((resolve) => setTimeout(resolve, changesEveryMs));
+            // The view of one task watches it alone.
+            const isStill = changesEveryMs === undefined || query.includes('id:');
+            const next = isStill ? isLeft : new Promise((resolve) => setTimeout(resolve, changesEveryMs));
             await Promise.race([next, isLeft]);
             const value = task(9, `change ${Date.now()}`);
             if (!call.signal.aborted)
@@ -76,6 +85,8 @@ describeInBrowser('a task that waits', () => {
   });
   beforeEach(async () => {
     waiting = [];
+    opened = undefined;
+    noticed = 0;
     counted = [];
     changesEveryMs = undefined;
     context = await openContext(browser, { permissions: ['notifications'] });
@@ -142,9 +153,11 @@ describeInBrowser('a task that waits', () => {
 
   test('is told of by one notification with what it asks, if that is switched on, in whatever tabs', async () => {
     waiting = [task(1, 'An old question')];
+    changesEveryMs = 500; // while tasks change, waiting ones are read every five seconds
     await open('/');
     await page.getByRole('button', { name: 'Notifications are off' }).click();
     await page.getByRole('button', { name: 'Notifications are on' }).waitFor();
+    await expect.poll(() => noticed, { timeout: 30_000 }).toBeGreaterThan(0); // so that the next question is a new one
     const second = await openPage(context);
     await second.page.goto(base());
     await second.page.locator('.row').waitFor();
@@ -152,9 +165,11 @@ describeInBrowser('a task that waits', () => {
     await expect.poll(notified, { timeout: 30_000 }).toEqual([{ title: 'Do thing 3 waits for input', body: 'Which port?' }]);
     // Another question of the same task is another notification; one that a person looks at needs none.
     const looked = task(4, 'You see this one');
-    waiting = [looked];
+    opened = looked;
     await second.page.goto(`${base()}/tasks/${looked.id}`);
     await second.page.getByRole('article').waitFor();
+    const locks = () => second.page.evaluate(async () => ((await navigator.locks.query()).held ?? []).map(({ name }) => name));
+    await expect.poll(locks, { timeout: 30_000 }).toContainEqual(expect.stringContaining(looked.id));
     waiting = [task(5, 'And now?'), looked];
     await expect
       .poll(async () => (await notified()).map(({ body }) => body), { timeout: 30_000 })
