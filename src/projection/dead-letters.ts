@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/connection.ts';
 import type { OutboxChange } from '../schema/outbox.ts';
-import { changeKinds } from '../schema/projected-tables.ts';
-import { readTaskSource } from '../schema/task-source.ts';
+import { kindOfTasks, readTaskSource } from '../schema/task-source.ts';
 import { failureKind } from './failure-kind.ts';
 
 /** How {@link processOrDeadLetter} treats errors that an item may or may not cause, such as a lost connection. */
@@ -91,12 +90,11 @@ export async function addDeadLetter(
 
 /** The change that stands for a task: of a workspace, or of a row of `tasks`. */
 export async function changeOfTask(database: Database, id: Buffer): Promise<Pick<OutboxChange, 'kind' | 'ref'>> {
-  const source = await readTaskSource(database);
-  return { kind: source === 'tasks' ? changeKinds.task : changeKinds.workspace, ref: id };
+  return { kind: kindOfTasks[await readTaskSource(database)], ref: id };
 }
 
 /** The kinds of {@link changeOfTask}. */
-const taskKinds = [changeKinds.workspace, changeKinds.task];
+const taskKinds = Object.values(kindOfTasks);
 
 /** Reads all dead letters, the oldest first. */
 export async function readDeadLetters(database: Database): Promise<DeadLetter[]> {

@@ -3,7 +3,7 @@ import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
 import { aclKinds, namedOnlyOffset, waitingOffset } from '../tasks/store/tables.ts';
 import type { SourcedTask } from './sourced-task.ts';
-import { maxAclLength } from './task-facts.ts';
+import { maxAclLength } from './workspace-facts.ts';
 
 /** A row of `workspace_tasks`. Columns are spelled as in SQL; the migration says what each holds. */
 export interface ProjectedRow {

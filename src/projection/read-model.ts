@@ -102,10 +102,10 @@ const bytesAtOnce = 8 * 1024 * 1024;
  * longer texts is a batch of its own.
  */
 export async function* batchesOf(database: Database, ids: readonly Buffer[]): AsyncGenerator<Buffer[]> {
+  const source = await readTaskSource(database);
   for (let from = 0; from < ids.length; from += tasksAtOnce) {
     const some = ids.slice(from, from + tasksAtOnce);
-    const sizes =
-      some.length === 1 ? new Map<string, number>() : await readTextSizes(database, await readTaskSource(database), some);
+    const sizes = some.length === 1 ? new Map<string, number>() : await readTextSizes(database, source, some);
     let part: Buffer[] = [];
     let bytes = 0;
     for (const id of some) {

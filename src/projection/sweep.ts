@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Database } from '../db/connection.ts';
 import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
-import { enqueueWorkspaces, pendingTasks, taskIdsAfter } from '../schema/outbox.ts';
+import { enqueueTasks, pendingTasks, taskIdsAfter } from '../schema/outbox.ts';
 import {
   addDeadLetter,
   changeOfTask,
@@ -100,7 +100,7 @@ export class Sweep {
 
   async #sweepSlice(database: Database, epoch: number): Promise<void> {
     const { counters } = this.#parts;
-    await enqueueWorkspaces(database, this.#failed);
+    await enqueueTasks(database, this.#failed);
     this.#failed = [];
     const ids = await taskIdsAfter(database, this.#after, sweepWorkspaces);
     this.#after = ids.length < sweepWorkspaces ? undefined : ids.at(-1);

@@ -1,11 +1,12 @@
 import type { Database } from '../db/connection.ts';
 import { promptParameter } from '../schema/projected-tables.ts';
+import { type WorkspaceFacts, workspaceColumns, workspaceJoins } from './workspace-facts.ts';
 
 /**
  * The columns of the source tables that describe one workspace, unchanged: ids are 16 bytes, times are text in UTC with
  * microseconds, enums are Coder's words. Columns of a row that does not exist are NULL.
  */
-export interface TaskFacts {
+export interface TaskFacts extends WorkspaceFacts {
   readonly id: Buffer;
   readonly owner_id: Buffer;
   readonly organization_id: Buffer;
@@ -13,34 +14,14 @@ export interface TaskFacts {
   readonly name: string;
   readonly deleted: number;
   readonly favorite: number;
-  /**
-   * JSON, as text: the driver would close the connection when it fails to parse it. One that is longer than {@link maxAclLength} is
-   * cut.
-   */
-  readonly user_acl: string | null;
-  readonly group_acl: string | null;
-  /** Whether one of them is longer than `max_allowed_packet`: then MySQL gives an empty text for it. */
-  readonly acl_is_cut: 0 | 1 | null;
-  readonly dormant_at: string | null;
   readonly created_at: string;
   readonly updated_at: string;
 
-  /**
-   * The latest build: the one with the greatest number and, of equal ones, with the greatest id; so it is with all builds below.
-   */
-  readonly build_id: Buffer | null;
+  /** Of the latest build. */
   readonly build_number: number | null;
-  readonly build_transition: string | null;
   readonly build_has_ai_task: number | null;
-  readonly build_template_version_id: Buffer | null;
-  readonly build_created_at: string | null;
-  readonly job_status: string | null;
-  readonly job_completed: number;
-  readonly job_canceled: number;
-  /** Whether the error is not NULL; it may be empty. */
-  readonly job_error: number;
 
-  /** The latest build that starts the workspace. */
+  /** The latest build that starts the workspace, chosen like the latest of all. */
   readonly start_id: Buffer | null;
   readonly start_has_ai_task: number | null;
   /** Bytes of its prompt. */
@@ -63,16 +44,7 @@ export interface TaskFacts {
   readonly app_health: string | null;
   readonly app_agent_id: Buffer | null;
   readonly app_agent_lifecycle: string | null;
-
-  /** The newest app status over all apps and builds of the workspace; of equally new ones the one with the greatest id. */
-  readonly status_state: string | null;
-  readonly status_message: string | null;
-  readonly status_uri: string | null;
-  readonly status_created_at: string | null;
 }
-
-/** Most characters of an ACL, some 60,000 users or groups: it is in memory as objects. */
-export const maxAclLength = 4 * 1024 * 1024;
 
 /** Bytes of a prompt that are read: one more than the read model keeps, which shows that the prompt was cut. */
 export const promptFactBytes = 1_048_577;
@@ -88,16 +60,8 @@ export const promptFactBytes = 1_048_577;
 export const taskFactsSql = `
 select
   \`w\`.\`id\`, \`w\`.\`owner_id\`, \`w\`.\`organization_id\`, \`w\`.\`template_id\`, \`w\`.\`name\`, \`w\`.\`deleted\`,
-  \`w\`.\`favorite\`, left(\`w\`.\`user_acl\`, ${maxAclLength + 1}) as \`user_acl\`,
-  left(\`w\`.\`group_acl\`, ${maxAclLength + 1}) as \`group_acl\`,
-  ((length(\`w\`.\`user_acl\`) = 0 and json_length(\`w\`.\`user_acl\`) > 0) or
-    (length(\`w\`.\`group_acl\`) = 0 and json_length(\`w\`.\`group_acl\`) > 0)) as \`acl_is_cut\`,
-  \`w\`.\`dormant_at\`, \`w\`.\`created_at\`, \`w\`.\`updated_at\`,
-  \`b\`.\`id\` as \`build_id\`, \`b\`.\`build_number\`, \`b\`.\`transition\` as \`build_transition\`,
-  \`b\`.\`has_ai_task\` as \`build_has_ai_task\`, \`b\`.\`template_version_id\` as \`build_template_version_id\`,
-  \`b\`.\`created_at\` as \`build_created_at\`,
-  \`j\`.\`job_status\`, \`j\`.\`completed_at\` is not null as \`job_completed\`,
-  \`j\`.\`canceled_at\` is not null as \`job_canceled\`, \`j\`.\`error\` is not null as \`job_error\`,
+  \`w\`.\`created_at\`, \`b\`.\`build_number\`, \`b\`.\`has_ai_task\` as \`build_has_ai_task\`,
+  ${workspaceColumns},
   \`s\`.\`id\` as \`start_id\`, \`s\`.\`has_ai_task\` as \`start_has_ai_task\`, length(\`sp\`.\`value\`) as \`start_prompt_length\`,
   \`f\`.\`template_version_id\` as \`first_template_version_id\`,
   left(\`pp\`.\`value\`, ${promptFactBytes}) as \`prompt\`,
@@ -106,15 +70,9 @@ select
   \`ng\`.\`id\` as \`sidebar_agent_id\`, \`ng\`.\`lifecycle_state\` as \`sidebar_agent_lifecycle\`,
   \`og\`.\`id\` as \`agent_id\`, \`og\`.\`lifecycle_state\` as \`agent_lifecycle\`,
   \`oa\`.\`id\` as \`app_id\`, \`oa\`.\`health\` as \`app_health\`,
-  \`oag\`.\`id\` as \`app_agent_id\`, \`oag\`.\`lifecycle_state\` as \`app_agent_lifecycle\`,
-  \`st\`.\`state\` as \`status_state\`, \`st\`.\`message\` as \`status_message\`, \`st\`.\`uri\` as \`status_uri\`,
-  \`st\`.\`created_at\` as \`status_created_at\`
+  \`oag\`.\`id\` as \`app_agent_id\`, \`oag\`.\`lifecycle_state\` as \`app_agent_lifecycle\`
 from \`workspaces\` as \`w\`
-left join \`workspace_builds\` as \`b\` on \`b\`.\`id\` = (
-  select \`b1\`.\`id\` from \`workspace_builds\` as \`b1\` force index (\`workspace_builds_workspace_id_build_number\`)
-  where \`b1\`.\`workspace_id\` = \`w\`.\`id\`
-  order by \`b1\`.\`workspace_id\` desc, \`b1\`.\`build_number\` desc, \`b1\`.\`id\` desc limit 1)
-left join \`provisioner_jobs\` as \`j\` on \`j\`.\`id\` = \`b\`.\`job_id\`
+${workspaceJoins}
 left join \`workspace_builds\` as \`s\` on \`s\`.\`id\` = (
   select \`b2\`.\`id\` from \`workspace_builds\` as \`b2\` force index (\`workspace_builds_workspace_id_build_number\`)
   where \`b2\`.\`workspace_id\` = \`w\`.\`id\` and \`b2\`.\`transition\` = 'start'
@@ -146,9 +104,6 @@ left join \`workspace_apps\` as \`oa\` on \`oa\`.\`id\` = (
   straight_join \`workspace_apps\` as \`a6\` force index (\`workspace_apps_agent_id\`) on \`a6\`.\`agent_id\` = \`g6\`.\`id\`
   where \`r6\`.\`job_id\` = \`b\`.\`job_id\` and \`g6\`.\`deleted\` = 0 and \`g6\`.\`parent_id\` is null)
 left join \`workspace_agents\` as \`oag\` on \`oag\`.\`id\` = \`oa\`.\`agent_id\`
-left join \`workspace_app_statuses\` as \`st\` on \`st\`.\`id\` = (
-  select \`st1\`.\`id\` from \`workspace_app_statuses\` as \`st1\` force index (\`workspace_app_statuses_workspace_id_created_at\`) where \`st1\`.\`workspace_id\` = \`w\`.\`id\`
-  order by \`st1\`.\`workspace_id\` desc, \`st1\`.\`created_at\` desc, \`st1\`.\`id\` desc limit 1)
 where \`w\`.\`id\` in (?)`;
 
 /** Reads the facts of these workspaces, with {@link taskFactsSql}. */

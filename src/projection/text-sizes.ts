@@ -1,7 +1,8 @@
 import type { Database } from '../db/connection.ts';
 import { promptParameter } from '../schema/projected-tables.ts';
 import type { TaskSourceName } from '../schema/task-source.ts';
-import { maxAclLength, promptFactBytes } from './task-facts.ts';
+import { promptFactBytes } from './task-facts.ts';
+import { maxAclLength } from './workspace-facts.ts';
 
 /**
  * The bytes of text that a comparison reads for each of some tasks, by its id in hexadecimal: its longest prompt, its ACL, and the

@@ -1,30 +1,20 @@
 import type { SourcedTask } from './sourced-task.ts';
 import type { TaskFacts } from './task-facts.ts';
+import { ofWorkspace } from './workspace-facts.ts';
 
 /** The task that a workspace is, where workspaces are the tasks; undefined when it is none. */
 export function taskOfWorkspace(facts: TaskFacts): SourcedTask | undefined {
-  const { build_id, build_number, build_template_version_id } = facts;
-  if (!isTask(facts)) return undefined;
-  // A task has a build: the check is for the compiler.
-  if (build_id === null || build_number === null || build_template_version_id === null) return undefined;
+  const shared = ofWorkspace(facts);
+  const { build } = shared;
+  if (build === undefined || !isTask(facts)) return undefined;
   const deleted = facts.deleted !== 0;
-  const build = {
-    id: build_id,
-    templateVersionId: build_template_version_id,
-    transition: facts.build_transition ?? '',
-    createdAt: facts.build_created_at ?? '',
-    jobStatus: facts.job_status,
-    jobCompleted: facts.job_completed === 1,
-    jobCanceled: facts.job_canceled === 1,
-    jobError: facts.job_error === 1,
-  };
   return {
     id: facts.id,
     workspaceId: facts.id,
     ownerId: facts.owner_id,
     organizationId: facts.organization_id,
     templateId: facts.template_id,
-    templateVersionId: facts.first_template_version_id ?? build_template_version_id,
+    templateVersionId: facts.first_template_version_id ?? build.templateVersionId,
     name: facts.name,
     displayName: null,
     prompt: facts.prompt,
@@ -32,24 +22,10 @@ export function taskOfWorkspace(facts: TaskFacts): SourcedTask | undefined {
     workspaceDeleted: deleted,
     createdAt: facts.created_at,
     updatedAt: facts.updated_at,
-    favorite: facts.favorite !== 0,
-    dormantAt: facts.dormant_at,
-    userAcl: facts.user_acl,
-    groupAcl: facts.group_acl,
-    aclIsCut: facts.acl_is_cut === 1,
-    build,
-    buildNumber: build_number,
+    ...shared,
+    buildNumber: facts.build_number ?? 0,
     phaseBuild: build,
     ...choose(facts),
-    report:
-      facts.status_created_at === null
-        ? undefined
-        : {
-            state: facts.status_state ?? '',
-            message: facts.status_message ?? '',
-            uri: facts.status_uri,
-            createdAt: facts.status_created_at,
-          },
   };
 }
 
@@ -59,7 +35,6 @@ export function taskOfWorkspace(facts: TaskFacts): SourcedTask | undefined {
  * failed to start, was canceled or stopped.
  */
 function isTask(facts: TaskFacts): boolean {
-  if (facts.build_id === null) return false;
   if (facts.build_has_ai_task === 1) return true;
   if (facts.start_id === null) return false;
   return facts.start_has_ai_task === 1 || (facts.start_has_ai_task === null && (facts.start_prompt_length ?? 0) > 0);

@@ -1,6 +1,6 @@
 import type { Database } from '../db/connection.ts';
 import { type ChangeKind, changeKinds } from './projected-tables.ts';
-import { readTaskSource, type TaskSourceName } from './task-source.ts';
+import { kindOfTasks, readTaskSource, type TaskSourceName } from './task-source.ts';
 
 /** A row of the outbox `workspace_changes`: a source row that a task may depend on has changed. */
 export interface OutboxChange {
@@ -261,15 +261,21 @@ export async function pendingTasks(database: Database, ids: Buffer[]): Promise<S
   return waiting;
 }
 
-/** Writes these workspaces, or rows of another kind, to the outbox, to be projected again. */
-export async function enqueueWorkspaces(
-  database: Database,
-  ids: readonly Buffer[],
-  kind: ChangeKind = changeKinds.workspace,
-): Promise<void> {
+/** Writes changes of rows of a kind to the outbox, so that their tasks are projected again. */
+export async function enqueueChanges(database: Database, kind: ChangeKind, ids: readonly Buffer[]): Promise<void> {
   if (ids.length === 0) return;
   const rows: readonly unknown[] = ids.map((id) => [kind, id]);
   await database.raw('insert into `workspace_changes` (`kind`, `ref`) values ?', [rows as never]);
+}
+
+/** Writes these workspaces to the outbox. */
+export function enqueueWorkspaces(database: Database, ids: readonly Buffer[]): Promise<void> {
+  return enqueueChanges(database, changeKinds.workspace, ids);
+}
+
+/** Writes these tasks to the outbox, to be projected again. */
+export async function enqueueTasks(database: Database, ids: readonly Buffer[]): Promise<void> {
+  if (ids.length > 0) await enqueueChanges(database, kindOfTasks[await readTaskSource(database)], ids);
 }
 
 /**
@@ -327,7 +333,7 @@ export async function enqueueAll(database: Database): Promise<void> {
   let after: Buffer | undefined;
   for (;;) {
     const ids = await idsAfter(database, source, after, idsPerStatement);
-    await enqueueWorkspaces(database, ids, changeKinds[source === 'tasks' ? 'task' : 'workspace']);
+    await enqueueChanges(database, kindOfTasks[source], ids);
     after = ids.at(-1);
     if (after === undefined) return;
   }

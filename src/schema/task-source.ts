@@ -1,11 +1,18 @@
 import type { Database } from '../db/connection.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { type ChangeKind, changeKinds } from './projected-tables.ts';
 
 /**
  * What the tasks of a deployment are: its flagged workspaces, as at first, or the rows of its table `tasks`. It is one of them for the
  * whole deployment: where it has tasks of its own, these are all.
  */
 export type TaskSourceName = 'workspaces' | 'tasks';
+
+/** The kind of change that stands for a task of a source: of a workspace, or of a row of `tasks`. */
+export const kindOfTasks = {
+  workspaces: changeKinds.workspace,
+  tasks: changeKinds.task,
+} as const satisfies Record<TaskSourceName, ChangeKind>;
 
 /** Reads from which source the read model is made. Only the projector changes it. */
 export async function readTaskSource(database: Database): Promise<TaskSourceName> {

@@ -1,5 +1,5 @@
 import type { Database } from '../db/connection.ts';
-import { enqueueInserted, enqueueWorkspaces } from '../schema/outbox.ts';
+import { enqueueChanges, enqueueInserted } from '../schema/outbox.ts';
 import { changeKinds } from '../schema/projected-tables.ts';
 import { readTaskSource } from '../schema/task-source.ts';
 import { outboxBypass } from '../schema/triggers.ts';
@@ -78,7 +78,7 @@ export async function copyTables(options: CopyOptions): Promise<CopyResult> {
 
 /** Makes the projector check from which table the tasks come, by a note of a row that does not exist. */
 function askForTaskSource(transaction: Database): Promise<void> {
-  return enqueueWorkspaces(transaction, [Buffer.alloc(16)], changeKinds.task);
+  return enqueueChanges(transaction, changeKinds.task, [Buffer.alloc(16)]);
 }
 
 /** The rows that have been processed so far. */

@@ -9,7 +9,7 @@ import { TaskPhase, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
-import { outboxLagMs } from '../../src/schema/outbox.ts';
+import { enqueueTasks, outboxLagMs, readOutbox, tasksOf } from '../../src/schema/outbox.ts';
 import { readTaskSource } from '../../src/schema/task-source.ts';
 import { keepByPolling } from '../../src/sync/poll.ts';
 import { createSync, type Sync } from '../../src/sync/sync.ts';
@@ -84,6 +84,14 @@ describeOnOneEngine('tasks of their own', (engine) => {
       await projector.stop();
       await target.drop();
     };
+  });
+
+  test('one that is noted by its id is found, whether or not it has a row yet', async () => {
+    await projector.stop();
+    await database('projector_state').update({ task_source: 'tasks' });
+    const id = newId();
+    await enqueueTasks(database, [id]);
+    expect(await tasksOf(database, await readOutbox(database))).toEqual([id]);
   });
 
   test('the first row of a writer makes these the tasks, and the workspaces tasks no more', async () => {
