@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerOptions, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { HeaderReader } from '../call/admission.ts';
 
 /** A request of either HTTP version, by Node's compatibility API. */
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -60,6 +61,19 @@ export function sendGrpcStatus(request: HttpRequest, response: HttpResponse, cod
   response.setHeader('grpc-message', encodeURI(message.toWellFormed()));
   response.statusCode = 200;
   response.end();
+}
+
+/** The address and port of the other end of a request's connection, `address:port`. */
+export function connectionOf({ socket: { remoteAddress, remotePort } }: HttpRequest): string {
+  return `${remoteAddress}:${remotePort}`;
+}
+
+/** Reads the headers of a request that it has once. */
+export function headerReader({ headers }: HttpRequest): HeaderReader {
+  return (name) => {
+    const value = headers[name];
+    return typeof value === 'string' ? value : undefined;
+  };
 }
 
 /** The path of a request, without what follows `?`. */

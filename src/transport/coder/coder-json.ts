@@ -18,7 +18,7 @@ import {
 import { parseLooseUuid } from '../../tasks/query-keys.ts';
 import type { TaskMessages } from '../../tasks/task-messages.ts';
 import type { ClientAddress } from '../client-address.ts';
-import { type HttpRequest, type HttpResponse, pathOf, protect } from '../http.ts';
+import { connectionOf, type HttpRequest, type HttpResponse, headerReader, pathOf, protect } from '../http.ts';
 import { type CoderWording, experimentalWording, pathIdField, stableWording, toCoderError } from './coder-error.ts';
 import { toCoderTask, toStableTask } from './coder-task.ts';
 import { readListParameters } from './list-parameters.ts';
@@ -195,12 +195,8 @@ export function createCoderJson(parts: {
   }
 
   function infoOf(request: HttpRequest): CallInfo {
-    const { remoteAddress, remotePort } = request.socket;
-    const connection = `${remoteAddress}:${remotePort}`;
-    const header = (name: string): string | undefined => {
-      const value = request.headers[name];
-      return typeof value === 'string' ? value : undefined;
-    };
+    const connection = connectionOf(request);
+    const header = headerReader(request);
     return { protocol: 'coder-json', connection, header, ...clientAddress(connection, header) };
   }
 }

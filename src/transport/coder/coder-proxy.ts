@@ -3,10 +3,11 @@ import http, { type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
 import https from 'node:https';
 import { pipeline } from 'node:stream/promises';
 import { looksLikeJwt } from '../../auth/verify-jwt.ts';
+import type { HeaderReader } from '../../call/admission.ts';
 import { networkOf } from '../../call/network.ts';
 import type { Logger } from '../../platform/log.ts';
 import type { ClientAddress } from '../client-address.ts';
-import { type HttpRequest, type HttpResponse, pathOf, protect, sendJson } from '../http.ts';
+import { connectionOf, type HttpRequest, type HttpResponse, headerReader, pathOf, protect, sendJson } from '../http.ts';
 import { isCoderRoute } from './coder-routes.ts';
 
 /** Passes a request on to Coder, or returns undefined when it is none of those that are passed on. Never throws for what Coder does. */
@@ -67,7 +68,7 @@ export function createCoderProxy({
   return (request, response) => {
     const path = pathOf(request);
     if (!isCoderRoute(request.method, path)) return undefined;
-    const client = clientOf(request);
+    const client = clientAddress(connectionOf(request), headerReader(request)).address;
     const network = networkOf(client);
     const ofNetwork = running.filter((one) => one === network).length;
     if (running.length >= proxyLimits.requests || ofNetwork >= proxyLimits.perNetwork) {
@@ -79,11 +80,6 @@ export function createCoderProxy({
       running.splice(running.indexOf(network), 1);
     });
   };
-
-  function clientOf(request: HttpRequest): string {
-    const { remoteAddress, remotePort } = request.socket;
-    return clientAddress(`${remoteAddress}:${remotePort}`, headersOf(request)).address;
-  }
 
   async function pass(request: HttpRequest, response: HttpResponse, path: string, client: string): Promise<void> {
     const body = await readBody(request, bodyTimeoutMs);
@@ -139,7 +135,7 @@ export function createCoderProxy({
   }
 
   function headersFor(request: HttpRequest, body: Buffer, client: string): OutgoingHttpHeaders {
-    const header = headersOf(request);
+    const header = headerReader(request);
     const passed = requestHeaders.flatMap((name) => {
       const value = header(name);
       return value === undefined ? [] : [[name, value] as const];
@@ -155,16 +151,8 @@ export function createCoderProxy({
   }
 }
 
-/** Reads a header that a request has once. */
-function headersOf({ headers }: HttpRequest): (name: string) => string | undefined {
-  return (name) => {
-    const value = headers[name];
-    return typeof value === 'string' ? value : undefined;
-  };
-}
-
 /** The session token of a request, from a header. A cookie is the browser's, and a JSON Web Token is for this service alone. */
-function tokenOf(header: (name: string) => string | undefined): string | undefined {
+function tokenOf(header: HeaderReader): string | undefined {
   const own = header('coder-session-token')?.trim();
   if (own) return own;
   const bearer = /^bearer +(\S+)\s*$/i.exec(header('authorization') ?? '')?.[1];

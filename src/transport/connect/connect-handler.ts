@@ -18,7 +18,16 @@ import type { Method, UnaryMethod } from '../../call/method.ts';
 import type { ServerCall } from '../../call/server-call.ts';
 import type { ClientAddress } from '../client-address.ts';
 import { sendWithEntityTag } from '../entity-tag.ts';
-import { type HttpRequest, type HttpResponse, pathOf, protect, sendGrpcStatus, sendJson, sendThrough } from '../http.ts';
+import {
+  connectionOf,
+  type HttpRequest,
+  type HttpResponse,
+  pathOf,
+  protect,
+  sendGrpcStatus,
+  sendJson,
+  sendThrough,
+} from '../http.ts';
 
 /**
  * Answers a request over Connect, gRPC-Web or gRPC, or returns undefined when its path is not that of a method.
@@ -100,8 +109,7 @@ export function createConnectHandler(
 
   const gate = async (context: HandlerContext): Promise<void> => {
     const inFlight = inFlightOf(context);
-    const { remoteAddress, remotePort } = inFlight.request.socket;
-    const connection = `${remoteAddress}:${remotePort}`;
+    const connection = connectionOf(inFlight.request);
     const header = (name: string): string | undefined => context.requestHeader.get(name) ?? undefined;
     const call = begin.get(context.method)?.({
       protocol: context.protocolName,
