@@ -16,16 +16,15 @@ export function outsideLinks(task: Task, coderUrl = settings.coderUrl): readonly
   const reported = webLink(task.currentState?.uri ?? '');
   const owner = encodeURIComponent(task.ownerName);
   const coder = coderUrl?.replace(/\/+$/, '');
-  const ofCoder =
-    coder === undefined
-      ? []
-      : [
-          { href: `${coder}/tasks/${owner}/${task.id}`, text: 'App', icon: <AppIcon /> },
-          { href: `${coder}/@${owner}/${encodeURIComponent(task.workspaceName)}`, text: 'Workspace', icon: <WorkspaceIcon /> },
-        ];
+  const app = { href: `${coder}/tasks/${owner}/${task.id}`, text: 'App', icon: <AppIcon /> };
+  const workspace = {
+    href: `${coder}/@${owner}/${encodeURIComponent(task.workspaceName)}`,
+    text: 'Workspace',
+    icon: <WorkspaceIcon />,
+  };
   return [
     ...(reported === undefined ? [] : [{ href: reported, text: reportedText(reported), icon: <OutsideIcon /> }]),
-    ...ofCoder,
+    ...(coder === undefined ? [] : [app, ...(task.workspaceName === '' ? [] : [workspace])]),
   ];
 }
 

@@ -38,7 +38,7 @@ describeInBrowser('the ways of the page', () => {
       displayName: `Do thing ${index}`,
       initialPrompt: `Do thing ${index}`,
       ownerName: 'developer',
-      workspaceName: `workspace-${index}`,
+      workspaceName: index === 1 ? '' : `workspace-${index}`, // one has no workspace yet
       phase: TaskPhase.ACTIVE,
       currentState: { state: TaskState.WORKING, message: 'Working', uri: 'https://github.com/example/repository/pull/1' },
     }),
@@ -198,6 +198,10 @@ describeInBrowser('the ways of the page', () => {
     const hrefs = (from: ReturnType<Page['locator']>) =>
       from.getByRole('link').evaluateAll((links) => links.map((link) => link.getAttribute('href')));
     expect(await hrefs(row.locator('.links'))).toEqual(expected);
+    expect(await hrefs(page.locator('.row').nth(1).locator('.links'))).toEqual([
+      expected[0],
+      `https://coder.example.com/dev/tasks/developer/${tasks[1]?.id}`,
+    ]);
     await row.locator('a.title').click();
     await heading(0).waitFor();
     expect(await hrefs(page.getByRole('article'))).toEqual(expected);
