@@ -247,6 +247,11 @@ export function requireDatabaseUrl({ DATABASE_URL: address }: Config): DatabaseA
   return address;
 }
 
+/** The address to listen on: all, but for the private database of a checkout this machine alone. */
+export function listenHost({ HOST, DATABASE_URL }: Config): string {
+  return HOST ?? (DATABASE_URL === undefined ? '127.0.0.1' : '0.0.0.0');
+}
+
 /** Coder's database, as the settings name it. @throws {ConfigError} when they name none. */
 export function requireCoderDatabaseUrl({ CODER_DATABASE_URL: url }: Config): string {
   if (url === undefined) throw new ConfigError('CODER_DATABASE_URL is required: postgres://user:password@host:5432/coder');

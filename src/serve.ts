@@ -6,7 +6,7 @@ import { createFindTasksHaveRights, createFindUserRights } from './auth/user-rig
 import { createVerifyJwt, type RightsLookup, type VerifyJwt } from './auth/verify-jwt.ts';
 import type { RateLimitOf } from './call/admission.ts';
 import { createRateLimit } from './call/rate-limit.ts';
-import { type Config, requireDatabaseUrl } from './config.ts';
+import { type Config, listenHost, requireDatabaseUrl } from './config.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions, requireDatabase } from './db/connection.ts';
 import type { ConnectionPool } from './db/connection-pool.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
@@ -22,11 +22,8 @@ import { createProjector } from './projection/projector.ts';
 import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
-import { keepBySettings } from './sync/keep-copy.ts';
-import { addSlotMetrics } from './sync/slot-metrics.ts';
+import { createMeasuredSync } from './sync/measured-sync.ts';
 import { scopeOf } from './sync/source-version.ts';
-import { createSync, type Sync } from './sync/sync.ts';
-import { addSyncMetrics } from './sync/sync-metrics.ts';
 import { createCountTasks } from './tasks/count-tasks.ts';
 import { createGetTask } from './tasks/get-task.ts';
 import { createListTasks } from './tasks/list-tasks.ts';
@@ -106,17 +103,8 @@ export async function serve(config: Config, development: Development | undefined
   }
 
   if (config.CODER_DATABASE_URL !== undefined) {
-    const listener = addSlotMetrics(registry, () => sync.status().activity === 'following');
-    const keep = keepBySettings(config, log, listener);
-    const sync: Sync = createSync({
-      address,
-      url: config.CODER_DATABASE_URL,
-      log,
-      keep,
-      scope: scopeOf(config),
-      onWritten,
-    });
-    addSyncMetrics(registry, sync);
+    const url = config.CODER_DATABASE_URL;
+    const sync = createMeasuredSync(config, registry, { address, url, log, scope: scopeOf(config), onWritten });
     sync.start();
     parts.defer(() => sync.stop());
   }
@@ -157,7 +145,7 @@ export async function serve(config: Config, development: Development | undefined
     tasksHaveRights: () => run('find_rights_on_tasks', findTasksHaveRights),
   };
   const verifyJwt = jwtCallers(config, rightsLookup, log);
-  const host = config.HOST ?? (privateDatabase === undefined ? '0.0.0.0' : '127.0.0.1');
+  const host = listenHost(config);
   const server = createServer({
     methods: tasksMethods({ listTasks, countTasks, getTask, watchTasks }),
     tasks: createTaskMessages(listTasks, getTask),

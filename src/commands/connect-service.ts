@@ -64,6 +64,11 @@ function readToken(file: string): string {
   }
 }
 
+/** What a call of one request answers. @throws {CommandError} when it fails. */
+export function answerOf<Answer>(call: Promise<Answer>): Promise<Answer> {
+  return call.catch((error: unknown) => Promise.reject(callError(error)));
+}
+
 /** The error that a command ends with when a call has failed. */
 export function callError(error: unknown): CommandError {
   const { code, rawMessage } = ConnectError.from(error);

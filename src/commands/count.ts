@@ -2,7 +2,7 @@ import { toJson } from '@bufbuild/protobuf';
 import type { DevelopmentService } from '../development.ts';
 import { type CountTasksResponse, CountTasksResponseSchema } from '../gen/tasks/v1/tasks_pb.ts';
 import { phaseWords, stateWords, statusWords } from '../tasks/query-keys.ts';
-import { callError, connectService, type ServiceOptions } from './connect-service.ts';
+import { answerOf, connectService, type ServiceOptions } from './connect-service.ts';
 import { endWithReader, type OutputOptions, printPairs } from './print-tasks.ts';
 import { word } from './task-table.ts';
 
@@ -22,9 +22,7 @@ export async function countTasks(
   local: DevelopmentService | undefined,
 ): Promise<void> {
   using service = connectService(options, env, local);
-  const counts = await service.client
-    .countTasks({ query }, service.call)
-    .catch((error: unknown) => Promise.reject(callError(error)));
+  const counts = await answerOf(service.client.countTasks({ query }, service.call));
   endWithReader();
   if (quiet === true) console.log(textOf(counts.total));
   else if (output === 'table') printPairs(pairsOf(counts));

@@ -1,14 +1,13 @@
 import { spawn } from 'node:child_process';
 import { toJson } from '@bufbuild/protobuf';
-import { timestampDate } from '@bufbuild/protobuf/wkt';
 import { parseUuid } from '../db/uuid.ts';
 import type { DevelopmentService } from '../development.ts';
 import { type Task, TaskSchema } from '../gen/tasks/v1/tasks_pb.ts';
-import { phaseWords, statusWords } from '../tasks/query-keys.ts';
+import { phaseWords } from '../tasks/query-keys.ts';
 import { CommandError } from './command-error.ts';
-import { callError, connectService, type ServiceOptions } from './connect-service.ts';
+import { answerOf, connectService, type ServiceOptions } from './connect-service.ts';
 import { type OutputOptions, printPairs, printTasks } from './print-tasks.ts';
-import { ago, printable, stateOf, word } from './task-table.ts';
+import { ago, exactTime, printable, stateOf, statusOf, word } from './task-table.ts';
 
 /** The options of `get`. */
 export interface GetOptions extends ServiceOptions, OutputOptions {
@@ -29,9 +28,7 @@ export async function getTask(
   local: DevelopmentService | undefined,
 ): Promise<void> {
   using service = connectService(options, env, local);
-  const { task } = await service.client
-    .getTask({ identifier: identifierOf(named) }, service.call)
-    .catch((error: unknown) => Promise.reject(callError(error)));
+  const { task } = await answerOf(service.client.getTask({ identifier: identifierOf(named) }, service.call));
   if (task === undefined) throw new CommandError('the service has answered without a task');
   if (open === true) await openLink(task, env);
   else if (options.output === 'json' && options.quiet !== true)
@@ -50,15 +47,14 @@ function identifierOf(named: string) {
 /** What people want to know of a task. Times are as long ago as they are at a terminal, and else as in RFC 3339. */
 function pairsOf(task: Task): (readonly [string, string])[] {
   const { currentState, waitingSince, createdAt } = task;
-  const time = (at: typeof createdAt) =>
-    at === undefined ? '' : process.stdout.isTTY ? ago(at, Date.now()) : `${timestampDate(at).toISOString().slice(0, 19)}Z`;
+  const time = (at: typeof createdAt) => (at === undefined ? '' : process.stdout.isTTY ? ago(at, Date.now()) : exactTime(at));
   const pairs = [
     ['task', task.name],
     ['id', task.id],
     ['owner', task.ownerName],
     ['organization', task.organizationName],
     ['template', task.templateName],
-    ['status', word(statusWords, task.status)],
+    ['status', statusOf(task)],
     ['phase', word(phaseWords, task.phase)],
     ['state', stateOf(task)],
     ['message', currentState?.message ?? ''],

@@ -1,7 +1,7 @@
 import type { DevelopmentService } from '../development.ts';
 import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
 import { parseQuery } from '../tasks/query-grammar.ts';
-import { type ConnectedService, callError, connectService, type ServiceOptions } from './connect-service.ts';
+import { answerOf, type ConnectedService, connectService, type ServiceOptions } from './connect-service.ts';
 import { type OutputOptions, printTasks } from './print-tasks.ts';
 
 /** The options of `list`. */
@@ -51,7 +51,7 @@ async function readList(
   let pageToken = '';
   while (tasks.size < most) {
     const request = { ...list, pageToken, pageSize: Math.min(pageSize, most - tasks.size) };
-    const page = await client.listTasks(request, call).catch((error: unknown) => Promise.reject(callError(error)));
+    const page = await answerOf(client.listTasks(request, call));
     for (const task of page.tasks) if (!tasks.has(task.id)) tasks.set(task.id, task);
     pageToken = page.nextPageToken;
     if (pageToken === '') return;

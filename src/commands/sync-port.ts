@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client';
-import type { Config } from '../config.ts';
+import { type Config, listenHost } from '../config.ts';
 import type { Database } from '../db/connection.ts';
 import { addProcessMetrics } from '../platform/process-metrics.ts';
 import { createReadiness } from '../platform/readiness.ts';
@@ -44,8 +44,7 @@ export async function openSyncPort({ config, database, sync, registry }: SyncPor
     },
   });
   const listener = createOpsListener(readiness, registry);
-  const host = config.HOST ?? (config.DATABASE_URL === undefined ? '127.0.0.1' : '0.0.0.0');
-  const address = await listen(listener.port, host, config.OPS_PORT, 'OPS_PORT');
+  const address = await listen(listener.port, listenHost(config), config.OPS_PORT, 'OPS_PORT');
   return {
     address,
     async close() {

@@ -7,12 +7,10 @@ import { createLog } from '../platform/log.ts';
 import { aborted, stopSignal } from '../platform/stop-signal.ts';
 import { openCoderDatabase } from '../sync/coder-database.ts';
 import { copyOnce } from '../sync/copy-once.ts';
-import { keepBySettings } from '../sync/keep-copy.ts';
+import { createMeasuredSync } from '../sync/measured-sync.ts';
 import { describeSlot, readSlot } from '../sync/replication-standing.ts';
-import { addSlotMetrics } from '../sync/slot-metrics.ts';
 import { readSourceShape, scopeOf } from '../sync/source-version.ts';
-import { countAdjusted, createSync, describeSync, openSyncDatabase, type Sync } from '../sync/sync.ts';
-import { addSyncMetrics } from '../sync/sync-metrics.ts';
+import { countAdjusted, describeSync, openSyncDatabase } from '../sync/sync.ts';
 import { readSyncState, takeOverSync } from '../sync/sync-state.ts';
 import { verifyCopy } from '../sync/verify-copy.ts';
 import { CommandError } from './command-error.ts';
@@ -86,23 +84,14 @@ export async function followCoder(
   const log = createLog(config.LOG_LEVEL);
   const bar = progressBar(process.stderr);
   const registry = new Registry();
-  const listener = addSlotMetrics(registry, () => sync.status().activity === 'following');
-  const keep = keepBySettings(config, log, listener);
-  const sync: Sync = createSync({
+  const sync = createMeasuredSync(config, registry, {
     address,
     url,
     log,
-    async keep(context, state) {
-      const onCopied: typeof context.onCopied = (result) => {
-        bar.end();
-        context.onCopied(result);
-      };
-      await keep({ ...context, onCopied }, state);
-    },
     scope: scopeOf(config, withoutSessions),
     onProgress: (rows, about) => bar.show(rows, about),
+    onCopied: () => bar.end(),
   });
-  addSyncMetrics(registry, sync);
   const port = hasPort ? await openSyncPort({ config, database, sync, registry }) : undefined;
   if (port !== undefined) log.info({ ops: port.address }, 'listening');
   sync.start();

@@ -14,22 +14,32 @@ const messageWidth = 15;
 
 /** The values of a task's columns, without characters that control a terminal. Times are as in RFC 3339. */
 export function taskCells(task: Task): string[] {
-  return cellsOf(task, (time) => `${timestampDate(time).toISOString().slice(0, 19)}Z`);
+  return cellsOf(task, exactTime);
+}
+
+/** A time in RFC 3339, in UTC, in whole seconds. */
+export function exactTime(time: Timestamp): string {
+  return `${timestampDate(time).toISOString().slice(0, 19)}Z`;
 }
 
 function cellsOf(task: Task, timeText: (time: Timestamp) => string): string[] {
   const { currentState, updatedAt } = task;
   const changed = currentState?.timestamp ?? updatedAt;
-  const status = word(statusWords, task.status);
   return [
     task.name,
     task.ownerName,
-    task.status === WorkspaceStatus.UNSPECIFIED ? '-' : status, // no workspace yet
+    statusOf(task),
     word(phaseWords, task.phase),
     stateOf(task),
     changed === undefined ? '-' : timeText(changed),
     currentState?.message ?? '',
   ].map(printable);
+}
+
+/** The word for the status of a task's workspace, or a dash while there is none. */
+export function statusOf({ status }: Task): string {
+  const text = word(statusWords, status);
+  return status === WorkspaceStatus.UNSPECIFIED ? '-' : text;
 }
 
 /** The word for the current state of a task, or a dash without one. */

@@ -40,6 +40,8 @@ export interface SyncOptions {
   readonly keep: KeepCopy;
   readonly scope?: CopyScope;
   readonly onProgress?: (rows: number, about: number) => void;
+  /** Called when a whole copy is complete, before that is logged. */
+  readonly onCopied?: () => void;
   /** Called after each transaction that changed the copy, and after a whole copy. It must not block. */
   readonly onWritten?: () => void;
 }
@@ -193,6 +195,7 @@ export function createSync(options: SyncOptions): Sync {
           onCopied({ rows, inserted, updated, deleted }) {
             status.copies += 1;
             status.progress = undefined;
+            options.onCopied?.();
             log.info({ rows, inserted, updated, deleted }, 'copied from Coder');
             options.onWritten?.();
             adjusted.tell(log);
