@@ -45,6 +45,7 @@ const fakeNpm = `#!/bin/sh
 echo "$@" >> npm.log
 mkdir -p node_modules/left
 if [ -n "$FAKE_NPM_SECONDS" ]; then sleep "$FAKE_NPM_SECONDS" > /dev/null 2>&1; fi
+if [ -n "$FAKE_NPM_UNTIL" ]; then until [ -e "$FAKE_NPM_UNTIL" ]; do sleep 0.05; done; fi
 if [ -n "$FAKE_NPM_FAILS" ]; then echo "npm error network" >&2; exit 7; fi
 echo "added 2 packages"
 echo '{"name":"left"}' > node_modules/left/package.json
@@ -260,8 +261,12 @@ describe('installing', () => {
 
 describe('two launchers at once', () => {
   test('install once, and both run', async () => {
-    const env = { FAKE_NPM_SECONDS: '0.6' };
-    const ends = await Promise.all([1, 2, 3].map(() => launch(['serve'], { env })));
+    // The installation ends when all have met: a busy machine may start one after the others.
+    const allAreThere = join(root, 'all-are-there');
+    const launched = [1, 2, 3].map(() => start(['serve'], { env: { FAKE_NPM_UNTIL: allAreThere } }));
+    await Promise.all(launched.map(({ says }) => says('stderr', 'the packages')));
+    writeFileSync(allAreThere, '');
+    const ends = await Promise.all(launched.map(({ end }) => end));
     expect(ends.map(({ code }) => code)).toEqual([0, 0, 0]);
     expect(npmCalls()).toHaveLength(1);
     expect(ends.filter(({ stderr }) => /waiting for process \d+/.test(stderr))).toHaveLength(2);
