@@ -19,6 +19,7 @@ import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { indexSteps } from '../support/index-steps.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
@@ -196,11 +197,11 @@ describeOnEngines('counts', (engine) => {
     try {
       const tasks = createTaskRepository(only, 30);
       await tasks.countKinds(scopeOf(caller), filter);
-      const before = await walked(only);
+      const before = await indexSteps(only);
       sent.length = 0;
       await tasks.countKinds(scopeOf(caller), filter);
       const [statement, ...more] = sent.splice(0);
-      const read = (await walked(only)) - before;
+      const read = (await indexSteps(only)) - before;
       if (statement === undefined || more.length > 0) throw new Error(`${more.length + 1} statements`);
       const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
       const [plan] = (await only.raw(`${explaining} ${statement.sql}`, statement.values as never)) as [
@@ -219,16 +220,6 @@ describeOnEngines('counts', (engine) => {
       await closeDatabase(only);
     }
   });
-
-  /** How many steps this session has made along an index. */
-  async function walked(session: Database): Promise<number> {
-    const [counters] = (await session.raw("show session status like 'Handler_read%'")) as [
-      { Variable_name: string; Value: string }[],
-    ];
-    return counters
-      .filter(({ Variable_name: name }) => name === 'Handler_read_next' || name === 'Handler_read_prev')
-      .reduce((sum, { Value }) => sum + Number(Value), 0);
-  }
 });
 
 type Counted = readonly [count: number, capped: boolean];

@@ -1,35 +1,35 @@
 import type { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type CoderDatabase, openCoderDatabase } from '../../src/sync/coder-database.ts';
-import { loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { Network } from '../support/network.ts';
-import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
-import { type Attempt, allowReplication, differences, startReplicating } from '../support/replicated-coder.ts';
+import { describeOnPostgres, type PostgresServer } from '../support/postgres.ts';
+import {
+  type Attempt,
+  allowReplication,
+  coderReader,
+  coderSlot,
+  differences,
+  startReplicating,
+} from '../support/replicated-coder.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 /** A busy machine may take its time. */
 const within = { timeout: 30_000, interval: 50 };
-
-const reader = { user: 'tasks_reader', password: 'reads-only' };
-const slot = 'tasks_service';
 
 await describeOnPostgres('a sync that stands in nobody’s way', '15', () => {
   let server: PostgresServer;
   let coder: Client;
   beforeAll(async () => {
-    server = await startPostgres();
-    coder = await server.connect();
-    await createCoderSchema(coder, 'seed');
-    await loadCoderRows(coder, 'seed');
-    await allowReplication(coder, slot, reader);
+    ({ server, coder } = await startCoder('seed'));
+    await allowReplication(coder, coderSlot, coderReader);
   });
   afterAll(() => server.stop());
 
   describe('reading', () => {
     let reading: CoderDatabase;
     beforeAll(async () => {
-      reading = await openCoderDatabase(server.url('coder', reader));
+      reading = await openCoderDatabase(server.url('coder', coderReader));
     });
     afterAll(() => reading.close());
 
@@ -45,7 +45,7 @@ await describeOnPostgres('a sync that stands in nobody’s way', '15', () => {
       await expect(snapshot).rejects.toThrow('Coder waited for a table that was being read');
       await altered;
       expect(isAltered).toBe(true);
-      reading = await openCoderDatabase(server.url('coder', reader));
+      reading = await openCoderDatabase(server.url('coder', coderReader));
     });
 
     test('does not wait so long for a table that PostgreSQL would find a deadlock with a migration', async () => {
@@ -72,17 +72,20 @@ await describeOnPostgres('a sync that stands in nobody’s way', '15', () => {
     });
     afterAll(() => target.drop());
 
-    const start = async (times: Parameters<typeof startReplicating>[3], url = server.url('coder', reader)): Promise<Attempt> => {
-      attempt = startReplicating(url, target.address, slot, times);
+    const start = async (
+      times: Parameters<typeof startReplicating>[3],
+      url = server.url('coder', coderReader),
+    ): Promise<Attempt> => {
+      attempt = startReplicating(url, target.address, coderSlot, times);
       await attempt.until('following');
       return attempt;
     };
-    const same = () => expect.poll(() => differences(server.url('coder', reader), target.address), within).toEqual([]);
+    const same = () => expect.poll(() => differences(server.url('coder', coderReader), target.address), within).toEqual([]);
 
     test('notices a host that has vanished, whatever it waits for', async () => {
       const network = new Network({ host: '127.0.0.1', port: server.port, user: '', database: '' });
       const { port } = await network.open();
-      const url = server.url('coder', reader).replace(`:${server.port}/`, `:${port}/`);
+      const url = server.url('coder', coderReader).replace(`:${server.port}/`, `:${port}/`);
       const first = await start({ silenceMs: 2000, checkEveryMs: 100 }, url);
       await coder.query("update workspaces set name = name || '-seen'");
       await first.until('applied');

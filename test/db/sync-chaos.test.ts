@@ -14,14 +14,12 @@ import { describeOnServerKinds } from '../support/database.ts';
 import { Dice } from '../support/dice.ts';
 import { startEngineServer } from '../support/engines.ts';
 import { describeOnPostgres, startPostgres } from '../support/postgres.ts';
-import { allowReplication, differences } from '../support/replicated-coder.ts';
+import { allowReplication, coderReader, coderSlot, differences } from '../support/replicated-coder.ts';
 
 /** For how long something is killed again and again, in milliseconds. */
 const killsMs = Number(process.env['CHAOS_MS'] ?? 12_000);
 
 const seed = Number(process.env['CHAOS_SEED'] ?? 20_261_130);
-const reader = { user: 'tasks_reader', password: 'reads-only' };
-const slot = 'tasks_service';
 
 await describeOnPostgres('a Coder that is followed', '15', () => {
   describeOnServerKinds('into', (engine) => {
@@ -45,12 +43,12 @@ await describeOnPostgres('a Coder that is followed', '15', () => {
       await closeDatabase(migrated);
       const coder = await server.connect();
       await createCoderSchema(coder, 'newest');
-      await allowReplication(coder, slot, reader);
+      await allowReplication(coder, coderSlot, coderReader);
       await coder.end();
-      const url = server.url('coder', reader);
+      const url = server.url('coder', coderReader);
 
       const starts = {
-        sync: () => startScript('sync', { url, address, slot }),
+        sync: () => startScript('sync', { url, address, slot: coderSlot }),
         project: () => startScript('project', address),
       };
       const scripts: Record<keyof typeof starts, ChildScript> = { sync: starts.sync(), project: starts.project() };

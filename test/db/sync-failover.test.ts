@@ -4,29 +4,24 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { keepBySettings } from '../../src/sync/keep-copy.ts';
 import { createSync } from '../../src/sync/sync.ts';
-import { coderRows, loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
+import { coderRows } from '../support/coder-rows.ts';
 import { runOnCopy } from '../support/copied-coder.ts';
 import { createTestDatabase, describeOnOneEngine } from '../support/database.ts';
 import { Network } from '../support/network.ts';
-import { describeOnPostgres, startPostgres, startPostgresReplica } from '../support/postgres.ts';
-import { allowReplication } from '../support/replicated-coder.ts';
+import { describeOnPostgres, startPostgresReplica } from '../support/postgres.ts';
+import { allowReplication, coderReader, coderSlot } from '../support/replicated-coder.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 /** A busy machine may take its time. */
 const within = { timeout: 60_000, interval: 100 };
-
-const reader = { user: 'tasks_reader', password: 'reads-only' };
-const slot = 'tasks_service';
 
 await describeOnPostgres('a Coder whose primary is lost', '15', () => {
   describeOnOneEngine('with a copy in', (engine) => {
     test('is followed on its standby, after a new copy while the rows of before are served', { timeout: 150_000 }, async () => {
       await using parts = new AsyncDisposableStack();
-      const primary = parts.adopt(await startPostgres(), (server) => server.stop());
-      const coder = await primary.connect();
-      await createCoderSchema(coder, 'seed');
-      await loadCoderRows(coder, 'seed');
-      await allowReplication(coder, slot, reader);
+      const { server: primary, coder } = await startCoder('seed');
+      parts.defer(() => primary.stop());
+      await allowReplication(coder, coderSlot, coderReader);
       const standby = parts.adopt(await startPostgresReplica(primary), (server) => server.stop());
       const target = parts.adopt(await createTestDatabase(engine), ({ drop }) => drop());
 
@@ -35,10 +30,10 @@ await describeOnPostgres('a Coder whose primary is lost', '15', () => {
         one.close(),
       );
       const { port } = await network.open();
-      const url = `postgres://${reader.user}:${reader.password}@127.0.0.1:${port}/coder`;
+      const url = `postgres://${coderReader.user}:${coderReader.password}@127.0.0.1:${port}/coder`;
       const lines: string[] = [];
       const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) });
-      const keep = keepBySettings({ CODER_SLOT: slot }, log);
+      const keep = keepBySettings({ CODER_SLOT: coderSlot }, log);
       const sync = parts.adopt(createSync({ address: target.address, url, log, keep }), (one) => one.stop());
       const names = async (): Promise<string[]> => {
         const [rows = []] = await target.database.raw<[{ name: string }[]]>('select `w`.`name` from `workspaces` as `w`');

@@ -2,30 +2,30 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { FencedError } from '../../src/db/active-process.ts';
-import { loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
 import { startCoderWriters } from '../support/coder-writer.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
-import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
-import { type Attempt, allowReplication, differences, startReplicating } from '../support/replicated-coder.ts';
+import { describeOnPostgres, type PostgresServer } from '../support/postgres.ts';
+import {
+  type Attempt,
+  allowReplication,
+  coderReader,
+  coderSlot,
+  differences,
+  startReplicating,
+} from '../support/replicated-coder.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 /** A busy machine may take its time. */
 const within = { timeout: 30_000, interval: 50 };
-
-const reader = { user: 'tasks_reader', password: 'reads-only' };
-const slot = 'tasks_service';
 
 await describeOnPostgres('what can happen to a replication', '15', () => {
   let server: PostgresServer;
   let coder: Client;
   let url: string;
   beforeAll(async () => {
-    server = await startPostgres({ settings: ['max_slot_wal_keep_size=2MB', 'wal_keep_size=0'] });
-    coder = await server.connect();
-    await createCoderSchema(coder, 'seed');
-    await loadCoderRows(coder, 'seed');
-    await allowReplication(coder, slot, reader);
-    url = server.url('coder', reader);
+    ({ server, coder } = await startCoder('seed', { settings: ['max_slot_wal_keep_size=2MB', 'wal_keep_size=0'] }));
+    await allowReplication(coder, coderSlot, coderReader);
+    url = server.url('coder', coderReader);
   });
   afterAll(() => server.stop());
 
@@ -41,7 +41,7 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
     afterAll(() => target.drop());
 
     const start = (): Attempt => {
-      attempt = startReplicating(url, target.address, slot);
+      attempt = startReplicating(url, target.address, coderSlot);
       return attempt;
     };
     const same = () => expect.poll(() => differences(url, target.address), within).toEqual([]);
@@ -87,7 +87,7 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       const first = start();
       await first.until('following');
       // It is refused by PostgreSQL, and has raised the epoch.
-      const second = startReplicating(url, target.address, slot);
+      const second = startReplicating(url, target.address, coderSlot);
       await expect(second.ended).rejects.toThrow(/slot "tasks_service" is active/);
       await coder.query('update workspaces set favorite = not favorite');
       await expect(first.ended).rejects.toThrow(FencedError);
@@ -98,7 +98,7 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
     });
 
     test('an idle one uses the connection with its lock, and ends when that is lost', async () => {
-      attempt = startReplicating(url, target.address, slot, { keepAliveMs: 100 });
+      attempt = startReplicating(url, target.address, coderSlot, { keepAliveMs: 100 });
       await attempt.until('following');
       const holder = async (): Promise<{ readonly id: number | null; readonly idle: number | null } | undefined> =>
         (
@@ -127,21 +127,21 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
 
     test('a slot that is missing is its operator’s to make', async () => {
       await isIdle();
-      await coder.query('select pg_drop_replication_slot($1)', [slot]);
+      await coder.query('select pg_drop_replication_slot($1)', [coderSlot]);
       await expect(start().ended).rejects.toThrow(
         "Coder's PostgreSQL has no replication slot tasks_service: run select pg_create_logical_replication_slot('tasks_service', 'pgoutput')",
       );
       await coder.query(
         'insert into group_members (user_id, group_id) select u.id, g.id from users u, groups g on conflict do nothing',
       );
-      await coder.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [slot]);
+      await coder.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [coderSlot]);
       await copiesAgain('the slot tasks_service has gone on without us, or is a new one');
     });
 
     test('a table that was taken out of the publication is missed, and copied when it is in again', async () => {
       const first = start();
       await first.until('following');
-      await coder.query(`alter publication ${slot} drop table workspaces`);
+      await coder.query(`alter publication ${coderSlot} drop table workspaces`);
       await coder.query("update workspaces set name = name || '-unseen'");
       // It may have seen it already: the publications are looked at when the log goes on.
       await first.stop().catch(() => {});
@@ -149,7 +149,7 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       await expect(start().ended).rejects.toThrow(
         'the publication tasks_service lacks workspaces: run alter publication tasks_service add table workspaces',
       );
-      await coder.query(`alter publication ${slot} add table workspaces`);
+      await coder.query(`alter publication ${coderSlot} add table workspaces`);
       await copiesAgain('the publications of tasks_service were changed');
     });
 
@@ -261,34 +261,34 @@ await describeOnPostgres('what can happen to a replication', '15', () => {
       const refusals: readonly { what: string; statement: string; undo: string; message: RegExp }[] = [
         {
           what: 'no right to replicate',
-          statement: `alter role ${reader.user} noreplication`,
-          undo: `alter role ${reader.user} replication`,
+          statement: `alter role ${coderReader.user} noreplication`,
+          undo: `alter role ${coderReader.user} replication`,
           message:
             /^Coder's PostgreSQL does not let the role replicate, see sync grants: (must be superuser or replication role|permission denied) to start/i,
         },
         {
           what: 'a publication that makes updates fail in Coder',
-          statement: `alter publication ${slot} add table group_members`,
-          undo: `alter publication ${slot} drop table group_members`,
+          statement: `alter publication ${coderSlot} add table group_members`,
+          undo: `alter publication ${coderSlot} drop table group_members`,
           message:
             /^the publication tasks_service makes updates and deletes of group_members fail in Coder, .* drop table group_members$/,
         },
         {
           what: 'a publication without updates',
-          statement: `alter publication ${slot} set (publish = 'insert')`,
-          undo: `alter publication ${slot} set (publish = 'insert, update, delete, truncate')`,
+          statement: `alter publication ${coderSlot} set (publish = 'insert')`,
+          undo: `alter publication ${coderSlot} set (publish = 'insert, update, delete, truncate')`,
           message: /^the publication tasks_service publishes only insert: run alter publication/,
         },
         {
           what: 'a publication of some columns',
-          statement: `alter publication ${slot} set table ${slotTables('users (id, username)')}`,
-          undo: `alter publication ${slot} set table ${slotTables('users')}`,
+          statement: `alter publication ${coderSlot} set table ${slotTables('users (id, username)')}`,
+          undo: `alter publication ${coderSlot} set table ${slotTables('users')}`,
           message: /^the publication tasks_service must have all rows and columns of users/,
         },
         {
           what: 'no publication of inserts',
-          statement: `drop publication ${slot}_inserts`,
-          undo: `create publication ${slot}_inserts for table workspace_build_parameters with (publish = 'insert, truncate')`,
+          statement: `drop publication ${coderSlot}_inserts`,
+          undo: `create publication ${coderSlot}_inserts for table workspace_build_parameters with (publish = 'insert, truncate')`,
           message:
             /^Coder's PostgreSQL has no publication tasks_service_inserts: run what sync grants prints, or poll \(sync --poll, CODER_POLL_SECONDS\)$/,
         },

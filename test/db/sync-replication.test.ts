@@ -3,17 +3,20 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCoderDatabase } from '../../src/sync/coder-database.ts';
 import { dropReplication, replicationNames } from '../../src/sync/publication.ts';
 import { syncedTables } from '../../src/sync/synced-tables.ts';
-import { loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
-import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
-import { type Attempt, allowReplication, differences, startReplicating } from '../support/replicated-coder.ts';
+import { describeOnPostgres, type PostgresServer } from '../support/postgres.ts';
+import {
+  type Attempt,
+  allowReplication,
+  coderReader,
+  coderSlot,
+  differences,
+  startReplicating,
+} from '../support/replicated-coder.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 /** A busy machine may take its time. */
 const within = { timeout: 30_000, interval: 50 };
-
-const reader = { user: 'tasks_reader', password: 'reads-only' };
-const slot = 'tasks_service';
 
 /** Children before their parents, so that each table still has rows when it is emptied. */
 const childrenFirst = [
@@ -43,12 +46,9 @@ await describeOnPostgres('replication', '15', () => {
   let coder: Client;
   let url: string;
   beforeAll(async () => {
-    server = await startPostgres({ settings: ['wal_sender_timeout=4s'] });
-    coder = await server.connect();
-    await createCoderSchema(coder, 'newest');
-    await loadCoderRows(coder, 'newest');
-    await allowReplication(coder, slot, reader);
-    url = server.url('coder', reader);
+    ({ server, coder } = await startCoder('newest', { settings: ['wal_sender_timeout=4s'] }));
+    await allowReplication(coder, coderSlot, coderReader);
+    url = server.url('coder', coderReader);
   });
   afterAll(() => server.stop());
 
@@ -74,7 +74,7 @@ await describeOnPostgres('replication', '15', () => {
       ((await target.database.raw(sql, values)) as [unknown[]])[0];
 
     test('all tables are copied, and then followed', async () => {
-      attempt = startReplicating(url, target.address, slot);
+      attempt = startReplicating(url, target.address, coderSlot);
       await attempt.until('following');
       expect(attempt.events[0]).toBe('copy: nothing has been copied yet');
       await same();
@@ -195,7 +195,7 @@ await describeOnPostgres('replication', '15', () => {
         .poll(async () => {
           const { rows: found } = await coder.query<{ on: boolean }>(
             'select confirmed_flush_lsn > $1 as on from pg_replication_slots where slot_name = $2',
-            [rows[0]?.at, slot],
+            [rows[0]?.at, coderSlot],
           );
           return found[0]?.on;
         }, within)
@@ -210,7 +210,7 @@ await describeOnPostgres('replication', '15', () => {
       await server.restart();
       coder = await server.connect();
       await coder.query('update workspaces set favorite = not favorite');
-      attempt = startReplicating(url, target.address, slot);
+      attempt = startReplicating(url, target.address, coderSlot);
       await attempt.until('applied');
       expect(attempt.events[0]).toBe('following');
       await same();
@@ -223,7 +223,7 @@ await describeOnPostgres('replication', '15', () => {
     });
 
     test('the slot and the publications can be removed again', async () => {
-      const names = replicationNames(slot);
+      const names = replicationNames(coderSlot);
       const ours = await openCoderDatabase(url);
       await expect(dropReplication(ours, names)).rejects.toThrow(/the slot tasks_service is read by process \d+/);
       await attempt.stop();

@@ -7,26 +7,20 @@ import { createProjector, type Projector } from '../../src/projection/projector.
 import { verify } from '../../src/projection/verify.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
 import { missingTriggers } from '../../src/schema/triggers.ts';
-import { loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
 import { startCoderWriters } from '../support/coder-writer.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
-import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
-import { type Attempt, allowReplication, differences, startReplicating } from '../support/replicated-coder.ts';
+import { describeOnPostgres, type PostgresServer } from '../support/postgres.ts';
+import { type Attempt, allowReplication, coderReader, differences, startReplicating } from '../support/replicated-coder.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 /** A busy machine may take its time. */
 const within = { timeout: 30_000, interval: 50 };
-
-const reader = { user: 'tasks_reader', password: 'reads-only' };
 
 await describeOnPostgres('a copy in a database without triggers', '15', () => {
   let server: PostgresServer;
   let coder: Client;
   beforeAll(async () => {
-    server = await startPostgres();
-    coder = await server.connect();
-    await createCoderSchema(coder, 'seed');
-    await loadCoderRows(coder, 'seed');
+    ({ server, coder } = await startCoder('seed'));
   });
   afterAll(() => server.stop());
 
@@ -41,8 +35,8 @@ await describeOnPostgres('a copy in a database without triggers', '15', () => {
       expect(await missingTriggers(target.database)).not.toEqual([]);
       await coder.query('drop owned by tasks_reader').catch(() => {}); // of the engine before
       await coder.query('drop role tasks_reader').catch(() => {});
-      await allowReplication(coder, slot, reader);
-      attempt = startReplicating(server.url('coder', reader), target.address, slot);
+      await allowReplication(coder, slot, coderReader);
+      attempt = startReplicating(server.url('coder', coderReader), target.address, slot);
       await attempt.until('following');
       // Nothing but notes tells it what to project.
       projector = createProjector({ address: target.address, log: createLog('silent'), sweepPassMs: Number.POSITIVE_INFINITY });
@@ -59,7 +53,7 @@ await describeOnPostgres('a copy in a database without triggers', '15', () => {
         .poll(async () => {
           // What PostgreSQL has counted is written down now and not within ten seconds, and there is something new in the log.
           await coder.query("select pg_stat_force_next_flush(), pg_logical_emit_message(false, 'test', '')");
-          const found: unknown[] = await differences(server.url('coder', reader), target.address);
+          const found: unknown[] = await differences(server.url('coder', coderReader), target.address);
           await verify(target.database, (difference) => found.push(difference));
           return found;
         }, within)
@@ -104,7 +98,7 @@ await describeOnPostgres('a copy in a database without triggers', '15', () => {
       await coder.query('truncate workspace_app_statuses');
       // The slot has gone on without us.
       await coder.query('select pg_replication_slot_advance($1, pg_current_wal_lsn())', [slot]);
-      attempt = startReplicating(server.url('coder', reader), target.address, slot);
+      attempt = startReplicating(server.url('coder', coderReader), target.address, slot);
       await attempt.until('copied');
       await isSame();
     });

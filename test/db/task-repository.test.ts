@@ -9,6 +9,7 @@ import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import { createTaskRepository, type ListQuestion, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { indexSteps } from '../support/index-steps.ts';
 import { startServedEngine } from '../support/served-engine.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
@@ -815,16 +816,6 @@ describeOnEngines('the task repository', (engine) => {
       expect(later.read).toBeLessThanOrEqual(first.read + 2);
     });
 
-    /** How many steps this session has made along an index. Looking up by key, and reading temporary tables, is not counted. */
-    async function walked(session: Database): Promise<number> {
-      const [counters] = (await session.raw("show session status like 'Handler_read%'")) as [
-        { Variable_name: string; Value: string }[],
-      ];
-      return counters
-        .filter(({ Variable_name: name }) => name === 'Handler_read_next' || name === 'Handler_read_prev')
-        .reduce((sum, { Value }) => sum + Number(Value), 0);
-    }
-
     /** The plan of a list, and how many rows reading it walked to. */
     async function explain(
       scope: Scope,
@@ -837,12 +828,12 @@ describeOnEngines('the task repository', (engine) => {
       try {
         const warm = createTaskRepository(only, 30);
         await warm.list(scope, question); // counts the parts of a name, once
-        const before = await walked(only);
+        const before = await indexSteps(only);
         statements.length = 0;
         await warm.list(scope, question);
         const listed = statements.splice(0);
         const [statement] = listed;
-        const read = (await walked(only)) - before;
+        const read = (await indexSteps(only)) - before;
         if (listed.length !== 1 || statement === undefined) throw new Error(`${listed.length} statements, not one`);
         const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
         const [rows] = (await only.raw(`${explaining} ${statement.sql}`, statement.values as never)) as [

@@ -11,6 +11,12 @@ import { readSourceShape } from '../../src/sync/source-version.ts';
 import { openSyncDatabase, type SyncContext } from '../../src/sync/sync.ts';
 import { takeOverSync } from '../../src/sync/sync-state.ts';
 
+/** The role that the tests copy and follow with. */
+export const coderReader = { user: 'tasks_reader', password: 'reads-only' } as const;
+
+/** The slot of the tests, which has the name of the setting's default. */
+export const coderSlot = 'tasks_service';
+
 /** One attempt to copy and follow, as the service makes it. */
 export interface Attempt {
   /** What has happened: `copy: why`, `copied`, `following`, `applied 3`. */

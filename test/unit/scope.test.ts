@@ -84,15 +84,12 @@ describe('each role, as in the table of who may read', () => {
   });
 });
 
+function role(init: Partial<RolePermissions>): RolePermissions {
+  return { site: [], organization: [], user: [], member: [], ...init };
+}
+
 describe('custom roles', () => {
   const says = (negate: boolean, resource = 'workspace', action = 'read'): Permission => ({ negate, resource, action });
-  const role = (init: Partial<RolePermissions>): RolePermissions => ({
-    site: [],
-    organization: [],
-    user: [],
-    member: [],
-    ...init,
-  });
   const inHome = (...customRoles: RolePermissions[]): Partial<Caller> => ({
     memberships: [
       { organizationId: home, roles: [], customRoles },
@@ -149,13 +146,6 @@ describe('custom roles', () => {
 describe('where tasks have rights of their own', () => {
   const says = (resource: string, negate = false, action = 'read'): Permission => ({ negate, resource, action });
   const both = [says('workspace'), says('task')];
-  const role = (init: Partial<RolePermissions>): RolePermissions => ({
-    site: [],
-    organization: [],
-    user: [],
-    member: [],
-    ...init,
-  });
   /** A member of `home` with roles, custom roles, and an implied role that is one of them. */
   const member = (roles: readonly string[], implied: readonly Permission[], ...customRoles: RolePermissions[]): Caller => ({
     ...caller([]),

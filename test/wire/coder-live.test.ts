@@ -1,12 +1,12 @@
 import type { Client } from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { CoderTask } from '../../src/transport/coder/coder-task.ts';
-import { coderCallers, loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
+import { coderCallers } from '../support/coder-rows.ts';
 import { runOnCopy } from '../support/copied-coder.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
-import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
+import { describeOnPostgres, type PostgresServer } from '../support/postgres.ts';
 import { type RunningService, startService } from '../support/service.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 await describeOnPostgres('what docs/coder.md says, from zero to live', '15', () => {
   describeOnOneEngine('with', (engine) => {
@@ -17,10 +17,7 @@ await describeOnPostgres('what docs/coder.md says, from zero to live', '15', () 
     let url: string;
 
     beforeAll(async () => {
-      server = await startPostgres();
-      coder = await server.connect();
-      await createCoderSchema(coder, 'seed');
-      await loadCoderRows(coder, 'seed');
+      ({ server, coder } = await startCoder('seed'));
       testDatabase = await createTestDatabase(engine);
       // An administrator runs what is printed, and gives the role a password.
       url = server.url('coder', { user: 'tasks_reader', password: 'reader' });

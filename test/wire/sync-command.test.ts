@@ -3,16 +3,15 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type { Client } from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { loadCoderRows } from '../support/coder-rows.ts';
-import { createCoderSchema } from '../support/coder-schema.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
-import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
+import { describeOnPostgres, type PostgresServer } from '../support/postgres.ts';
+import { coderReader } from '../support/replicated-coder.ts';
 import { databaseUrl, type RunningService, startSync } from '../support/service.ts';
+import { startCoder } from '../support/started-coder.ts';
 
 /** A busy machine may take its time. */
 const within = { timeout: 30_000, interval: 100 };
 
-const reader = { user: 'tasks_reader', password: 'reads-only' };
 const run = promisify(execFile);
 
 /** What a command of the program prints, and its exit code. */
@@ -29,12 +28,9 @@ await describeOnPostgres('sync as a process of its own', '15', () => {
     let url: string;
     const processes: Pick<RunningService, 'stop'>[] = [];
     beforeAll(async () => {
-      server = await startPostgres();
-      coder = await server.connect();
-      await createCoderSchema(coder, 'seed');
-      await loadCoderRows(coder, 'seed');
+      ({ server, coder } = await startCoder('seed'));
       target = await createTestDatabase(engine);
-      url = server.url('coder', reader);
+      url = server.url('coder', coderReader);
     });
     afterAll(async () => {
       await Promise.all(processes.map((one) => one.stop()));
@@ -79,7 +75,7 @@ await describeOnPostgres('sync as a process of its own', '15', () => {
       // Somebody has made the role, and forgotten the rest.
       const { text } = await command(url, 'grants');
       for (const line of text.split('\n').filter((line) => /^(create role|grant) /.test(line))) await coder.query(line);
-      await coder.query(`alter role ${reader.user} password '${reader.password}'`);
+      await coder.query(`alter role ${coderReader.user} password '${coderReader.password}'`);
       const sync = await start('--follow');
       await expect
         .poll(() => ready(sync), within)

@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,6 +10,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, newId } from '../support/source-writer.ts';
+import { runAtTerminal } from '../support/terminal.ts';
 import { until } from '../support/test-server.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -162,17 +163,8 @@ describe('list, get and count', () => {
     ['that is dumb', 80, { TERM: 'dumb' }, false],
   ])('at a terminal %s list is a table that fits', async (_name, columns, terminal, colors) => {
     const command = `stty rows 24 cols ${columns}; exec "${process.execPath}" src/main.ts list`;
-    // It gives the command a terminal of its own.
-    const shell = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
-      cwd: root,
-      env: { PATH: process.env['PATH'] ?? '', ...env, ...terminal },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let out = '';
-    shell.stdout.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-    });
-    expect(await new Promise((resolve) => shell.once('close', resolve))).toBe(0);
+    const { code, out } = await runAtTerminal(command, { ...env, ...terminal });
+    expect(code).toBe(0);
     const lines = out.trim().split('\r\n');
     expect(out.includes('\u001b')).toBe(colors);
     expect(lines[1]?.startsWith('\u001b[33mthird ')).toBe(colors);

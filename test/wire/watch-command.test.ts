@@ -8,6 +8,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, insertSource, newId, now } from '../support/source-writer.ts';
+import { runAtTerminal } from '../support/terminal.ts';
 import { until } from '../support/test-server.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -105,17 +106,8 @@ describe('watch', () => {
   ])('%s, with %j, escapes: %s', async (name, terminal, escapes) => {
     await task(name);
     const watch = `"${process.execPath}" src/main.ts watch --query name:${name} --until status:running`;
-    // It gives the command a terminal of its own.
-    const shell = spawn('script', ['--quiet', '--return', '--command', watch, '/dev/null'], {
-      cwd: root,
-      env: { PATH: process.env['PATH'] ?? '', ...env, ...terminal },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let out = '';
-    shell.stdout.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-    });
-    expect(await new Promise((resolve) => shell.once('close', resolve))).toBe(0);
+    const { code, out } = await runAtTerminal(watch, { ...env, ...terminal });
+    expect(code).toBe(0);
     expect(out).toContain(name);
     expect(out.includes('\u001b')).toBe(escapes);
   });
