@@ -208,11 +208,14 @@ class Copy {
 /** Runs work whose inserts the triggers do not note. */
 async function withoutNotes(transaction: Database, work: () => Promise<void>): Promise<void> {
   await transaction.raw(`set @${outboxBypass} = 1`);
+  const endBypass = (): Promise<unknown> => transaction.raw(`set @${outboxBypass} = null`);
   try {
     await work();
-  } finally {
-    await transaction.raw(`set @${outboxBypass} = null`);
+  } catch (error) {
+    await endBypass().catch(() => {}); // on a connection that was lost it fails, too: the first error tells why
+    throw error;
   }
+  await endBypass();
 }
 
 async function hasNone(database: Database, table: string): Promise<boolean> {

@@ -14,6 +14,7 @@ import { coderRows, loadCoderRows } from '../support/coder-rows.ts';
 import { type CoderVersion, coderColumns, createCoderSchema } from '../support/coder-schema.ts';
 import { startCoderWriters } from '../support/coder-writer.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { insertUser } from '../support/people.ts';
 import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
 
 /** A Coder and an empty database to copy it to. */
@@ -191,6 +192,31 @@ for (const [postgres, kind] of [
           await pair.copy();
           expect(await pair.verify()).toEqual([]);
           expect((await notes()).length).toBe(coderRows('seed', 'workspaces').length);
+        });
+
+        test('a copy whose connection the server ends says so', async () => {
+          await using pair = await open('seed');
+          const locker = await target.database.transaction();
+          // The copy's insert of the same user waits for the end of this one.
+          const id = Buffer.from(hex(coderRows('seed', 'users')[0]?.['id']), 'hex');
+          await locker('users')
+            .where('id', await insertUser(locker, { username: 'another' }))
+            .update({ id });
+          try {
+            const copied = pair.copy().then(
+              () => 'copied',
+              (error: unknown) => String(Object(error).code ?? error),
+            );
+            const waiting = async (): Promise<number | undefined> => {
+              const [all] = (await target.database.raw('show processlist')) as [{ Id: number; Info: string | null }[]];
+              return all.find(({ Info }) => Info?.includes('into `users`'))?.Id;
+            };
+            await expect.poll(waiting, { timeout: 30_000 }).toBeDefined();
+            await target.database.raw('kill ?', [(await waiting()) ?? 0]);
+            expect(await copied).toMatch(/^(PROTOCOL_CONNECTION_LOST|ECONNRESET|ER_CONNECTION_KILLED)$/);
+          } finally {
+            await locker.rollback();
+          }
         });
 
         test('a process that another one has taken over from writes nothing more', async () => {
