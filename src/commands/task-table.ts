@@ -36,7 +36,7 @@ function cellsOf(task: Task, timeText: (time: Timestamp) => string): string[] {
   ].map(printable);
 }
 
-/** The word for the status of a task's workspace, or a dash while there is none. */
+/** The word for the status of a task's workspace, or a dash while there is no workspace. */
 export function statusOf({ status }: Task): string {
   const text = word(statusWords, status);
   return status === WorkspaceStatus.UNSPECIFIED ? '-' : text;

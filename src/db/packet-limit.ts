@@ -26,7 +26,7 @@ export interface PacketLimit {
  *
  *   select @@session.max_allowed_packet as bytes
  *
- * @throws {Error} when it is so low that nothing can be written.
+ * @throws {Error} when the limit is too low to write anything.
  */
 export async function readPacketLimit(database: Database): Promise<PacketLimit> {
   const [[row]] = (await database.raw('select @@session.max_allowed_packet as `bytes`')) as [[{ bytes: number | string }]];

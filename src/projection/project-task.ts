@@ -70,7 +70,7 @@ const maxPromptBytes = 1_048_576;
 const maxFoldBytes = 256;
 const maxKeyNameBytes = 100 - 2 - 1 - 16;
 
-/** The id of a build that there is none of. */
+/** Stands for the id of the build where there is no build. */
 const noBuild = Buffer.alloc(16);
 
 /**

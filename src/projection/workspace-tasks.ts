@@ -2,7 +2,7 @@ import type { SourcedTask } from './sourced-task.ts';
 import type { TaskFacts } from './task-facts.ts';
 import { ofWorkspace } from './workspace-facts.ts';
 
-/** The task that a workspace is, where workspaces are the tasks; undefined when it is none. */
+/** The task that a workspace is, where workspaces are the tasks; undefined when the workspace is not a task. */
 export function taskOfWorkspace(facts: TaskFacts): SourcedTask | undefined {
   const shared = ofWorkspace(facts);
   const { build } = shared;

@@ -44,7 +44,7 @@ const mostCommitMs = 30_000;
  * Requires a slot that can begin anew. One that a failover has left behind is made again; one that was never made is the operator's
  * to make.
  *
- * @throws {SyncError} when there is none, or it is in use.
+ * @throws {SyncError} when the slot does not exist, or is in use.
  */
 function requireSlot(names: ReplicationNames, standing: Standing, state: SyncState): void {
   const { slot } = standing;

@@ -17,7 +17,7 @@ const wrap = 1n << 32n;
  * Replication names a transaction by the lower 32 bits of its number alone. The transactions that it is asked about ran within two
  * thousand million of the snapshot, which PostgreSQL itself relies on, so that the nearest number with these bits is meant.
  *
- * @throws {TypeError} when the text is none.
+ * @throws {TypeError} when the text is not a snapshot.
  */
 export function parseSnapshot(text: string): SnapshotVisibility {
   const [, first, second, listed] = /^(\d+):(\d+):((?:\d+(?:,\d+)*)?)$/.exec(text) ?? [];

@@ -77,7 +77,7 @@ const hostile: readonly (readonly [what: string, text: string])[] = [
   ['markup', '<script>alert(1)</script>'],
   ['a template', '${7*7}{{7*7}}'],
   ['a huge number', '99999999999999999999999999'],
-  ['a number that is none', 'NaN'],
+  ['not a number', 'NaN'],
   ['a date of year 0', '0000-00-00'],
   ['a date after the last', '9999-12-31T23:59:60Z'],
   ['a date far off', '+275760-09-13T00:00:00.000Z'],

@@ -435,7 +435,7 @@ describeOnEngines('JWT callers', (engine) => {
       await expect(bearer(await sign(ec as Key, { [rolesClaim]: claim }))).rejects.toEqual(refused);
     });
 
-    test('is none where the settings name no claim, or the token lacks it', async () => {
+    test('gives no roles where the settings name no claim, or the token lacks it', async () => {
       const claims = { sub: 'developer', [rolesClaim]: ['owner'] };
       await expect(authenticator().bearer(await sign(ec as Key, claims))).resolves.toMatchObject({ userId });
       await expect(authenticator({ rolesClaim }).bearer(await sign(ec as Key))).resolves.toMatchObject({ userId });

@@ -48,7 +48,7 @@ const firstSeed = Number(process.env['REFERENCE_SEED'] ?? 1);
 const worlds = Number(process.env['REFERENCE_WORLDS'] ?? 30);
 const questionsPerWorld = Number(process.env['REFERENCE_QUESTIONS'] ?? 100);
 /** Questions that are asked at the same time. */
-const askers = 4;
+const callers = 4;
 /** Booleans as most people write them. */
 const spelledOut: Readonly<Record<string, string>> = { t: 'true', 1: 'true', f: 'false', 0: 'false' };
 /** Most differences that a failure shows. */
@@ -121,8 +121,8 @@ describeOnEngines('the reference', (engine) => {
       }
     });
     await Promise.all(
-      Array.from({ length: askers }, (_, asker) =>
-        fc.assert(ask, { seed: seed * askers + asker, numRuns: Math.ceil(questionsPerWorld / askers) }),
+      Array.from({ length: callers }, (_, caller) =>
+        fc.assert(ask, { seed: seed * callers + caller, numRuns: Math.ceil(questionsPerWorld / callers) }),
       ),
     );
     await Promise.all([...calls].map(([callerId, call]) => compareGets(service, call, world, reference, callerId, ids)));

@@ -336,7 +336,7 @@ describeOnEngines('session tokens', (engine) => {
     await expect(remembering(bearing(short))).rejects.toEqual(refused);
   });
 
-  test('there is none for a user who does not exist', async () => {
+  test('a user who does not exist gets no token', async () => {
     expect(await keys.create('nobody', { lifetimeSeconds: 60, name: '' })).toBeUndefined();
   });
 

@@ -205,14 +205,14 @@ describeOnEngines('triggers', (engine) => {
       expect(await noted()).toEqual(['job job']);
     });
 
-    test('one error after another is none', async () => {
+    test('one error after another is not noted', async () => {
       await database('provisioner_jobs').where('id', task.job).update({ error: 'first' });
       await noted();
       await database('provisioner_jobs').where('id', task.job).update({ error: 'second' });
       expect(await noted()).toEqual([]);
     });
 
-    test('the same value again is none, by update or by upsert', async () => {
+    test('the same value again is not noted, by update or by upsert', async () => {
       await database('workspaces')
         .where('id', task.workspace)
         .update({ name: database.raw('`name`'), dormant_at: null });
@@ -232,7 +232,7 @@ describeOnEngines('triggers', (engine) => {
       expect(await noted()).toEqual(['agent agent', 'agent agent']);
     });
 
-    test('what is rolled back is none', async () => {
+    test('what is rolled back is not noted', async () => {
       const transaction = await database.transaction();
       await transaction('workspaces').where('id', task.workspace).update({ favorite: 1 });
       await transaction.rollback();

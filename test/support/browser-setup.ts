@@ -6,7 +6,7 @@ import { type Chromium, findChromium } from './chromium.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** The browser of the tests, or why there is none. */
+    /** The browser of the tests, or the reason why there is no browser. */
     chromium: Chromium | { readonly notRun: string };
   }
 }

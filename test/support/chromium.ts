@@ -21,7 +21,7 @@ const names = ['chromium-headless-shell', 'chromium', 'chromium-browser', 'googl
 /**
  * Finds Chromium: installed on the machine, or fetched into the cache folder from the packages of its distribution.
  *
- * @throws {Error} that says why there is none.
+ * @throws {Error} with the reason why there is no browser.
  */
 export async function findChromium(): Promise<Chromium> {
   for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {

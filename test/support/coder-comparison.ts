@@ -58,7 +58,7 @@ export class CoderComparison {
    *
    * @param callerId who asked.
    * @param whole what the service answered without `limit` and `offset`, if the request has them.
-   * @throws {Error} that says the first difference that is none of them.
+   * @throws {Error} with the first difference that is not among them.
    */
   compare(recorded: CoderAnswer, ours: OurAnswer, callerId: string, whole?: OurAnswer): KnownDifference[] {
     const { status, body } = recorded;

@@ -100,7 +100,7 @@ function lengthOf(table: string, name: string): string {
   return `(${longer[name] ?? 64})`;
 }
 
-/** The status that Coder's database makes of the times and the error of a job. An error that is empty is none. */
+/** The status that Coder's database makes of the times and the error of a job. An empty error counts as no error. */
 const jobStatus = `case
     when error <> '' then 'failed'::provisioner_job_status
     when completed_at is not null and canceled_at is not null then 'canceled'::provisioner_job_status

@@ -1,6 +1,6 @@
 /**
  * A process that owns an embedded engine, to be killed by a test: `node engine-owner.ts <dataDir> <cacheDir>`. It prints one
- * line of JSON once the engine answers, or the reason why there is none, and stops the engine at SIGTERM. At SIGINT it first asks the
+ * line of JSON once the engine answers, or the reason why it does not, and stops the engine at SIGTERM. At SIGINT it first asks the
  * database for a number, and prints it.
  */
 import mysql from 'mysql2/promise';

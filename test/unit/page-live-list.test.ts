@@ -65,7 +65,7 @@ describe('a change', () => {
     expect(back.pending.left.size).toBe(0);
   });
 
-  test('behind the last loaded task waits for its page, unless there is none', () => {
+  test('behind the last loaded task waits for its page, unless that was the last page', () => {
     const event: LiveEvent[] = [{ upserted: task(1) }];
     expect(applyEvents(pages, noPendingChanges, event, newest, false).pending.arrived.size).toBe(0);
     const { pending } = applyEvents(pages, noPendingChanges, event, newest, true);

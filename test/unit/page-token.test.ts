@@ -88,7 +88,7 @@ describe('positions', () => {
     );
   });
 
-  test.each([0, 8, 15, 16, 23, 25])('of %d bytes are none for a time', (length) => {
+  test.each([0, 8, 15, 16, 23, 25])('of %d bytes are not a position of a time', (length) => {
     expect(decodePosition(Buffer.alloc(length), 'created_at')).toBeUndefined();
   });
 });
@@ -106,7 +106,7 @@ describe('times', () => {
   });
 
   test.each(['', 'now', '2025-08-22', '2025-13-22 09:21:39', '2025-08-22T09:21:39Z', '2025-08-22 09:21:39.1234567'])(
-    '%j is none',
+    '%j is not a time',
     (text) => {
       expect(() => parseDatetime(text)).toThrow(TypeError);
     },

@@ -61,7 +61,7 @@ describe('what is a task', () => {
     expect(projectTask(facts) !== undefined).toBe(expected);
   });
 
-  test('a workspace without a build is none', () => {
+  test('a workspace without a build is not a task', () => {
     expect(projectTask(someFacts({ build_id: null, build_has_ai_task: null, start_id: null }))).toBeUndefined();
   });
 

@@ -164,7 +164,7 @@ describe('the current state', () => {
     });
   });
 
-  test('there is none without a report in any other phase', () => {
+  test('there is no current state without a report in any other phase', () => {
     expect(project().row).toMatchObject({ phase: P.ACTIVE, state: 0, state_at: null });
     expect(project(noWorkspace).row).toMatchObject({ phase: P.PENDING, state: 0, state_at: null });
   });

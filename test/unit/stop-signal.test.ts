@@ -76,7 +76,7 @@ test('a launcher that is killed stops the program', async () => {
   await end;
 });
 
-test('the death of a parent that is not the launcher is none of its business', async () => {
+test('the death of a parent that is not the launcher changes nothing', async () => {
   const parent = `
     const { spawn } = require('node:child_process');
     spawn(${JSON.stringify(node[0])}, ${JSON.stringify(node.slice(1))}, { stdio: 'inherit' });

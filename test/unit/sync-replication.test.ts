@@ -19,7 +19,9 @@ describe('a position in the log', () => {
     expect(formatLsn(lsn)).toBe(text);
   });
   test('has no zeros in front as the protocol has them', () => expect(formatLsn(parseLsn('00000016/0000D848'))).toBe('16/D848'));
-  test.each(['', '0', '0/', '0/G', '100000000/0'])('%j is none', (text) => expect(() => parseLsn(text)).toThrow(TypeError));
+  test.each(['', '0', '0/', '0/G', '100000000/0'])('%j is not a position', (text) =>
+    expect(() => parseLsn(text)).toThrow(TypeError),
+  );
 });
 
 describe('a snapshot', () => {
@@ -33,7 +35,9 @@ describe('a snapshot', () => {
     const snapshot = parseSnapshot(text);
     for (const [xid, isSeen] of Object.entries(seen)) expect(snapshot.sees(Number(xid)), xid).toBe(isSeen);
   });
-  test.each(['', '1:2', '1:2:3,', 'a:b:'])('%j is none', (text) => expect(() => parseSnapshot(text)).toThrow(TypeError));
+  test.each(['', '1:2', '1:2:3,', 'a:b:'])('%j is not a snapshot', (text) =>
+    expect(() => parseSnapshot(text)).toThrow(TypeError),
+  );
   test.each([
     [100n, 50, 50n],
     [(1n << 32n) + 5n, 0xffff_fff0, 0xffff_fff0n],

@@ -113,7 +113,7 @@ test('microseconds survive', () => {
 });
 
 test.each(['0000-00-00 00:00:00.000000', '2026-00-10 00:00:00.000000', '0000-05-05 00:00:00.000000'])(
-  'the time %s, which is none, is left out, and all else is there',
+  'the invalid time %s is left out, and all else is there',
   (time) => {
     const { createdAt: _, ...others } = toJson(TaskSchema, toTask(row, owner)) as { createdAt: string; id: string };
     expect(toJson(TaskSchema, toTask({ ...row, created_at: time }, owner))).toEqual(others);

@@ -143,7 +143,7 @@ describe('keys', () => {
     expect(refused({ query }).fields).toEqual([[field, expect.stringContaining(`(at position ${position})`)]]);
   });
 
-  test.each(['id:","', `id:"${id},"`, `id:" ,${id}"`])('an id that is empty is none: %s', (query) => {
+  test.each(['id:","', `id:"${id},"`, `id:" ,${id}"`])('an empty id is invalid: %s', (query) => {
     expect(refused({ query })).toMatchObject({ reason: 'INVALID_QUERY', fields: [['id', expect.stringContaining('""')]] });
   });
 

@@ -43,7 +43,7 @@ describe('the scopes of a token', () => {
     ['coder:workspaces.all', []],
     ['coder:*', []],
     ['', []],
-  ])('%j, which is none of them, reads %j', (scope, reads) => {
+  ])('the unknown scope %j reads %j', (scope, reads) => {
     expect([...readByScopes([scope])]).toEqual(reads);
   });
 

@@ -539,7 +539,7 @@ describeOnServerKinds('Coder-shaped JSON over the read model', (engine) => {
       },
     ],
     [
-      'a query that is none',
+      'an invalid query',
       '?q=:x',
       {
         message: 'Invalid workspace search query.',
@@ -625,7 +625,7 @@ describeOnServerKinds('Coder-shaped JSON over the read model', (engine) => {
     });
   });
 
-  test('10,000 tasks are one answer, and one more are none', async () => {
+  test('10,000 tasks are one answer, and one more is an error', async () => {
     const { status, body } = await get(service.web, '/me', busy);
     expect([status, body.count]).toEqual([200, 10_000]);
     expect(new Set(body.tasks.map(({ id }) => id)).size).toBe(10_000);

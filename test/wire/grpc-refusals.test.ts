@@ -79,7 +79,7 @@ describe('what grpc-js refuses on the gRPC port', () => {
     },
   );
 
-  test('a timeout that is none, and nothing is logged', async () => {
+  test('an invalid timeout, and nothing is logged', async () => {
     for (const timeout of ['soon', '1']) {
       const headers = { 'content-type': 'application/grpc', 'grpc-timeout': timeout };
       const { answer, lines, entered } = await server.sendBeforeAnother('grpc', 2, {

@@ -103,7 +103,7 @@ describe('the page', () => {
     }
   });
 
-  test('carries its settings, and no demo where there is none', async () => {
+  test('carries its settings, and offers no demo without one', async () => {
     const { body } = await ask(server, '/');
     const [, content = ''] = /content="([^"]*)"/.exec(body.toString()) ?? [];
     expect(JSON.parse(content.replaceAll('&quot;', '"'))).toEqual({

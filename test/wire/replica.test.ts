@@ -124,7 +124,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       await untilUsed(1);
       const lists: { readonly names: string[]; readonly seconds: number }[] = [];
       let asking = true;
-      const askers = Array.from({ length: 4 }, async () => {
+      const callers = Array.from({ length: 4 }, async () => {
         while (asking) {
           const began = performance.now();
           lists.push({ names: await names(), seconds: (performance.now() - began) / 1000 });
@@ -139,7 +139,7 @@ describeOnEngines('a primary with a replica', (engine) => {
       await untilUsed(0);
       await sleep(200);
       asking = false;
-      await Promise.all(askers); // none has failed
+      await Promise.all(callers); // none has failed
       expect(lists.length).toBeGreaterThan(10);
       for (const list of lists) {
         expect(list.names.toSorted()).toEqual(['first', 'second']);

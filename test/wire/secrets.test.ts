@@ -72,7 +72,7 @@ async function ask(port: 'grpc' | 'web', headers: OutgoingHttpHeaders, body?: Bu
   stream.on('error', (error) => got.push(String(error)));
   stream.end(body);
   got.push(await text(stream).catch(String));
-  // On the gRPC port the library repeats a path and a timeout that are none to whoever sent them.
+  // On the gRPC port the library repeats an invalid path and an invalid timeout to whoever sent them.
   const repeats = port === 'grpc' && (':path' in headers || 'grpc-timeout' in headers);
   answers.push(JSON.stringify(got, (name, value: unknown) => (repeats && name === 'grpc-message' ? undefined : value)));
   session.destroy();
@@ -235,7 +235,7 @@ describeOnServerKinds('secrets', (engine) => {
     test.each<readonly [string, readonly string[], (url: string) => Record<string, string>]>([
       ['by a refused password', ['migrate', 'status'], (url) => ({ DATABASE_URL: url })],
       ['by a refused password, while serving', ['serve'], (url) => ({ DATABASE_URL: url })],
-      ['by an address that is none', ['serve'], (url) => ({ DATABASE_URL: url.replace('mysql:', 'postgres:') })],
+      ['by an invalid address', ['serve'], (url) => ({ DATABASE_URL: url.replace('mysql:', 'postgres:') })],
       ['by a parameter that is unknown', ['serve'], (url) => ({ DATABASE_URL: `${url}&x=1` })],
       [
         'by a host that is not there',
@@ -249,7 +249,7 @@ describeOnServerKinds('secrets', (engine) => {
         () => ({ JWT_ISSUER: 'a', JWT_AUDIENCE: 'b', JWT_JWKS: 'https://u:databasepasswordindisguise@x/' }),
       ],
       [
-        'by a revoked token that is none',
+        'by a revoked token that does not exist',
         ['keys', 'revoke', 'wrongidabc-WrongSecretWrongSecret'],
         (url) => ({ DATABASE_URL: url }),
       ],

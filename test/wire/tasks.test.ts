@@ -301,7 +301,7 @@ describeOnOneEngine('tasks over real ports', (engine) => {
         ['an unknown key', () => client.list({ query: 'colour:red' }, owner), 'INVALID_QUERY', ['colour']],
         ['a bad status', () => client.list({ query: 'status:odd' }, owner), 'INVALID_QUERY', ['status']],
         ['a query of 10 kB', () => client.list({ query: 'x'.repeat(10_000) }, owner), 'INVALID_QUERY', ['query']],
-        ['an order that is none', () => client.list({ orderBy: 'size' }, owner), 'INVALID_ARGUMENT', ['order_by']],
+        ['an unknown order', () => client.list({ orderBy: 'size' }, owner), 'INVALID_ARGUMENT', ['order_by']],
         [
           'an id that is no UUID',
           () => client.get({ identifier: { case: 'id', value: 'x' } }, owner),

@@ -84,7 +84,7 @@ async function outcome(client: GrpcClient): Promise<number | Code> {
   }
 }
 
-/** Connects, and resolves with the connection after its handshake. @throws when there is none. */
+/** Connects, and resolves with the connection after its handshake. @throws when the handshake fails. */
 async function handshake(address: string, options: tls.ConnectionOptions = {}): Promise<tls.TLSSocket> {
   const { hostname, port } = new URL(`https://${address}`);
   const socket = tls.connect({ host: hostname, port: Number(port), ca: ours.cert, ALPNProtocols: ['h2'], ...options });
@@ -356,7 +356,7 @@ test('a stop waits neither for connections that say nothing nor for those that a
 test.each([
   ['a file that is not there', { cert: '/nowhere' }, 'TLS_CERT_FILE: the file cannot be read'],
   ['a key of another certificate', { key: 'foreign' }, 'TLS_KEY_FILE: is not the key of the certificate'],
-  ['an authority that is none', { clientCa: 'key' }, 'TLS_CLIENT_CA_FILE: is no certificate in PEM'],
+  ['a file that is not a certificate', { clientCa: 'key' }, 'TLS_CLIENT_CA_FILE: is no certificate in PEM'],
 ] as const)('%s is told at the start', (_, wrong, message) => {
   const files: Record<string, string> = { cert: first.certFile, key: first.keyFile };
   for (const [kind, path] of Object.entries(wrong as Record<string, string>)) {

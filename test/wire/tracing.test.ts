@@ -149,7 +149,7 @@ describeOnOneEngine('traces', (engine) => {
     else expect(span).toMatchObject({ parentSpanId: undefined });
   });
 
-  test('a batch of the projector is a span, and health checks are none', async () => {
+  test('a batch of the projector is a span, and a health check is not', async () => {
     expect(await until(({ name }) => name === 'project changes')).toMatchObject({
       kind: kinds.consumer,
       attributes: { 'tasks.changes': expect.anything(), 'tasks.events': expect.anything() },

@@ -66,7 +66,7 @@ describe('watch', () => {
       created_at: now(),
     });
 
-  test('--until ends with 0 when it is so, also when the service restarted meanwhile', async () => {
+  test('--until ends with 0 when the condition is met, also when the service restarted meanwhile', async () => {
     const ids = await task('for-a-script');
     const watching = run(['--query', 'name:for-a-script', '--until', 'state:idle', '--until', 'status:failed', '--json'], env);
     await until('the task', () => watching.out.includes('"synced"'));
@@ -181,9 +181,9 @@ describe('watch', () => {
     ],
     ['a wrong query', ['--query', 'status:nonsense'], 4, 'status: "nonsense" is not a valid value'],
     ['a wrong condition', ['--until', 'name:x'], 1, '--until: name: is not allowed'],
-    ['a condition that is none', ['--until', 'state:nonsense'], 1, '--until: state:'],
+    ['an invalid condition', ['--until', 'state:nonsense'], 1, '--until: state:'],
     ['an empty condition', ['--until', ' '], 1, '--until: is empty'],
-    ['an address that is none', ['--address', 'http://'], 1, 'is not an address'],
+    ['an invalid address', ['--address', 'http://'], 1, 'is not an address'],
   ])('of %s it says so in one line, and exits with %3$i', async (_, args, exitCode, message) => {
     const watching = run(args, env);
     expect(await watching.ended).toBe(exitCode);

@@ -289,7 +289,7 @@ describeOnServerKinds('watching', (engine) => {
     test.each([
       ['is edited', (token: string) => `${token.startsWith('gQ') ? 'gg' : 'gQ'}${token.slice(2)}`],
       ['is cut', (token: string) => token.slice(0, -4)],
-      ['is none', () => 'no token'],
+      ['is not a token', () => 'no token'],
       ['is long', () => 'A'.repeat(10_000)],
     ] as const)('that %s is refused', async (_, edit) => {
       const error = await watch('owner', { resumeToken: edit(await tokenOf()) }).error();

@@ -131,7 +131,7 @@ describe('what connect-es refuses on the web port', () => {
       );
     });
 
-    test('a timeout that is none', async () => {
+    test('an invalid timeout', async () => {
       const [header, name] = type.includes('grpc') ? ['grpc-timeout', 'grpc'] : ['connect-timeout-ms', 'connect'];
       for (const timeout of ['soon', '-1', '1.5', '1e3']) {
         await expectRefusal(

@@ -394,7 +394,7 @@ describe('CORS', () => {
     }
   });
 
-  test('without a list there is none of it', async () => {
+  test('without a list of origins no such header is sent', async () => {
     const other = await startTestServer();
     const response = await fetch(`http://${other.web}${listPath}`, {
       method: 'POST',
@@ -464,7 +464,7 @@ describe('a cookie', () => {
     expect(await statuses({ 'sec-fetch-site': 'cross-site', ...signedIn })).toEqual([200, 200, 200]);
   });
 
-  test('is none on the gRPC port', async () => {
+  test('is not accepted on the gRPC port', async () => {
     const client = makeGrpcClient(server.grpc);
     const call = client.unary(TasksService.method.listTasks, {}, { headers: { cookie: `coder_session_token=${goodToken}` } });
     await expect(call).rejects.toThrow('signed out');
@@ -591,9 +591,9 @@ describe('other paths', () => {
 
   test.each([
     ['without a host', `GET ${listPath} HTTP/1.0\r\n\r\n`],
-    ['with a host that is none', `GET ${listPath} HTTP/1.1\r\nhost: [\r\n\r\n`],
+    ['with an invalid host', `GET ${listPath} HTTP/1.1\r\nhost: [\r\n\r\n`],
     ['with another', `GET ${listPath} HTTP/1.1\r\nhost: a b\r\n\r\n`],
-    ['with a port that is none', `GET ${listPath} HTTP/1.1\r\nhost: x:99999999\r\n\r\n`],
+    ['with an invalid port', `GET ${listPath} HTTP/1.1\r\nhost: x:99999999\r\n\r\n`],
   ])('a request %s is 400', async (_what, request) => {
     const connection = new RawConnection();
     connection.socket.write(request);
