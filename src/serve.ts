@@ -7,6 +7,7 @@ import { createVerifyJwt, type RightsLookup, type VerifyJwt } from './auth/verif
 import type { RateLimitOf } from './call/admission.ts';
 import { createRateLimit } from './call/rate-limit.ts';
 import { type Config, listenHost, requireDatabaseUrl } from './config.ts';
+import { isClusterNode } from './db/cluster.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions, requireDatabase } from './db/connection.ts';
 import type { ConnectionPool } from './db/connection-pool.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
@@ -37,7 +38,7 @@ import { pageFolder } from './transport/page/page.ts';
 import { createServer } from './transport/server.ts';
 import { tasksMethods } from './transport/tasks-methods.ts';
 import { createFeedRepository } from './watch/feed-repository.ts';
-import { TaskFeed } from './watch/task-feed.ts';
+import { clusterLagMs, TaskFeed } from './watch/task-feed.ts';
 import { addWatchMetrics } from './watch/watch-metrics.ts';
 import { createWatchTasks } from './watch/watch-tasks.ts';
 
@@ -91,7 +92,10 @@ export async function serve(config: Config, development: Development | undefined
   );
   const feedRepository = (from: Database) =>
     withStatements(createFeedRepository(from, config.AGENT_INACTIVE_SECONDS), feedStatements, run);
-  const feed = parts.adopt(new TaskFeed(feedRepository(feedDatabase), log), (feed) => feed.stop());
+  // What another node has committed may show on this one a moment later.
+  const isCluster = await isClusterNode(database);
+  const mayLagMs = isCluster ? clusterLagMs : 0;
+  const feed = parts.adopt(new TaskFeed(feedRepository(feedDatabase), log, { mayLagMs }), (feed) => feed.stop());
   let onWritten = (): void => {};
   if (config.PROJECTOR) {
     const onBatch = tracing === undefined ? {} : { onBatch: tracing.batch };
@@ -154,6 +158,7 @@ export async function serve(config: Config, development: Development | undefined
     authenticate: createAuthenticate(keys, config.AUTH_CACHE_SECONDS, {
       log,
       verifyJwt,
+      lookupLimits: { lookAgainMs: isCluster ? tokenLagMs : 0 },
       withoutSharing: config.CODER_DISABLE_WORKSPACE_SHARING,
     }),
     host,
@@ -246,6 +251,9 @@ function isTooLong({ longestWaitMs, expectedWaitMs }: ConnectionPool): boolean {
 }
 
 const acquireTimeoutMs = 1000;
+
+/** After so long, in milliseconds, a cluster's node that is well has what was committed on another one. */
+const tokenLagMs = 250;
 
 /** Coder's limit, for clients of its endpoints (coderd/coderd.go). */
 const coderCallsPerMinute = 512;

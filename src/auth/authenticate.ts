@@ -18,7 +18,7 @@ interface AuthenticateOptions {
   readonly log?: Logger;
   /** Verifies JSON Web Tokens; without it they are refused. */
   readonly verifyJwt?: VerifyJwt | undefined;
-  readonly lookupLimits?: TokenLookupLimits;
+  readonly lookupLimits?: Partial<TokenLookupLimits>;
   /** Whether sharing is off, see {@link Caller.withoutSharing}. */
   readonly withoutSharing?: boolean;
 }

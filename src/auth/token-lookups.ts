@@ -1,4 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { networkOf } from '../call/network.ts';
 
 /** Tells tokens that are in the database from made-up ones, many by one statement. */
@@ -17,10 +18,21 @@ export interface TokenLookupLimits {
   readonly statements: number;
   /** Tokens in one statement. */
   readonly batch: number;
+  /**
+   * After so many milliseconds a token that was not found is looked up once more: another node may have it a moment earlier. 0
+   * means that it is not.
+   */
+  readonly lookAgainMs: number;
 }
 
 /** Answers tens of thousands of tokens a second by one connection of the pool. */
-const tokenLookupLimits: TokenLookupLimits = { statements: 1, batch: 100 };
+const tokenLookupLimits: TokenLookupLimits = { statements: 1, batch: 100, lookAgainMs: 0 };
+
+/**
+ * Most tokens of one network, and in all, that wait to be looked up once more. Others are refused at once, so that made-up tokens
+ * cost a few statements a second more, however many come.
+ */
+const mostWaiting = { perNetwork: 10, total: 100 } as const;
 
 interface Waiting {
   readonly id: string;
@@ -37,9 +49,12 @@ interface Waiting {
  */
 export function createTokenLookups(
   findSecrets: (ids: readonly string[]) => Promise<ReadonlyMap<string, Buffer>>,
-  limits: TokenLookupLimits = tokenLookupLimits,
+  some: Partial<TokenLookupLimits> = {},
 ): TokenLookups {
+  const limits = { ...tokenLookupLimits, ...some };
   const queues = new Map<string, Waiting[]>();
+  /** The networks of the tokens that wait to be looked up once more. */
+  const again: string[] = [];
   let statements = 0;
 
   /** The next tokens, one of each network in turns. */
@@ -72,17 +87,32 @@ export function createTokenLookups(
     statements -= 1;
   };
 
+  const lookUp = (network: string, id: string, hashedSecret: Buffer): Promise<boolean> => {
+    const queue = queues.get(network) ?? [];
+    const answer = new Promise<boolean>((resolve, reject) => queue.push({ id, hashedSecret, resolve, reject }));
+    queues.set(network, queue);
+    if (statements < limits.statements) {
+      statements += 1;
+      void runAll();
+    }
+    return answer;
+  };
+
+  const mayWait = (network: string): boolean =>
+    again.length < mostWaiting.total && again.filter((one) => one === network).length < mostWaiting.perNetwork;
+
   return {
-    matches(address, id, hashedSecret) {
+    async matches(address, id, hashedSecret) {
       const network = networkOf(address);
-      const queue = queues.get(network) ?? [];
-      const answer = new Promise<boolean>((resolve, reject) => queue.push({ id, hashedSecret, resolve, reject }));
-      queues.set(network, queue);
-      if (statements < limits.statements) {
-        statements += 1;
-        void runAll();
+      if (await lookUp(network, id, hashedSecret)) return true;
+      if (limits.lookAgainMs === 0 || !mayWait(network)) return false;
+      again.push(network);
+      try {
+        await sleep(limits.lookAgainMs);
+        return await lookUp(network, id, hashedSecret);
+      } finally {
+        again.splice(again.indexOf(network), 1);
       }
-      return answer;
     },
   };
 }

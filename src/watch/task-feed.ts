@@ -15,6 +15,12 @@ const pollRest: RestLimits = { least: 50, most: 250 };
 /** How long to wait after a failure, from the first to the tenth, in milliseconds. */
 const retryMs = { first: 100, most: 1000 };
 
+/**
+ * How long the feed of a cluster's node may be behind what another node has shown, in milliseconds. A node that is further behind
+ * is not soon where the others are.
+ */
+export const clusterLagMs = 2000;
+
 /** So often a single event is tried that cannot be read, until it is passed over. */
 const mostTries = 5;
 
@@ -32,6 +38,8 @@ export interface FeedListener {
  * Reads the feed of changes for all watchers of the process together. Without watchers it reads nothing.
  */
 export class TaskFeed {
+  /** How long the feed may be behind what was read of it before, in milliseconds. After that, events are lost. */
+  readonly mayLagMs: number;
   readonly #repository: FeedRepository;
   readonly #log: Logger;
   readonly #listeners = new Set<FeedListener>();
@@ -42,11 +50,14 @@ export class TaskFeed {
   #most = eventsAtOnce;
   /** How often the next event could not be read by itself. */
   #tries = 0;
+  /** Since when the feed has been behind the reader. */
+  #behindSince: number | undefined;
   #woken = new AbortController();
   #reader: Promise<void> | undefined;
   #stopped = false;
 
-  constructor(repository: FeedRepository, log: Logger) {
+  constructor(repository: FeedRepository, log: Logger, { mayLagMs = 0 }: { readonly mayLagMs?: number } = {}) {
+    this.mayLagMs = mayLagMs;
     this.#repository = repository;
     this.#log = log;
   }
@@ -125,6 +136,7 @@ export class TaskFeed {
     const state = await this.#repository.state();
     if (this.#at !== from) return; // all listeners have left, and new ones may have joined at another position
     if (state.generation !== from.generation) throw new FeedGapError('the feed has a new generation');
+    if (this.#isBehind(state, from)) return;
     if (state.seq < from.seq || state.floorSeq > from.seq) throw new FeedGapError('the feed was cut');
     let at = from;
     while (at.seq < state.seq) {
@@ -143,6 +155,16 @@ export class TaskFeed {
       this.#at = at;
       for (const listener of this.#listeners) this.#deliver(listener, changes);
     }
+  }
+
+  /** Whether the feed is a moment behind the reader, as on another node after the first one has gone. */
+  #isBehind(state: FeedState, from: FeedState): boolean {
+    const now = performance.now();
+    this.#behindSince = state.seq < from.seq ? (this.#behindSince ?? now) : undefined;
+    if (this.#behindSince === undefined) return false;
+    if (now - this.#behindSince < this.mayLagMs) return true;
+    this.#behindSince = undefined;
+    return false;
   }
 
   /**

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { Call } from '../call/call.ts';
@@ -33,6 +34,9 @@ const reauthenticateMs = 1000;
 
 /** How long a watch continues while its caller cannot be authenticated, in milliseconds. */
 const maxUnauthenticatedMs = 30_000;
+
+/** How often the feed is looked at while it is behind a resume token, in milliseconds. */
+const lookAgainMs = 50;
 
 /** Tasks in one statement of the snapshot: their texts are in memory together. */
 const snapshotPageSize = 100;
@@ -81,9 +85,11 @@ export class WatchStream {
   async *run(): Responses {
     const scope = await this.#resolveScope(this.#caller);
     const { resumeToken, includeInitial } = this.#request;
-    const at = await this.#parts.feedRepository.state();
+    const resumed = resumeToken === '' ? undefined : this.#decode(resumeToken);
+    const at = await this.#stateFrom(resumed);
     const start: ResumePoint = { seq: at.seq, generation: shortDigest(at.generation), rights: scope.digest };
-    const point = resumeToken === '' ? start : this.#resume(resumeToken, start, at);
+    if (resumed !== undefined) ensureContinues(resumed, start, at);
+    const point = resumed ?? start;
     const wantsSnapshot = resumeToken === '' && includeInitial;
     const subscription = new Subscription(scope, point.seq, wantsSnapshot ? 'empty' : 'unknown');
     this.#point = point;
@@ -102,16 +108,25 @@ export class WatchStream {
     this.#subscription.clientTasks.clear();
   }
 
-  /** The point in a resume token, which must be of this watch and still in the feed. */
-  #resume(token: string, { generation, rights }: ResumePoint, at: FeedState): ResumePoint {
+  /** The point in a resume token, which must be of this watch. */
+  #decode(token: string): ResumePoint {
     const point = this.#tokens.decode(token);
-    if (point === undefined) {
-      const description = 'is not a token of this watch: watch again without one, or with the query it was given for';
-      throw invalidArgument([{ field: 'resume_token', description }]);
+    if (point !== undefined) return point;
+    const description = 'is not a token of this watch: watch again without one, or with the query it was given for';
+    throw invalidArgument([{ field: 'resume_token', description }]);
+  }
+
+  /** The state of the feed. Where it may lag behind the token of another node, waits a little until it has the token's event. */
+  async #stateFrom(resumed: ResumePoint | undefined): Promise<FeedState> {
+    const { feed, feedRepository } = this.#parts;
+    const giveUpAt = performance.now() + feed.mayLagMs;
+    for (;;) {
+      const at = await feedRepository.state();
+      const isBehind = resumed?.generation.equals(shortDigest(at.generation)) === true && at.seq < resumed.seq;
+      if (!isBehind || performance.now() >= giveUpAt) return at;
+      await sleep(lookAgainMs, undefined, { signal: this.#call.signal });
+      if (this.#call.draining.aborted) throw shuttingDown();
     }
-    const continues = point.generation.equals(generation) && point.seq >= at.floorSeq && point.seq <= at.seq;
-    if (!continues || !point.rights.equals(rights)) throw expired();
-    return point;
   }
 
   async *#snapshot(subscription: Subscription, snapshotPosition: Buffer | undefined): Responses {
@@ -296,4 +311,10 @@ export class WatchStream {
     });
     return create(WatchTasksResponseSchema, { event, resumeToken });
   }
+}
+
+/** @throws {ConnectError} OUT_OF_RANGE when the feed at `at` does not continue a point, or the caller's rights are others. */
+function ensureContinues(point: ResumePoint, { generation, rights }: ResumePoint, at: FeedState): void {
+  const continues = point.generation.equals(generation) && point.seq >= at.floorSeq && point.seq <= at.seq;
+  if (!continues || !point.rights.equals(rights)) throw expired();
 }

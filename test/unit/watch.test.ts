@@ -217,4 +217,48 @@ describe('the reader of the feed', () => {
       await feed.stop();
     }
   });
+
+  /** How a reader at event 5 fares whose feed has these newest events, one after the other, the last for ever. */
+  async function readOf(newest: readonly number[], mayLagMs: number): Promise<{ readonly to: number; readonly lost: number }> {
+    let looks = 0;
+    const seq = (): number => newest[Math.min(looks, newest.length - 1)] ?? 0;
+    const repository: FeedRepository = {
+      state() {
+        const at = { generation: 'one', seq: seq(), floorSeq: 0 };
+        looks += 1;
+        return Promise.resolve(at);
+      },
+      events: (after, limit) =>
+        Promise.resolve(
+          Array.from({ length: limit }, (_, i) => ({ seq: after + 1 + i, taskId: idOf(after + 1 + i), before: undefined })),
+        ),
+      tasks: (ids) => Promise.resolve({ rows: [], covered: ids.length }),
+    };
+    const feed = new TaskFeed(repository, createLog('silent'), { mayLagMs });
+    const seen = { to: 5, lost: 0 };
+    const listener = {
+      parameterNames: [],
+      deliver({ to }: { readonly to: number }) {
+        seen.to = to;
+      },
+      lose() {
+        seen.lost += 1;
+      },
+    };
+    const hurry = setInterval(() => feed.wake(), 1);
+    try {
+      feed.join(listener, { generation: 'one', seq: 5, floorSeq: 0 });
+      await expect.poll(() => seen.lost + seen.to).toBeGreaterThan(5);
+      return seen;
+    } finally {
+      clearInterval(hurry);
+      await feed.stop();
+    }
+  }
+
+  test('waits for a feed that is behind, as on another node of a cluster, and no longer than it may be', async () => {
+    expect(await readOf([3, 4, 5, 3, 7], 60_000)).toEqual({ to: 7, lost: 0 });
+    expect(await readOf([3, 4, 5, 3, 7], 0)).toEqual({ to: 5, lost: 1 });
+    expect(await readOf([3], 100)).toEqual({ to: 5, lost: 1 });
+  });
 });
