@@ -27,6 +27,7 @@ import { createMeasuredSync } from './sync/measured-sync.ts';
 import { scopeOf } from './sync/source-version.ts';
 import { createCountTasks } from './tasks/count-tasks.ts';
 import { createGetTask } from './tasks/get-task.ts';
+import { createListQueryValues } from './tasks/list-query-values.ts';
 import { createListTasks } from './tasks/list-tasks.ts';
 import { createPageTokens } from './tasks/page-token.ts';
 import { createResolveQuery } from './tasks/resolve-query.ts';
@@ -124,6 +125,7 @@ export async function serve(config: Config, development: Development | undefined
   const tokenKeys = await tokenKeysOf(config, database);
   const listTasks = createListTasks({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
   const countTasks = createCountTasks({ tasks: reads, resolveQuery });
+  const listQueryValues = createListQueryValues({ tasks: reads });
   const getTask = createGetTask({ tasks: reads });
   // Always the primary: the rows that an event is about may not have reached a replica.
   const watchTasks = createWatchTasks({
@@ -151,7 +153,7 @@ export async function serve(config: Config, development: Development | undefined
   const verifyJwt = jwtCallers(config, rightsLookup, log);
   const host = listenHost(config);
   const server = createServer({
-    methods: tasksMethods({ listTasks, countTasks, getTask, watchTasks }),
+    methods: tasksMethods({ listTasks, countTasks, listQueryValues, getTask, watchTasks }),
     tasks: createTaskMessages(listTasks, getTask),
     findUser: (...user) => run('find_user', () => findUser(...user)),
     coderUrl: config.CODER_URL,
@@ -222,6 +224,7 @@ const taskStatements = {
   list: 'list_tasks',
   count: 'count_tasks',
   countKinds: 'count_task_kinds',
+  values: 'list_query_values',
   getById: 'get_task_by_id',
   getByName: 'get_task_by_name',
   ids: 'list_task_ids',

@@ -5,6 +5,7 @@ export const statementNames = [
   'list_tasks',
   'count_tasks',
   'count_task_kinds',
+  'list_query_values',
   'get_task_by_id',
   'get_task_by_name',
   'list_task_ids',

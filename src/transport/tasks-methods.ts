@@ -3,6 +3,7 @@ import { type Method, serverStreaming, unary, unaryWithResult } from '../call/me
 import { GetTaskResponseSchema, TasksService } from '../gen/tasks/v1/tasks_pb.ts';
 import type { CountTasks } from '../tasks/count-tasks.ts';
 import type { GetTask } from '../tasks/get-task.ts';
+import type { ListQueryValues } from '../tasks/list-query-values.ts';
 import type { ListTasks } from '../tasks/list-tasks.ts';
 import { encodeGetTaskResponse, encodeListTasksResponse } from '../tasks/task-encoder.ts';
 import { toListTasksResponse, toTask } from '../tasks/task-mapper.ts';
@@ -12,12 +13,13 @@ import type { WatchTasks } from '../watch/watch-tasks.ts';
 interface TasksHandlers {
   readonly listTasks: ListTasks;
   readonly countTasks: CountTasks;
+  readonly listQueryValues: ListQueryValues;
   readonly getTask: GetTask;
   readonly watchTasks: WatchTasks;
 }
 
 /** The methods of `tasks.v1.TasksService`. */
-export function tasksMethods({ listTasks, countTasks, getTask, watchTasks }: TasksHandlers): Method[] {
+export function tasksMethods({ listTasks, countTasks, listQueryValues, getTask, watchTasks }: TasksHandlers): Method[] {
   const { method } = TasksService;
   return [
     unaryWithResult({
@@ -27,6 +29,7 @@ export function tasksMethods({ listTasks, countTasks, getTask, watchTasks }: Tas
       toBinary: (page, { caller }) => encodeListTasksResponse(page, caller.userId),
     }),
     unary(method.countTasks, countTasks),
+    unary(method.listQueryValues, listQueryValues),
     unaryWithResult({
       desc: method.getTask,
       handle: getTask,

@@ -7,7 +7,13 @@ import { createFindTasksHaveRights } from '../../src/auth/user-rights.ts';
 import type { Call } from '../../src/call/call.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { CountTasksRequestSchema, GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import {
+  CountTasksRequestSchema,
+  GetTaskRequestSchema,
+  ListQueryValuesRequestSchema,
+  ListTasksRequestSchema,
+  QueryKey,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
@@ -292,6 +298,17 @@ describeOnEngines('who may read', (engine) => {
       ).toBe(found.length);
       if (query.includes(other)) expect(found.every((id) => mine.has(id))).toBe(true);
     }
+    const { values } = await service.listQueryValues(
+      create(ListQueryValuesRequestSchema, { key: QueryKey.OWNER, prefix: username }),
+      call,
+    );
+    expect(
+      values.map(({ value }) => value),
+      'owners to choose from',
+    ).toEqual([
+      ...(reads.some((task) => task.startsWith('own')) ? [username] : []),
+      ...(reads.some((task) => ['home', 'home-dormant', 'away'].includes(task)) ? [other] : []),
+    ]);
     const ofOther = new Set([...(await list(`owner:${other}`)), ...(await list(`owner:${other} status:deleted`))]);
     for (const task of tasks) {
       const id = formatUuid(ids[task]);

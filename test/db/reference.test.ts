@@ -14,7 +14,9 @@ import {
   CountTasksRequestSchema,
   type GetTaskRequest,
   GetTaskRequestSchema,
+  ListQueryValuesRequestSchema,
   ListTasksRequestSchema,
+  QueryKey,
   type Task,
   TaskSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
@@ -126,6 +128,10 @@ describeOnEngines('the reference', (engine) => {
       ),
     );
     await Promise.all([...calls].map(([callerId, call]) => compareGets(service, call, world, reference, callerId, ids)));
+    for (const [callerId, call] of calls) {
+      const expected = reference.list(callerId, { query: 'owner:*', orderBy: '' });
+      fail(world, callerId, await compareValues(service, call, world, expected));
+    }
   });
 });
 
@@ -239,6 +245,34 @@ async function compareCounts(
       isCounted(`of state ${one.state}`, one, ({ currentState }) => currentState?.state === one.state),
     ),
     ...(counted.statuses.length + counted.phases.length + counted.states.length === 20 ? [] : ['lacks a count']),
+  ];
+}
+
+/** Lists the owners and the templates that a caller may choose from, and returns what is not as it should be. */
+async function compareValues(service: TestTasksService, call: Call, world: World, expected: Answer): Promise<string[]> {
+  if ('refused' in expected) return ['the list of all is refused'];
+  const list = async (key: QueryKey): Promise<string[]> => {
+    const { values } = await service.listQueryValues(create(ListQueryValuesRequestSchema, { key }), call);
+    return values.map(({ value }) => value.toLowerCase());
+  };
+  const named = (names: readonly (string | undefined)[]) =>
+    [...new Set(names.flatMap((name) => name?.toLowerCase() ?? []))].toSorted();
+  const owners = named(
+    expected.tasks.map(({ ownerId }) => world.users.find(({ id, deleted }) => id === ownerId && !deleted)?.username),
+  );
+  const templates = expected.tasks.flatMap(({ templateId, organizationId }) => {
+    const template = world.templates.find(({ id, deleted }) => id === templateId && !deleted);
+    // Coder gives no task the template of another organization; here some have one, which may be left out.
+    return template === undefined ? [] : [{ name: template.name, isUsual: template.organization_id === organizationId }];
+  });
+  const [foundOwners, foundTemplates] = [await list(QueryKey.OWNER), await list(QueryKey.TEMPLATE)];
+  const all = named(templates.map(({ name }) => name));
+  const usual = named(templates.map(({ name, isUsual }) => (isUsual ? name : undefined)));
+  return [
+    ...(isDeepStrictEqual(foundOwners, owners) ? [] : [`owners are ${foundOwners.join()}, not ${owners.join()}`]),
+    ...foundTemplates.flatMap((name) => (all.includes(name) ? [] : [`templates have ${name} too much`])),
+    ...usual.flatMap((name) => (foundTemplates.includes(name) ? [] : [`templates lack ${name}`])),
+    ...(isDeepStrictEqual(foundTemplates, named(foundTemplates)) ? [] : ['templates are in no order']),
   ];
 }
 

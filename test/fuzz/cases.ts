@@ -3,7 +3,9 @@ import { seededRandom } from '../../dev/demo/seeded-random.ts';
 import {
   CountTasksRequestSchema,
   GetTaskRequestSchema,
+  ListQueryValuesRequestSchema,
   ListTasksRequestSchema,
+  type QueryKey,
   WatchTasksRequestSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { frame, preface } from '../support/http2-frames.ts';
@@ -239,7 +241,7 @@ function randomBytes(random: Chance): RawCase {
 
 const service = '/tasks.v1.TasksService';
 const paths = [
-  ...['ListTasks', 'CountTasks', 'GetTask', 'WatchTasks'].map((method) => `${service}/${method}`),
+  ...['ListTasks', 'CountTasks', 'ListQueryValues', 'GetTask', 'WatchTasks'].map((method) => `${service}/${method}`),
   ...[
     '/grpc.health.v1.Health/Check',
     '/grpc.health.v1.Health/Watch',
@@ -361,7 +363,7 @@ function envelope(random: Chance, message: Buffer): Buffer {
   return Buffer.concat([head, message]);
 }
 
-const methods = ['ListTasks', 'CountTasks', 'GetTask', 'WatchTasks'] as const;
+const methods = ['ListTasks', 'CountTasks', 'ListQueryValues', 'GetTask', 'WatchTasks'] as const;
 type Method = (typeof methods)[number];
 
 function makeRequest(random: Chance, known: Knowledge, method: Method) {
@@ -385,6 +387,14 @@ function makeRequest(random: Chance, known: Knowledge, method: Method) {
     }
     case 'CountTasks':
       return { desc: CountTasksRequestSchema, message: create(CountTasksRequestSchema, { query }) };
+    case 'ListQueryValues':
+      return {
+        desc: ListQueryValuesRequestSchema,
+        message: create(ListQueryValuesRequestSchema, {
+          key: random.pick([0, 1, 2, 3, random.int32()]) as QueryKey,
+          prefix: query,
+        }),
+      };
     case 'WatchTasks':
       return {
         desc: WatchTasksRequestSchema,

@@ -6,7 +6,7 @@ import { createGrpcTransport } from '@connectrpc/connect-node';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { statementNames } from '../../src/db/statements.ts';
-import { TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { QueryKey, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { enqueueWorkspaces } from '../../src/schema/outbox.ts';
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
@@ -96,6 +96,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
     expect(tasks).toHaveLength(3);
     await client().listTasks({ query: 'organization:home template:invented' }, { headers: headers() });
     await client().countTasks({ query: 'owner:someone' }, { headers: headers() });
+    await client().listQueryValues({ key: QueryKey.OWNER }, { headers: headers() });
     await client().getTask({ identifier: { case: 'id', value: tasks[0]?.id ?? '' } }, { headers: headers() });
     const found = await samples();
     const count = (statement: string) =>
@@ -104,6 +105,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
       list_tasks: 1,
       count_tasks: 1,
       count_task_kinds: 1,
+      list_query_values: 1,
       get_task_by_id: 1,
       find_session: 1,
       find_organizations: 1,

@@ -17,9 +17,13 @@ import {
   GetTaskRequestSchema,
   type GetTaskResponse,
   GetTaskResponseSchema,
+  ListQueryValuesRequestSchema,
+  type ListQueryValuesResponse,
+  ListQueryValuesResponseSchema,
   ListTasksRequestSchema,
   type ListTasksResponse,
   ListTasksResponseSchema,
+  QueryKey,
   TasksService,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
@@ -32,6 +36,7 @@ import { aTask, insertTasks, newId } from '../support/tasks.ts';
 interface TasksClient {
   list(request: MessageInitShape<typeof ListTasksRequestSchema>, token?: string): Promise<ListTasksResponse>;
   count(request: MessageInitShape<typeof CountTasksRequestSchema>, token?: string): Promise<CountTasksResponse>;
+  values(request: MessageInitShape<typeof ListQueryValuesRequestSchema>, token?: string): Promise<ListQueryValuesResponse>;
   get(request: MessageInitShape<typeof GetTaskRequestSchema>, token?: string): Promise<GetTaskResponse>;
   close(): void;
 }
@@ -42,6 +47,7 @@ function connectClient(transport: Transport): TasksClient {
   return {
     list: (request, token) => client.listTasks(request, { headers: headers(token) }),
     count: (request, token) => client.countTasks(request, { headers: headers(token) }),
+    values: (request, token) => client.listQueryValues(request, { headers: headers(token) }),
     get: (request, token) => client.getTask(request, { headers: headers(token) }),
     close: () => {},
   };
@@ -79,6 +85,16 @@ function grpcClient(address: string): TasksClient {
         toProtoJson(
           (await call('countTasks', toJson(CountTasksRequestSchema, create(CountTasksRequestSchema, request)), token)) as object,
         ),
+        { ignoreUnknownFields: true },
+      ),
+    values: async (request, token) =>
+      fromJson(
+        ListQueryValuesResponseSchema,
+        (await call(
+          'listQueryValues',
+          toJson(ListQueryValuesRequestSchema, create(ListQueryValuesRequestSchema, request)),
+          token,
+        )) as never,
         { ignoreUnknownFields: true },
       ),
     get: async (request, token) =>
@@ -240,6 +256,18 @@ describeOnOneEngine('tasks over real ports', (engine) => {
       const refused = { code: 'InvalidArgument', reason: 'INVALID_QUERY', fields: ['status'] };
       expect(await refusal(client.count({ query: 'status:nope' }, owner))).toEqual(refused);
       expect(await refusal(client.count({}, suspended))).toMatchObject({ code: 'Unauthenticated' });
+    });
+
+    test('three personas list the owners and templates that they may choose from', async () => {
+      const listed = async (key: QueryKey, token: string) =>
+        (await client.values({ key }, token)).values.map(({ value }) => value);
+      expect(await listed(QueryKey.OWNER, owner)).toEqual(['owner']);
+      expect(await listed(QueryKey.TEMPLATE, owner)).toEqual(['typescript']);
+      expect(await listed(QueryKey.OWNER, siteOwner)).toContain('owner');
+      expect(await listed(QueryKey.OWNER, member)).not.toContain('owner');
+      expect(await listed(QueryKey.TEMPLATE, stranger)).toEqual([]);
+      const refused = { code: 'InvalidArgument', reason: 'INVALID_ARGUMENT', fields: ['key'] };
+      expect(await refusal(client.values({}, owner))).toEqual(refused);
     });
 
     test('three personas get', async () => {

@@ -12,6 +12,7 @@ import type { TaskRow } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';
 import { longTextBytes, type TaskCells, taskRow } from './task-row.ts';
 import { createTaskStatements } from './task-statements.ts';
+import type { ValueCells, ValueKey } from './value-query.ts';
 
 /** A page's question: filter, order, and where it starts. */
 export interface ListQuestion {
@@ -40,6 +41,8 @@ export interface TaskRepository {
   count(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<number>;
   /** How many tasks a filter means within the scope, in all and by their kinds, each counted up to a limit, or further. */
   countKinds(scope: Scope, filter: TaskFilter, signal?: AbortSignal): Promise<KindCounts>;
+  /** Values of a key of a query, of tasks that are not deleted and the scope may read, by what they begin with, and one more than fit. */
+  values(scope: Scope, key: ValueKey, prefix: string, signal?: AbortSignal): Promise<readonly ValueCells[]>;
   /** The ids of the tasks that a filter means within the scope, as many as a limit, in no order. */
   ids(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<Buffer[]>;
   /** The task with an id, if the scope may read it. Deleted ones too. */
@@ -105,6 +108,11 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       const statement = statements.countKinds({ scope, filter, order: 'created_at', nameParts });
       const rows = statement === undefined ? [] : await readRows<CountCells>(database, statement, signal);
       return addCounts(rows, filter);
+    },
+
+    async values(scope, key, prefix, signal) {
+      const statement = statements.values(scope, key, foldCase(prefix));
+      return statement === undefined ? [] : readRows<ValueCells>(database, statement, signal);
     },
 
     async ids(scope, filter, limit, signal) {

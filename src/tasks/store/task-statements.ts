@@ -8,6 +8,7 @@ import { listOrders, type Position } from './list-order.ts';
 import { bindPosition, createListQueries, type PageStructure } from './list-query.ts';
 import { Bindings, createStatementTemplate, type Slot } from './statement-template.ts';
 import { joinNames, taskRowColumns } from './task-row.ts';
+import { type ValueKey, type ValuesStructure, valuesQuery, valuesStructureOf } from './value-query.ts';
 
 /** Writes the statements that read tasks. Undefined means that nothing can be found. */
 interface TaskStatements {
@@ -17,6 +18,8 @@ interface TaskStatements {
   count(question: BranchQuestion, rows: number): Statement | undefined;
   /** How many tasks there are of each kind, as rows that `addCounts` adds up. */
   countKinds(question: BranchQuestion): Statement | undefined;
+  /** Values of a key of a query with a folded prefix, in order: one row more than an answer may have. */
+  values(scope: Scope, key: ValueKey, foldedPrefix: string): Statement | undefined;
   /** The ids of tasks in no order: as many rows as wanted, or some more. */
   ids(question: BranchQuestion, rows: number): Statement | undefined;
   /** The tasks with some ids that a scope may read, in no order. */
@@ -57,6 +60,8 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
   const countKinds = createStatementTemplate((structure: CountStructure) =>
     countQuery(database, queries, structure, maxOfKind + 1),
   );
+
+  const values = createStatementTemplate((structure: ValuesStructure) => valuesQuery(database, queries, structure));
 
   // select … from workspace_tasks as t left join … where (<in scope>)
   const oneTask = (scope: BoundScope) => {
@@ -102,6 +107,12 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
       const bindings = new Bindings();
       const structure = countStructureOf(bindings, question);
       return structure && countKinds(structure, bindings);
+    },
+
+    values(scope, key, foldedPrefix) {
+      const bindings = new Bindings();
+      const structure = valuesStructureOf(bindings, key, scope, foldedPrefix);
+      return structure && values(structure, bindings);
     },
 
     ids(question, rows) {

@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tasks/v1/tasks.proto.
  */
 export const file_tasks_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEidgoQTGlzdFRhc2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRINCgVxdWVyeRgDIAEoCRIQCghvcmRlcl9ieRgEIAEoCRIaChJpbmNsdWRlX3RvdGFsX3NpemUYBSABKAginQEKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4udGFza3MudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFY291bnQYAyABKAUSFwoKdG90YWxfc2l6ZRgEIAEoBUgAiAEBEhkKEXRvdGFsX3NpemVfY2FwcGVkGAUgASgIQg0KC190b3RhbF9zaXplIiIKEUNvdW50VGFza3NSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJIuQBChJDb3VudFRhc2tzUmVzcG9uc2USIgoFdG90YWwYASABKAsyEy50YXNrcy52MS5UYXNrQ291bnQSJAoHd2FpdGluZxgCIAEoCzITLnRhc2tzLnYxLlRhc2tDb3VudBIwCghzdGF0dXNlcxgDIAMoCzIeLnRhc2tzLnYxLldvcmtzcGFjZVN0YXR1c0NvdW50EigKBnBoYXNlcxgEIAMoCzIYLnRhc2tzLnYxLlRhc2tQaGFzZUNvdW50EigKBnN0YXRlcxgFIAMoCzIYLnRhc2tzLnYxLlRhc2tTdGF0ZUNvdW50IioKCVRhc2tDb3VudBINCgVjb3VudBgBIAEoBRIOCgZjYXBwZWQYAiABKAgiYAoUV29ya3NwYWNlU3RhdHVzQ291bnQSKQoGc3RhdHVzGAEgASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEg0KBWNvdW50GAIgASgFEg4KBmNhcHBlZBgDIAEoCCJTCg5UYXNrUGhhc2VDb3VudBIiCgVwaGFzZRgBIAEoDjITLnRhc2tzLnYxLlRhc2tQaGFzZRINCgVjb3VudBgCIAEoBRIOCgZjYXBwZWQYAyABKAgiUwoOVGFza1N0YXRlQ291bnQSIgoFc3RhdGUYASABKA4yEy50YXNrcy52MS5UYXNrU3RhdGUSDQoFY291bnQYAiABKAUSDgoGY2FwcGVkGAMgASgIIlAKDkdldFRhc2tSZXF1ZXN0EgwKAmlkGAEgASgJSAASIgoEbmFtZRgCIAEoCzISLnRhc2tzLnYxLlRhc2tOYW1lSABCDAoKaWRlbnRpZmllciInCghUYXNrTmFtZRINCgVvd25lchgBIAEoCRIMCgRuYW1lGAIgASgJIi8KD0dldFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4udGFza3MudjEuVGFzayJRChFXYXRjaFRhc2tzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAkSFwoPaW5jbHVkZV9pbml0aWFsGAMgASgIIs8BChJXYXRjaFRhc2tzUmVzcG9uc2USIgoIdXBzZXJ0ZWQYASABKAsyDi50YXNrcy52MS5UYXNrSAASKAoHcmVtb3ZlZBgCIAEoCzIVLnRhc2tzLnYxLlRhc2tSZW1vdmVkSAASIgoGc3luY2VkGAMgASgLMhAudGFza3MudjEuU3luY2VkSAASKAoJaGVhcnRiZWF0GAQgASgLMhMudGFza3MudjEuSGVhcnRiZWF0SAASFAoMcmVzdW1lX3Rva2VuGAUgASgJQgcKBWV2ZW50IhkKC1Rhc2tSZW1vdmVkEgoKAmlkGAEgASgJIggKBlN5bmNlZCILCglIZWFydGJlYXQikQkKBFRhc2sSCgoCaWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJEhAKCG93bmVyX2lkGAMgASgJEgwKBG5hbWUYBCABKAkSEwoLdGVtcGxhdGVfaWQYBSABKAkSGQoMd29ya3NwYWNlX2lkGAYgASgJSACIAQESFgoOaW5pdGlhbF9wcm9tcHQYByABKAkSKQoGc3RhdHVzGAggASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEjQKDWN1cnJlbnRfc3RhdGUYCSABKAsyGC50YXNrcy52MS5UYXNrU3RhdGVFbnRyeUgBiAEBEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm93bmVyX25hbWUYDCABKAkSGAoQb3duZXJfYXZhdGFyX3VybBgNIAEoCRIUCgxkaXNwbGF5X25hbWUYDiABKAkSGQoRb3JnYW5pemF0aW9uX25hbWUYDyABKAkSFQoNdGVtcGxhdGVfbmFtZRgQIAEoCRIdChV0ZW1wbGF0ZV9kaXNwbGF5X25hbWUYESABKAkSFQoNdGVtcGxhdGVfaWNvbhgSIAEoCRIbChN0ZW1wbGF0ZV92ZXJzaW9uX2lkGBMgASgJEhYKDndvcmtzcGFjZV9uYW1lGBQgASgJEh4KFndvcmtzcGFjZV9idWlsZF9udW1iZXIYFSABKAUSHwoSd29ya3NwYWNlX2FnZW50X2lkGBYgASgJSAKIAQESQAoZd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZRgXIAEoDjIYLnRhc2tzLnYxLkFnZW50TGlmZWN5Y2xlSAOIAQESOgoWd29ya3NwYWNlX2FnZW50X2hlYWx0aBgYIAEoCzIVLnRhc2tzLnYxLkFnZW50SGVhbHRoSASIAQESHQoQd29ya3NwYWNlX2FwcF9pZBgZIAEoCUgFiAEBEiIKBXBoYXNlGBogASgOMhMudGFza3MudjEuVGFza1BoYXNlEhAKCGZhdm9yaXRlGBsgASgIEjAKDGxhc3RfdXNlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoKZG9ybWFudF9hdBgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIBogBARI2Cg13YWl0aW5nX3NpbmNlGB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgHiAEBQg8KDV93b3Jrc3BhY2VfaWRCEAoOX2N1cnJlbnRfc3RhdGVCFQoTX3dvcmtzcGFjZV9hZ2VudF9pZEIcChpfd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZUIZChdfd29ya3NwYWNlX2FnZW50X2hlYWx0aEITChFfd29ya3NwYWNlX2FwcF9pZEINCgtfZG9ybWFudF9hdEIQCg5fd2FpdGluZ19zaW5jZSKBAQoOVGFza1N0YXRlRW50cnkSLQoJdGltZXN0YW1wGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgVzdGF0ZRgCIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRIPCgdtZXNzYWdlGAMgASgJEgsKA3VyaRgEIAEoCSI+CgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEhMKBnJlYXNvbhgCIAEoCUgAiAEBQgkKB19yZWFzb24q5AIKD1dvcmtzcGFjZVN0YXR1cxIgChxXT1JLU1BBQ0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYV09SS1NQQUNFX1NUQVRVU19QRU5ESU5HEAESHQoZV09SS1NQQUNFX1NUQVRVU19TVEFSVElORxACEhwKGFdPUktTUEFDRV9TVEFUVVNfUlVOTklORxADEh0KGVdPUktTUEFDRV9TVEFUVVNfU1RPUFBJTkcQBBIcChhXT1JLU1BBQ0VfU1RBVFVTX1NUT1BQRUQQBRIbChdXT1JLU1BBQ0VfU1RBVFVTX0ZBSUxFRBAGEh4KGldPUktTUEFDRV9TVEFUVVNfQ0FOQ0VMSU5HEAcSHQoZV09SS1NQQUNFX1NUQVRVU19DQU5DRUxFRBAIEh0KGVdPUktTUEFDRV9TVEFUVVNfREVMRVRJTkcQCRIcChhXT1JLU1BBQ0VfU1RBVFVTX0RFTEVURUQQCiqEAQoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJUQVNLX1NUQVRFX1dPUktJTkcQARITCg9UQVNLX1NUQVRFX0lETEUQAhIXChNUQVNLX1NUQVRFX0NPTVBMRVRFEAMSFQoRVEFTS19TVEFURV9GQUlMRUQQBCq4AQoJVGFza1BoYXNlEhoKFlRBU0tfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJUQVNLX1BIQVNFX1BFTkRJTkcQARIbChdUQVNLX1BIQVNFX0lOSVRJQUxJWklORxACEhUKEVRBU0tfUEhBU0VfQUNUSVZFEAMSFQoRVEFTS19QSEFTRV9QQVVTRUQQBBIWChJUQVNLX1BIQVNFX1VOS05PV04QBRIUChBUQVNLX1BIQVNFX0VSUk9SEAYq0QIKDkFnZW50TGlmZWN5Y2xlEh8KG0FHRU5UX0xJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhsKF0FHRU5UX0xJRkVDWUNMRV9DUkVBVEVEEAESHAoYQUdFTlRfTElGRUNZQ0xFX1NUQVJUSU5HEAISIQodQUdFTlRfTElGRUNZQ0xFX1NUQVJUX1RJTUVPVVQQAxIfChtBR0VOVF9MSUZFQ1lDTEVfU1RBUlRfRVJST1IQBBIZChVBR0VOVF9MSUZFQ1lDTEVfUkVBRFkQBRIhCh1BR0VOVF9MSUZFQ1lDTEVfU0hVVFRJTkdfRE9XThAGEiQKIEFHRU5UX0xJRkVDWUNMRV9TSFVURE9XTl9USU1FT1VUEAcSIgoeQUdFTlRfTElGRUNZQ0xFX1NIVVRET1dOX0VSUk9SEAgSFwoTQUdFTlRfTElGRUNZQ0xFX09GRhAJMrwCCgxUYXNrc1NlcnZpY2USSQoJTGlzdFRhc2tzEhoudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBobLnRhc2tzLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIgOQAgESTAoKQ291bnRUYXNrcxIbLnRhc2tzLnYxLkNvdW50VGFza3NSZXF1ZXN0GhwudGFza3MudjEuQ291bnRUYXNrc1Jlc3BvbnNlIgOQAgESQwoHR2V0VGFzaxIYLnRhc2tzLnYxLkdldFRhc2tSZXF1ZXN0GhkudGFza3MudjEuR2V0VGFza1Jlc3BvbnNlIgOQAgESTgoKV2F0Y2hUYXNrcxIbLnRhc2tzLnYxLldhdGNoVGFza3NSZXF1ZXN0GhwudGFza3MudjEuV2F0Y2hUYXNrc1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEidgoQTGlzdFRhc2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRINCgVxdWVyeRgDIAEoCRIQCghvcmRlcl9ieRgEIAEoCRIaChJpbmNsdWRlX3RvdGFsX3NpemUYBSABKAginQEKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4udGFza3MudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFY291bnQYAyABKAUSFwoKdG90YWxfc2l6ZRgEIAEoBUgAiAEBEhkKEXRvdGFsX3NpemVfY2FwcGVkGAUgASgIQg0KC190b3RhbF9zaXplIiIKEUNvdW50VGFza3NSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJIuQBChJDb3VudFRhc2tzUmVzcG9uc2USIgoFdG90YWwYASABKAsyEy50YXNrcy52MS5UYXNrQ291bnQSJAoHd2FpdGluZxgCIAEoCzITLnRhc2tzLnYxLlRhc2tDb3VudBIwCghzdGF0dXNlcxgDIAMoCzIeLnRhc2tzLnYxLldvcmtzcGFjZVN0YXR1c0NvdW50EigKBnBoYXNlcxgEIAMoCzIYLnRhc2tzLnYxLlRhc2tQaGFzZUNvdW50EigKBnN0YXRlcxgFIAMoCzIYLnRhc2tzLnYxLlRhc2tTdGF0ZUNvdW50IioKCVRhc2tDb3VudBINCgVjb3VudBgBIAEoBRIOCgZjYXBwZWQYAiABKAgiYAoUV29ya3NwYWNlU3RhdHVzQ291bnQSKQoGc3RhdHVzGAEgASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEg0KBWNvdW50GAIgASgFEg4KBmNhcHBlZBgDIAEoCCJTCg5UYXNrUGhhc2VDb3VudBIiCgVwaGFzZRgBIAEoDjITLnRhc2tzLnYxLlRhc2tQaGFzZRINCgVjb3VudBgCIAEoBRIOCgZjYXBwZWQYAyABKAgiUwoOVGFza1N0YXRlQ291bnQSIgoFc3RhdGUYASABKA4yEy50YXNrcy52MS5UYXNrU3RhdGUSDQoFY291bnQYAiABKAUSDgoGY2FwcGVkGAMgASgIIkkKFkxpc3RRdWVyeVZhbHVlc1JlcXVlc3QSHwoDa2V5GAEgASgOMhIudGFza3MudjEuUXVlcnlLZXkSDgoGcHJlZml4GAIgASgJIlMKF0xpc3RRdWVyeVZhbHVlc1Jlc3BvbnNlEiQKBnZhbHVlcxgBIAMoCzIULnRhc2tzLnYxLlF1ZXJ5VmFsdWUSEgoKaW5jb21wbGV0ZRgCIAEoCCI/CgpRdWVyeVZhbHVlEg0KBXZhbHVlGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIMCgRpY29uGAMgASgJIlAKDkdldFRhc2tSZXF1ZXN0EgwKAmlkGAEgASgJSAASIgoEbmFtZRgCIAEoCzISLnRhc2tzLnYxLlRhc2tOYW1lSABCDAoKaWRlbnRpZmllciInCghUYXNrTmFtZRINCgVvd25lchgBIAEoCRIMCgRuYW1lGAIgASgJIi8KD0dldFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4udGFza3MudjEuVGFzayJRChFXYXRjaFRhc2tzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAkSFwoPaW5jbHVkZV9pbml0aWFsGAMgASgIIs8BChJXYXRjaFRhc2tzUmVzcG9uc2USIgoIdXBzZXJ0ZWQYASABKAsyDi50YXNrcy52MS5UYXNrSAASKAoHcmVtb3ZlZBgCIAEoCzIVLnRhc2tzLnYxLlRhc2tSZW1vdmVkSAASIgoGc3luY2VkGAMgASgLMhAudGFza3MudjEuU3luY2VkSAASKAoJaGVhcnRiZWF0GAQgASgLMhMudGFza3MudjEuSGVhcnRiZWF0SAASFAoMcmVzdW1lX3Rva2VuGAUgASgJQgcKBWV2ZW50IhkKC1Rhc2tSZW1vdmVkEgoKAmlkGAEgASgJIggKBlN5bmNlZCILCglIZWFydGJlYXQikQkKBFRhc2sSCgoCaWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJEhAKCG93bmVyX2lkGAMgASgJEgwKBG5hbWUYBCABKAkSEwoLdGVtcGxhdGVfaWQYBSABKAkSGQoMd29ya3NwYWNlX2lkGAYgASgJSACIAQESFgoOaW5pdGlhbF9wcm9tcHQYByABKAkSKQoGc3RhdHVzGAggASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEjQKDWN1cnJlbnRfc3RhdGUYCSABKAsyGC50YXNrcy52MS5UYXNrU3RhdGVFbnRyeUgBiAEBEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm93bmVyX25hbWUYDCABKAkSGAoQb3duZXJfYXZhdGFyX3VybBgNIAEoCRIUCgxkaXNwbGF5X25hbWUYDiABKAkSGQoRb3JnYW5pemF0aW9uX25hbWUYDyABKAkSFQoNdGVtcGxhdGVfbmFtZRgQIAEoCRIdChV0ZW1wbGF0ZV9kaXNwbGF5X25hbWUYESABKAkSFQoNdGVtcGxhdGVfaWNvbhgSIAEoCRIbChN0ZW1wbGF0ZV92ZXJzaW9uX2lkGBMgASgJEhYKDndvcmtzcGFjZV9uYW1lGBQgASgJEh4KFndvcmtzcGFjZV9idWlsZF9udW1iZXIYFSABKAUSHwoSd29ya3NwYWNlX2FnZW50X2lkGBYgASgJSAKIAQESQAoZd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZRgXIAEoDjIYLnRhc2tzLnYxLkFnZW50TGlmZWN5Y2xlSAOIAQESOgoWd29ya3NwYWNlX2FnZW50X2hlYWx0aBgYIAEoCzIVLnRhc2tzLnYxLkFnZW50SGVhbHRoSASIAQESHQoQd29ya3NwYWNlX2FwcF9pZBgZIAEoCUgFiAEBEiIKBXBoYXNlGBogASgOMhMudGFza3MudjEuVGFza1BoYXNlEhAKCGZhdm9yaXRlGBsgASgIEjAKDGxhc3RfdXNlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoKZG9ybWFudF9hdBgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIBogBARI2Cg13YWl0aW5nX3NpbmNlGB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgHiAEBQg8KDV93b3Jrc3BhY2VfaWRCEAoOX2N1cnJlbnRfc3RhdGVCFQoTX3dvcmtzcGFjZV9hZ2VudF9pZEIcChpfd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZUIZChdfd29ya3NwYWNlX2FnZW50X2hlYWx0aEITChFfd29ya3NwYWNlX2FwcF9pZEINCgtfZG9ybWFudF9hdEIQCg5fd2FpdGluZ19zaW5jZSKBAQoOVGFza1N0YXRlRW50cnkSLQoJdGltZXN0YW1wGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgVzdGF0ZRgCIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRIPCgdtZXNzYWdlGAMgASgJEgsKA3VyaRgEIAEoCSI+CgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEhMKBnJlYXNvbhgCIAEoCUgAiAEBQgkKB19yZWFzb24qUgoIUXVlcnlLZXkSGQoVUVVFUllfS0VZX1VOU1BFQ0lGSUVEEAASEwoPUVVFUllfS0VZX09XTkVSEAESFgoSUVVFUllfS0VZX1RFTVBMQVRFEAIq5AIKD1dvcmtzcGFjZVN0YXR1cxIgChxXT1JLU1BBQ0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYV09SS1NQQUNFX1NUQVRVU19QRU5ESU5HEAESHQoZV09SS1NQQUNFX1NUQVRVU19TVEFSVElORxACEhwKGFdPUktTUEFDRV9TVEFUVVNfUlVOTklORxADEh0KGVdPUktTUEFDRV9TVEFUVVNfU1RPUFBJTkcQBBIcChhXT1JLU1BBQ0VfU1RBVFVTX1NUT1BQRUQQBRIbChdXT1JLU1BBQ0VfU1RBVFVTX0ZBSUxFRBAGEh4KGldPUktTUEFDRV9TVEFUVVNfQ0FOQ0VMSU5HEAcSHQoZV09SS1NQQUNFX1NUQVRVU19DQU5DRUxFRBAIEh0KGVdPUktTUEFDRV9TVEFUVVNfREVMRVRJTkcQCRIcChhXT1JLU1BBQ0VfU1RBVFVTX0RFTEVURUQQCiqEAQoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJUQVNLX1NUQVRFX1dPUktJTkcQARITCg9UQVNLX1NUQVRFX0lETEUQAhIXChNUQVNLX1NUQVRFX0NPTVBMRVRFEAMSFQoRVEFTS19TVEFURV9GQUlMRUQQBCq4AQoJVGFza1BoYXNlEhoKFlRBU0tfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJUQVNLX1BIQVNFX1BFTkRJTkcQARIbChdUQVNLX1BIQVNFX0lOSVRJQUxJWklORxACEhUKEVRBU0tfUEhBU0VfQUNUSVZFEAMSFQoRVEFTS19QSEFTRV9QQVVTRUQQBBIWChJUQVNLX1BIQVNFX1VOS05PV04QBRIUChBUQVNLX1BIQVNFX0VSUk9SEAYq0QIKDkFnZW50TGlmZWN5Y2xlEh8KG0FHRU5UX0xJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhsKF0FHRU5UX0xJRkVDWUNMRV9DUkVBVEVEEAESHAoYQUdFTlRfTElGRUNZQ0xFX1NUQVJUSU5HEAISIQodQUdFTlRfTElGRUNZQ0xFX1NUQVJUX1RJTUVPVVQQAxIfChtBR0VOVF9MSUZFQ1lDTEVfU1RBUlRfRVJST1IQBBIZChVBR0VOVF9MSUZFQ1lDTEVfUkVBRFkQBRIhCh1BR0VOVF9MSUZFQ1lDTEVfU0hVVFRJTkdfRE9XThAGEiQKIEFHRU5UX0xJRkVDWUNMRV9TSFVURE9XTl9USU1FT1VUEAcSIgoeQUdFTlRfTElGRUNZQ0xFX1NIVVRET1dOX0VSUk9SEAgSFwoTQUdFTlRfTElGRUNZQ0xFX09GRhAJMpkDCgxUYXNrc1NlcnZpY2USSQoJTGlzdFRhc2tzEhoudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBobLnRhc2tzLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIgOQAgESTAoKQ291bnRUYXNrcxIbLnRhc2tzLnYxLkNvdW50VGFza3NSZXF1ZXN0GhwudGFza3MudjEuQ291bnRUYXNrc1Jlc3BvbnNlIgOQAgESWwoPTGlzdFF1ZXJ5VmFsdWVzEiAudGFza3MudjEuTGlzdFF1ZXJ5VmFsdWVzUmVxdWVzdBohLnRhc2tzLnYxLkxpc3RRdWVyeVZhbHVlc1Jlc3BvbnNlIgOQAgESQwoHR2V0VGFzaxIYLnRhc2tzLnYxLkdldFRhc2tSZXF1ZXN0GhkudGFza3MudjEuR2V0VGFza1Jlc3BvbnNlIgOQAgESTgoKV2F0Y2hUYXNrcxIbLnRhc2tzLnYxLldhdGNoVGFza3NSZXF1ZXN0GhwudGFza3MudjEuV2F0Y2hUYXNrc1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Which tasks to list, and which page of them.
@@ -344,6 +344,97 @@ export const TaskStateCountSchema: GenMessage<TaskStateCount> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 7);
 
 /**
+ * Which values to list.
+ *
+ * @generated from message tasks.v1.ListQueryValuesRequest
+ */
+export type ListQueryValuesRequest = Message<"tasks.v1.ListQueryValuesRequest"> & {
+  /**
+   * The key whose values are listed. Required.
+   *
+   * @generated from field: tasks.v1.QueryKey key = 1;
+   */
+  key: QueryKey;
+
+  /**
+   * What the values begin with, in either case. Empty means all values.
+   *
+   * @generated from field: string prefix = 2;
+   */
+  prefix: string;
+};
+
+/**
+ * Describes the message tasks.v1.ListQueryValuesRequest.
+ * Use `create(ListQueryValuesRequestSchema)` to create a new message.
+ */
+export const ListQueryValuesRequestSchema: GenMessage<ListQueryValuesRequest> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 8);
+
+/**
+ * Values of a key of a query.
+ *
+ * @generated from message tasks.v1.ListQueryValuesResponse
+ */
+export type ListQueryValuesResponse = Message<"tasks.v1.ListQueryValuesResponse"> & {
+  /**
+   * The values, each once, in the order of their characters: at most 100.
+   *
+   * @generated from field: repeated tasks.v1.QueryValue values = 1;
+   */
+  values: QueryValue[];
+
+  /**
+   * Whether there are more values with this prefix. A longer prefix finds them.
+   *
+   * @generated from field: bool incomplete = 2;
+   */
+  incomplete: boolean;
+};
+
+/**
+ * Describes the message tasks.v1.ListQueryValuesResponse.
+ * Use `create(ListQueryValuesResponseSchema)` to create a new message.
+ */
+export const ListQueryValuesResponseSchema: GenMessage<ListQueryValuesResponse> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 9);
+
+/**
+ * A value of a key of a query, and how people know it.
+ *
+ * @generated from message tasks.v1.QueryValue
+ */
+export type QueryValue = Message<"tasks.v1.QueryValue"> & {
+  /**
+   * The value as a query has it: a username, or the name of a template.
+   *
+   * @generated from field: string value = 1;
+   */
+  value: string;
+
+  /**
+   * The full name of the user, or the display name of the template. Empty without one.
+   *
+   * @generated from field: string display_name = 2;
+   */
+  displayName: string;
+
+  /**
+   * The user's avatar or the template's icon: a URL, a path or an emoji. Empty without one.
+   *
+   * @generated from field: string icon = 3;
+   */
+  icon: string;
+};
+
+/**
+ * Describes the message tasks.v1.QueryValue.
+ * Use `create(QueryValueSchema)` to create a new message.
+ */
+export const QueryValueSchema: GenMessage<QueryValue> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 10);
+
+/**
  * Which task to get.
  *
  * @generated from message tasks.v1.GetTaskRequest
@@ -378,7 +469,7 @@ export type GetTaskRequest = Message<"tasks.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 8);
+  messageDesc(file_tasks_v1_tasks, 11);
 
 /**
  * A task identified by its owner and its name.
@@ -406,7 +497,7 @@ export type TaskName = Message<"tasks.v1.TaskName"> & {
  * Use `create(TaskNameSchema)` to create a new message.
  */
 export const TaskNameSchema: GenMessage<TaskName> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 9);
+  messageDesc(file_tasks_v1_tasks, 12);
 
 /**
  * The requested task.
@@ -427,7 +518,7 @@ export type GetTaskResponse = Message<"tasks.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 10);
+  messageDesc(file_tasks_v1_tasks, 13);
 
 /**
  * Which tasks to watch, and where to start.
@@ -464,7 +555,7 @@ export type WatchTasksRequest = Message<"tasks.v1.WatchTasksRequest"> & {
  * Use `create(WatchTasksRequestSchema)` to create a new message.
  */
 export const WatchTasksRequestSchema: GenMessage<WatchTasksRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 11);
+  messageDesc(file_tasks_v1_tasks, 14);
 
 /**
  * One event of a watch.
@@ -524,7 +615,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
  * Use `create(WatchTasksResponseSchema)` to create a new message.
  */
 export const WatchTasksResponseSchema: GenMessage<WatchTasksResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 12);
+  messageDesc(file_tasks_v1_tasks, 15);
 
 /**
  * A task that the client must remove.
@@ -545,7 +636,7 @@ export type TaskRemoved = Message<"tasks.v1.TaskRemoved"> & {
  * Use `create(TaskRemovedSchema)` to create a new message.
  */
 export const TaskRemovedSchema: GenMessage<TaskRemoved> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 13);
+  messageDesc(file_tasks_v1_tasks, 16);
 
 /**
  * Marks the end of the snapshot, or of the changes since the resume token.
@@ -560,7 +651,7 @@ export type Synced = Message<"tasks.v1.Synced"> & {
  * Use `create(SyncedSchema)` to create a new message.
  */
 export const SyncedSchema: GenMessage<Synced> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 14);
+  messageDesc(file_tasks_v1_tasks, 17);
 
 /**
  * Shows that the stream is alive, and carries a new resume token.
@@ -575,7 +666,7 @@ export type Heartbeat = Message<"tasks.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 15);
+  messageDesc(file_tasks_v1_tasks, 18);
 
 /**
  * An AI coding task: an agent works on a prompt in a workspace.
@@ -804,7 +895,7 @@ export type Task = Message<"tasks.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 16);
+  messageDesc(file_tasks_v1_tasks, 19);
 
 /**
  * A report of an agent about its work.
@@ -846,7 +937,7 @@ export type TaskStateEntry = Message<"tasks.v1.TaskStateEntry"> & {
  * Use `create(TaskStateEntrySchema)` to create a new message.
  */
 export const TaskStateEntrySchema: GenMessage<TaskStateEntry> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 17);
+  messageDesc(file_tasks_v1_tasks, 20);
 
 /**
  * The health of an agent.
@@ -874,7 +965,48 @@ export type AgentHealth = Message<"tasks.v1.AgentHealth"> & {
  * Use `create(AgentHealthSchema)` to create a new message.
  */
 export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 18);
+  messageDesc(file_tasks_v1_tasks, 21);
+
+/**
+ * A key of a query whose values can be listed.
+ *
+ * @generated from enum tasks.v1.QueryKey
+ */
+export const QueryKey = {
+  /**
+   * Never valid.
+   *
+   * @generated from enum value: QUERY_KEY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * `owner`.
+   *
+   * @generated from enum value: QUERY_KEY_OWNER = 1;
+   */
+  OWNER: 1,
+
+  /**
+   * `template`.
+   *
+   * @generated from enum value: QUERY_KEY_TEMPLATE = 2;
+   */
+  TEMPLATE: 2,
+} as const;
+
+/**
+ * A key of a query whose values can be listed.
+ *
+ * @generated from enum tasks.v1.QueryKey
+ */
+export type QueryKey = (typeof QueryKey)[keyof typeof QueryKey] | UnknownEnum;
+
+/**
+ * Describes the enum tasks.v1.QueryKey.
+ */
+export const QueryKeySchema: GenEnum<QueryKey> = /*@__PURE__*/
+  enumDesc(file_tasks_v1_tasks, 0);
 
 /**
  * The status of a workspace, from the job and the transition of its latest build (codersdk/provisionerdaemons.go).
@@ -971,7 +1103,7 @@ export type WorkspaceStatus = (typeof WorkspaceStatus)[keyof typeof WorkspaceSta
  * Describes the enum tasks.v1.WorkspaceStatus.
  */
 export const WorkspaceStatusSchema: GenEnum<WorkspaceStatus> = /*@__PURE__*/
-  enumDesc(file_tasks_v1_tasks, 0);
+  enumDesc(file_tasks_v1_tasks, 1);
 
 /**
  * The state that an agent reports.
@@ -1026,7 +1158,7 @@ export type TaskState = (typeof TaskState)[keyof typeof TaskState] | UnknownEnum
  * Describes the enum tasks.v1.TaskState.
  */
 export const TaskStateSchema: GenEnum<TaskState> = /*@__PURE__*/
-  enumDesc(file_tasks_v1_tasks, 1);
+  enumDesc(file_tasks_v1_tasks, 2);
 
 /**
  * The phase of a task, derived from its build, agent and app (Coder's view tasks_with_status).
@@ -1095,7 +1227,7 @@ export type TaskPhase = (typeof TaskPhase)[keyof typeof TaskPhase] | UnknownEnum
  * Describes the enum tasks.v1.TaskPhase.
  */
 export const TaskPhaseSchema: GenEnum<TaskPhase> = /*@__PURE__*/
-  enumDesc(file_tasks_v1_tasks, 2);
+  enumDesc(file_tasks_v1_tasks, 3);
 
 /**
  * The lifecycle state of an agent, as it reports it.
@@ -1185,7 +1317,7 @@ export type AgentLifecycle = (typeof AgentLifecycle)[keyof typeof AgentLifecycle
  * Describes the enum tasks.v1.AgentLifecycle.
  */
 export const AgentLifecycleSchema: GenEnum<AgentLifecycle> = /*@__PURE__*/
-  enumDesc(file_tasks_v1_tasks, 3);
+  enumDesc(file_tasks_v1_tasks, 4);
 
 /**
  * Lists, counts, gets and watches tasks.
@@ -1235,6 +1367,22 @@ export const TasksService: GenService<{
     methodKind: "unary";
     input: typeof CountTasksRequestSchema;
     output: typeof CountTasksResponseSchema;
+  },
+  /**
+   * Lists the values that a key of a query may have: the owners or the templates of tasks that the caller may read.
+   *
+   * It is meant for people who write or choose a query. Tasks that are deleted do not count. The owners and templates of tasks that
+   * are the caller's own, or shared with the caller, are those of the newest 1,000 that are so; all others are complete.
+   *
+   * Errors: INVALID_ARGUMENT when the key is unspecified or unknown; UNAUTHENTICATED; RESOURCE_EXHAUSTED with QUERY_TOO_EXPENSIVE;
+   * UNAVAILABLE when the database cannot be reached; DEADLINE_EXCEEDED.
+   *
+   * @generated from rpc tasks.v1.TasksService.ListQueryValues
+   */
+  listQueryValues: {
+    methodKind: "unary";
+    input: typeof ListQueryValuesRequestSchema;
+    output: typeof ListQueryValuesResponseSchema;
   },
   /**
    * Gets one task by its id, or by its owner and name.
