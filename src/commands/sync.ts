@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import type { Config, DatabaseAddress } from '../config.ts';
 import { requireCoderDatabaseUrl } from '../config.ts';
-import { takeActiveLock } from '../db/active-process.ts';
+import { ActiveLease } from '../db/active-process.ts';
 import { closeDatabase, type Database } from '../db/connection.ts';
 import { createLog } from '../platform/log.ts';
 import { aborted, stopSignal } from '../platform/stop-signal.ts';
@@ -25,8 +25,9 @@ import { openSyncPort } from './sync-port.ts';
 export async function copyFromCoder(config: Config, address: DatabaseAddress, withoutSessions: boolean): Promise<void> {
   const url = requireCoderDatabaseUrl(config);
   const database = openSyncDatabase(address);
+  const lease = new ActiveLease(address, 'sync');
   try {
-    if (!(await takeActiveLock(database, 'sync'))) {
+    if (!(await takeWithin(lease, database))) {
       throw new CommandError(
         'another process keeps this copy, a serve with CODER_DATABASE_URL or a sync --follow: it copies by itself, or stop it first',
       );
@@ -46,7 +47,7 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
           database,
           shape,
           scope,
-          signal: new AbortController().signal,
+          signal: lease.lost,
           onCopy() {},
           onProgress: (rows, about) => bar.show(rows, about),
           onCopied({ rows, inserted, updated, deleted }) {
@@ -63,8 +64,18 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
       await coder.close();
     }
   } finally {
+    await lease.release();
     await closeDatabase(database);
   }
+}
+
+/** How long to wait for a lease, in milliseconds: that of a process that was killed runs out meanwhile. */
+const takeWithinMs = 5000;
+
+async function takeWithin(lease: ActiveLease, database: Database): Promise<boolean> {
+  const until = performance.now() + takeWithinMs;
+  while (!(await lease.take(database))) if (performance.now() > until) return false;
+  return true;
 }
 
 /**

@@ -281,6 +281,23 @@ export const databaseErrors: readonly DatabaseErrors[] = [
   { cause: 'no connection of the pool came free in time', kind: 'busy', errors: ['ConnectionWaitError'] },
 ];
 
+/**
+ * Errors of a transaction that met another one, on its server or on another one of a cluster: nothing of it stays, and tried again
+ * it may succeed.
+ */
+const conflicts: ReadonlySet<unknown> = new Set([
+  1020, // a row changed after the snapshot
+  1180, // Galera: an error at COMMIT
+  1205, // a lock was waited for too long
+  1213, // a deadlock; of a cluster, also a transaction of another server that was first
+  3101, // Group Replication: a transaction of another server was first
+]);
+
+/** Whether a transaction failed because of another one. */
+export function isConflict(error: unknown): boolean {
+  return conflicts.has((Object(error) as { errno?: unknown }).errno);
+}
+
 /** Classes of SQLSTATE that are never caused by the SQL itself, for errors that newer servers may add. */
 const unavailableClasses: ReadonlySet<string> = new Set([
   '08', // the connection

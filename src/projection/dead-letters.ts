@@ -8,7 +8,7 @@ import { failureKind } from './failure-kind.ts';
 interface Patience {
   /**
    * Whether it looks for an item that causes them: it splits the items as for an error about the data, and tries a single one
-   * {@link mostTries} times. By default they are thrown.
+   * {@link mostTries} times. It also tries again when another transaction was first. By default these errors are thrown.
    */
   readonly patient?: boolean;
 }
@@ -16,6 +16,9 @@ interface Patience {
 /** How often a single item is tried, and the pause before the second try, which grows with each. */
 const mostTries = 4;
 const pauseMs = 100;
+
+/** How often items are tried again after another transaction was first. */
+const mostConflicts = 20;
 
 /**
  * Processes all items at once. When that fails because of the data of an item, splits the items in halves until the bad ones are
@@ -31,7 +34,7 @@ export async function processOrDeadLetter<T>(
   { patient = false }: Patience = {},
 ): Promise<void> {
   const errors: unknown[] = [];
-  for (;;) {
+  for (let conflicts = 0; ; ) {
     let begun = false;
     try {
       return await process(items, () => {
@@ -39,6 +42,11 @@ export async function processOrDeadLetter<T>(
       });
     } catch (error) {
       const kind = failureKind(error);
+      if (patient && kind === 'conflict' && conflicts < mostConflicts) {
+        conflicts += 1;
+        await sleep(Math.random() * pauseMs * conflicts);
+        continue;
+      }
       const isOfData = kind === 'row' || kind === 'slow';
       const [first] = items;
       if (first === undefined || !(isOfData || (patient && begun && kind === 'unclear'))) throw error;

@@ -70,7 +70,7 @@ export class FailedBatches {
    *
    * @param kind what the error says of them.
    */
-  add(changes: readonly OutboxChange[], error: unknown, kind: Exclude<FailureKind, 'row' | 'server'>): void {
+  add(changes: readonly OutboxChange[], error: unknown, kind: Exclude<FailureKind, 'row' | 'server' | 'conflict'>): void {
     const before = this.#failed.find(({ seqs }) => changes.every(({ seq }) => seqs.has(seq)));
     const again = changes.length === 1 && before?.seqs.size === 1 ? before : undefined;
     this.#failed = this.#failed.filter((batch) => batch !== before);

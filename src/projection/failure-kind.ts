@@ -1,4 +1,4 @@
-import { databaseErrorKind } from '../db/database-errors.ts';
+import { databaseErrorKind, isConflict } from '../db/database-errors.ts';
 
 /**
  * What an error says of the rows whose projection it ended:
@@ -6,10 +6,11 @@ import { databaseErrorKind } from '../db/database-errors.ts';
  * - `row`: the data of a row cause it, so that the same work without that row succeeds. The connection is as it was.
  * - `slow`: the same, of a row that takes longer than the statement limit. Each try takes as long.
  * - `server`: every row would fail in the same way, such as on a server that takes no writes.
- * - `locked`: others hold the row, or the whole table.
+ * - `locked`: others hold the row, or the whole table; or, in Galera, COMMIT failed, perhaps since the transaction is too large.
+ * - `conflict`: another transaction was first, of this server or of another one of a cluster. No row is the cause.
  * - `unclear`: a row may cause it or not, such as a lost connection. It shows when it comes again for one row and for no other.
  */
-export type FailureKind = 'row' | 'slow' | 'server' | 'locked' | 'unclear';
+export type FailureKind = 'row' | 'slow' | 'server' | 'locked' | 'conflict' | 'unclear';
 
 /**
  * Classes of SQLSTATE that are about the data: too many rows, a value that does not fit, a constraint, an error that SQL raises.
@@ -32,8 +33,8 @@ const dataErrors: ReadonlySet<unknown> = new Set([
   3854, // MySQL: a string cannot be converted
 ]);
 
-/** A lock that was waited for too long, and a deadlock. */
-const lockErrors: ReadonlySet<unknown> = new Set([1205, 1213]);
+/** A lock that was waited for too long, and an error at COMMIT in Galera. */
+const lockErrors: ReadonlySet<unknown> = new Set([1180, 1205]);
 
 /** Errors of the server's state, and of the rights of the account, that no single row can cause. */
 const serverErrors: ReadonlySet<unknown> = new Set([
@@ -69,6 +70,7 @@ export function failureKind(error: unknown): FailureKind {
   if (databaseErrorKind(error) === 'too-expensive') return 'slow';
   if (serverErrors.has(errno)) return 'server';
   if (lockErrors.has(errno)) return 'locked';
+  if (isConflict(error)) return 'conflict';
   if (fatal === true) return 'unclear'; // the connection is lost
   return dataClasses.has(sqlState.slice(0, 2)) || dataErrors.has(errno) ? 'row' : 'unclear';
 }

@@ -1,15 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
-import { FencedError, takeActiveLock } from '../db/active-process.ts';
+import { ActiveLease, FencedError, type LeaseTiming } from '../db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { readPacketLimit } from '../db/packet-limit.ts';
-import { formatUuid } from '../db/uuid.ts';
 import type { Logger } from '../platform/log.ts';
 import { type RestLimits, restAfterQuiet } from '../platform/rest-after-quiet.ts';
 import { newestMigration } from '../schema/migrations.ts';
 import {
   type Backlog,
-  changesOf,
   deleteFromOutbox,
   type OutboxChange,
   outboxBatchSize,
@@ -19,18 +17,13 @@ import {
   tasksOf,
 } from '../schema/outbox.ts';
 import { followTaskSource } from '../schema/task-source.ts';
-import {
-  addDeadLetter,
-  changeOfTask,
-  countDeadLetters,
-  errorForLog,
-  processOrDeadLetter,
-  removeDeadLetters,
-} from './dead-letters.ts';
+import { createDeadLetterChange } from './dead-letter-change.ts';
+import { countDeadLetters, errorForLog, processOrDeadLetter, removeDeadLetters } from './dead-letters.ts';
 import { FailedBatches } from './failed-batches.ts';
 import { failureKind } from './failure-kind.ts';
 import { type EventBatch, type FeedRetention, pruneFeed, takeOver, writeReadModel } from './feed.ts';
 import { noteAllTasks } from './note-all-tasks.ts';
+import type { ProjectedBatch, ProjectorStatus } from './projector-status.ts';
 import { type AheadReader, openAheadReader, serverOf } from './read-ahead.ts';
 import { projectTasks } from './read-model.ts';
 import { Sweep } from './sweep.ts';
@@ -52,34 +45,8 @@ export interface ProjectorOptions {
   readonly sweepPassMs?: number;
   /** The time limit of a statement, in milliseconds: by default five seconds. */
   readonly statementTimeoutMs?: number;
-}
-
-/** What a batch did. */
-type ProjectedBatch = Pick<ProjectorStatus, 'changes' | 'events'> & { readonly seconds: number };
-
-/** How a projector is doing. The counters are this process's, since it started. */
-export interface ProjectorStatus {
-  /** Whether this process is the one that projects. */
-  readonly active: boolean;
-  /** Age of the oldest change in the outbox, in milliseconds; 0 when it is empty; undefined while the database is away. */
-  readonly lagMs: number | undefined;
-  /** The lengths of the outbox and the feed, a second old at most, or ten when idle; undefined while the database is away. */
-  readonly backlog: Backlog | undefined;
-  /** Reads of the outbox, and how long they took together. */
-  readonly polls: number;
-  readonly pollSeconds: number;
-  readonly batches: number;
-  /** How long the batches took together. */
-  readonly batchSeconds: number;
-  /** Rows taken from the outbox. */
-  readonly changes: number;
-  readonly events: number;
-  /** Workspaces that the sweep compared with their sources. */
-  readonly swept: number;
-  /** Tasks that the sweep repaired. More than 0 means that changes were not written to the outbox. */
-  readonly repairs: number;
-  /** Changes that could not be projected and wait in `workspace_changes_failed`, as this process last saw. */
-  readonly deadLetters: number;
+  /** How its lease is kept, by default as every other process keeps it. */
+  readonly lease?: Partial<LeaseTiming>;
 }
 
 /** Keeps the read model and the feed in step with the source tables. */
@@ -108,11 +75,17 @@ const retryMs = { first: 100, most: 1000, lookingForChange: 200 };
 /** After this time without a failure, in milliseconds, the next one counts as the first. */
 const steadyMs = 5000;
 
-/**
- * How long a projector waits after it was fenced off, in milliseconds: in a cluster where `get_lock` holds on one node only, two
- * projectors would otherwise take over from each other without end.
- */
+/** How long a projector waits after it was fenced off, or has let others try, in milliseconds. */
 const fencedMs = 2000;
+
+/** A projector for which nothing has worked for so long, in milliseconds, lets others try. */
+const yieldAfterMs = 10_000;
+
+/**
+ * How long it waits at most before it tries again when a transaction of another process was first, at random: after the first, and
+ * after many, in milliseconds.
+ */
+const conflictRestMs = { first: 50, most: 1000 };
 
 /** How long a connection may take to close, and the current batch to end when the projector is stopped, in milliseconds. */
 const closeMs = 1000;
@@ -141,10 +114,10 @@ const defaultRetention: FeedRetention = { seconds: 3600, events: 1_000_000 };
 
 /**
  * Makes a projector. Any number of processes may run one: one of them is active, the others stand by and take over at once when
- * it ends, and within five seconds when it is paused.
+ * it ends, and within five seconds when it is killed or paused.
  *
- * `get_lock` decides which one is active, and the server frees it with the connection. The epoch in `projector_state` keeps a
- * process that wrongly believes itself active from writing, see `writeReadModel`.
+ * An {@link ActiveLease} decides which one is active. The epoch in `projector_state` keeps a process that wrongly believes itself
+ * active from writing, see `writeReadModel`.
  *
  * A batch is one transaction: lock the state, read the outbox, find the workspaces, compare, write the differences and their
  * events, delete the rows taken from the outbox, store the sequence. A workspace that makes it fail becomes a dead letter in
@@ -177,10 +150,13 @@ export function createProjector(options: ProjectorOptions): Projector {
   let countedAt = 0;
   /** When the outbox was last seen with a row in it. */
   let changedAt = performance.now();
+  const lease = new ActiveLease(address, 'project', options.lease);
   const failed = new FailedBatches();
   const sweep = new Sweep({ log, passMs: sweepPassMs, counters, tell });
   /** Failures since it last worked for a while; only the first is logged as a warning. */
   let failures = 0;
+  /** Since when nothing has worked while this process was the active one. */
+  let failingSince: number | undefined;
 
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
@@ -198,6 +174,12 @@ export function createProjector(options: ProjectorOptions): Projector {
           failures += 1;
           rest = failed.isEmpty ? Math.min(retryMs.first * failures, retryMs.most) : retryMs.lookingForChange;
           log[failures === 1 ? 'warn' : 'debug'](errorForLog(error), 'the projector failed and tries again');
+          failingSince ??= performance.now();
+          if (performance.now() - failingSince > yieldAfterMs) {
+            failingSince = undefined;
+            await lease.release();
+            rest = fencedMs;
+          }
         }
       }
       active = false;
@@ -205,16 +187,19 @@ export function createProjector(options: ProjectorOptions): Projector {
       reader = undefined;
       await pause(rest);
     }
+    await lease.release();
   }
 
   /** Stands by until this process becomes active, then projects until it is stopped or something fails. */
   async function project(database: Database): Promise<void> {
     const began = performance.now();
-    do {
+    for (;;) {
       if (stopping.signal.aborted) return;
       forgetFailures(began);
       await measureLag(database);
-    } while (!(await takeActiveLock(database, 'project')));
+      if (await lease.take(database, stopping.signal)) break;
+      failingSince = undefined;
+    }
     await readPacketLimit(database); // fails by itself where it is too low for any row
     const { epoch, sameVersion } = await takeOver(database, await newestMigration());
     if (!sameVersion) await noteAllTasks(database, epoch);
@@ -223,16 +208,35 @@ export function createProjector(options: ProjectorOptions): Projector {
     active = true;
     log[failures === 0 ? 'info' : 'debug']({ epoch }, 'the projector is active');
     const keepHouse = housekeeping(database, epoch);
+    let conflicts = 0;
     while (!stopping.signal.aborted) {
+      lease.requireHeld();
       forgetFailures(began);
       woken = new AbortController(); // before it looks: what is written from now on may be seen or not
-      const waits = await measureLag(database);
-      const taken = waits === undefined ? 0 : await projectNext(database, epoch);
-      if (taken === outboxBatchSize) continue;
-      if ((waits ?? 0) < lagForHousekeepingMs) await keepHouse();
-      if (taken > 0) await pause(pollBusyMs);
-      else await pause(restAfterQuiet(performance.now() - changedAt, pollIdle), woken.signal);
+      try {
+        const taken = await projectAndKeepHouse(database, epoch, keepHouse);
+        conflicts = 0;
+        failingSince = undefined;
+        if (taken === outboxBatchSize) continue;
+        if (taken > 0) await pause(pollBusyMs);
+        else await pause(restAfterQuiet(performance.now() - changedAt, pollIdle), woken.signal);
+      } catch (error) {
+        // The next transaction sees by the epoch whether it was another projector's.
+        const kind = failureKind(error);
+        if (kind !== 'conflict' && !(kind === 'locked' && failed.isEmpty)) throw error;
+        conflicts += 1;
+        log.debug(errorForLog(error), 'another transaction was first');
+        await pause(Math.random() * Math.min(conflictRestMs.first * 2 ** conflicts, conflictRestMs.most));
+      }
     }
+  }
+
+  /** Projects the next batch, and keeps house unless there is more to do; returns how many rows the outbox had. */
+  async function projectAndKeepHouse(database: Database, epoch: number, keepHouse: () => Promise<void>): Promise<number> {
+    const waits = await measureLag(database);
+    const taken = waits === undefined ? 0 : await projectNext(database, epoch);
+    if (taken < outboxBatchSize && (waits ?? 0) < lagForHousekeepingMs) await keepHouse();
+    return taken;
   }
 
   /** Lets the next failure count as a new one, once this connection has worked for a while. */
@@ -267,9 +271,10 @@ export function createProjector(options: ProjectorOptions): Projector {
       log.info('the tasks of this deployment are others now, and projected anew');
       await noteAllTasks(database, epoch);
     }
+    const deadLetterChange = createDeadLetterChange({ database, epoch, log, counters });
     const done = new Set<OutboxChange>();
     for (const { change, error, wasRead } of failed.takeFound(changes)) {
-      for (const one of await deadLetterChange(database, epoch, change, error, changes.filter(wasRead))) done.add(one);
+      for (const one of await deadLetterChange(change, error, changes.filter(wasRead))) done.add(one);
     }
     await processOrDeadLetter(
       failed.next(changes.filter((change) => !done.has(change))),
@@ -278,7 +283,7 @@ export function createProjector(options: ProjectorOptions): Projector {
         return left.length === 0 ? Promise.resolve() : projectChanges(database, epoch, left);
       },
       async (change, error) => {
-        for (const one of await deadLetterChange(database, epoch, change, error, changes)) done.add(one);
+        for (const one of await deadLetterChange(change, error, changes)) done.add(one);
       },
     );
     return changes.length;
@@ -300,7 +305,7 @@ export function createProjector(options: ProjectorOptions): Projector {
     } catch (error) {
       const kind = failureKind(error);
       // Before it has begun, no change can be the cause.
-      if (!begun || kind === 'row' || kind === 'server') throw error;
+      if (!begun || kind === 'row' || kind === 'server' || kind === 'conflict') throw error;
       failed.add(changes, error, kind);
       if (kind !== 'slow') throw error;
       log.warn({ ...errorForLog(error), changes: changes.length }, 'changes took too long and are tried in smaller parts');
@@ -314,39 +319,6 @@ export function createProjector(options: ProjectorOptions): Projector {
     counters.changes += changes.length;
     tell(written);
     onBatch?.({ changes: changes.length, events: written.events.length, seconds });
-  }
-
-  /**
-   * Makes the workspaces of a change dead letters, and takes them from the outbox.
-   *
-   * @param read changes that had been read before it was tried.
-   * @returns those that were taken from the outbox: a workspace has several when it is new.
-   */
-  async function deadLetterChange(
-    database: Database,
-    epoch: number,
-    change: OutboxChange,
-    error: unknown,
-    read: readonly OutboxChange[],
-  ): Promise<readonly OutboxChange[]> {
-    let taken: readonly OutboxChange[] = [];
-    let letters: readonly Pick<OutboxChange, 'kind' | 'ref'>[] = [];
-    await writeReadModel(database, epoch, async (transaction) => {
-      const ids = await tasksOf(transaction, [change]);
-      letters = ids.length === 0 ? [change] : await Promise.all(ids.map((id) => changeOfTask(transaction, id)));
-      for (const letter of letters) await addDeadLetter(transaction, letter, error);
-      taken = ids.length === 0 ? [change] : await changesOf(transaction, read, ids);
-      await deleteFromOutbox(transaction, taken);
-      counters.deadLetters = await countDeadLetters(transaction); // before others see that the outbox is empty
-      return [];
-    });
-    for (const { kind, ref } of letters) {
-      log.error(
-        { ...errorForLog(error), kind, ref: formatUuid(ref) },
-        'a workspace cannot be projected and is a dead letter now',
-      );
-    }
-    return taken;
   }
 
   /** Returns what runs between batches: now and then a slice of the sweep, and the pruning of the feed. */

@@ -17,6 +17,7 @@ type Rights = Readonly<Record<string, readonly string[]>>;
 const readByLists = [
   'groups',
   'knex_migrations',
+  'leases',
   'organization_members',
   'organizations',
   'projector_state',
@@ -108,6 +109,7 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     workspace_changes: ['select', 'insert', 'delete'],
     workspace_changes_failed: ['select', 'insert', 'update', 'delete'],
     projector_state: ['select', 'update'],
+    leases: ['select', 'update (`holder`, `renewals`, `renewed_at`)'],
     task_events: ['select', 'insert', 'delete'],
   },
   sync: {
@@ -115,6 +117,7 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     knex_migrations: ['select'],
     service_settings: ['select'],
     sync_state: ['select', 'update'],
+    leases: ['select', 'update (`holder`, `renewals`, `renewed_at`)'],
     workspace_changes: ['insert'],
   },
   replica: select(readByLists),

@@ -2,11 +2,12 @@ import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import type { Knex } from 'knex';
 import type { Connection } from 'mysql2';
+import { ActiveLease } from '../db/active-process.ts';
 import { addressOf, closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { runOn } from '../db/session.ts';
 import { MigrationError } from './migration-error.ts';
 import { enqueueAll } from './outbox.ts';
-import { dropTriggers, ensureTriggers, triggerNames } from './triggers.ts';
+import { dropTriggers, ensureTriggers, hasExactTriggers, triggerNames } from './triggers.ts';
 
 /** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
 const folder = new URL('../../migrations/', import.meta.url);
@@ -35,14 +36,15 @@ interface MigrationStatus {
  * With `triggers: false` it neither creates nor drops triggers: for servers that do not allow them, where the writers insert into
  * `workspace_changes` themselves. A later run with `triggers: true` creates them.
  *
- * Several processes may call it at once: one migrates while the others wait. After a crash the next call starts again with the
- * migration that was not completed, so each statement of a migration must be repeatable.
+ * Several processes may call it at once, also on several servers of a cluster: one migrates while the others wait. After a crash the
+ * next call starts again with the migration that was not completed, so each statement of a migration must be repeatable.
  *
- * It does nothing on a database that a newer program has migrated, if this one can serve it.
+ * It writes nothing when nothing is to be done, nor to a database that a newer program has migrated, if this one can serve it.
  *
- * @throws {MigrationError} when the database is too far ahead of this program, or refuses the triggers.
+ * @throws {MigrationError} when the database is too far ahead of this program, refuses the triggers, or takes no writes.
  */
 export async function migrateUp(database: Database, options: { readonly triggers: boolean }): Promise<string[]> {
+  if (await isMigrated(database, options)) return [];
   return whileLocked(database, async (connection) => {
     if ((await unknownMigrations(connection)).length > 0) {
       await refuseIncompatibleSchema(connection);
@@ -51,9 +53,25 @@ export async function migrateUp(database: Database, options: { readonly triggers
     const [, names] = (await connection.migrate.latest()) as [number, string[]];
     await recordCompatible(connection);
     const changed = options.triggers && (await ensureTriggers(connection));
-    await enqueueAllOnce(connection, [...(await migrationNames()), ...(options.triggers ? triggerNames : [])], changed);
+    await enqueueAllOnce(connection, await enqueueDigest(options), changed);
     return names;
   });
+}
+
+/** Whether {@link migrateUp} would find everything as it leaves it. It changes nothing. */
+async function isMigrated(database: Database, options: { readonly triggers: boolean }): Promise<boolean> {
+  const applied = await appliedMigrations(database);
+  const names = await migrationNames();
+  if (!names.every((name) => applied.has(name))) return false;
+  if (applied.size > names.length) {
+    await refuseIncompatibleSchema(database);
+    return true;
+  }
+  if (options.triggers && !(await hasExactTriggers(database))) return false;
+  return (
+    (await readSetting(database, compatibleWith)) === (await compatibleMigrations()) &&
+    (await readSetting(database, enqueuedFor)) === (await enqueueDigest(options))
+  );
 }
 
 /**
@@ -142,12 +160,8 @@ const enqueuedFor = 'workspaces_noted_for';
  * the same sources, and without triggers changes were missed. It is recorded when it is complete, since a process may die before
  * that.
  */
-async function enqueueAllOnce(connection: Knex, names: readonly string[], anyway: boolean): Promise<void> {
-  const digest = createHash('sha256').update(names.join()).digest('hex');
-  const [[setting]] = (await connection.raw('select `s`.`value` from `service_settings` as `s` where `s`.`name` = ?', [
-    enqueuedFor,
-  ])) as [{ value: Buffer }[]];
-  if (!anyway && setting?.value.toString() === digest) return;
+async function enqueueAllOnce(connection: Knex, digest: string, anyway: boolean): Promise<void> {
+  if (!anyway && (await readSetting(connection, enqueuedFor)) === digest) return;
   // A projector of the previous version may still run. It is fenced off first: if it takes over again and empties the outbox, the
   // next projector of this version finds that out, and writes all workspaces to the outbox again.
   await connection.raw(
@@ -156,6 +170,18 @@ async function enqueueAllOnce(connection: Knex, names: readonly string[], anyway
   );
   await enqueueAll(connection);
   await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [enqueuedFor, digest]);
+}
+
+async function enqueueDigest({ triggers }: { readonly triggers: boolean }): Promise<string> {
+  const names = [...(await migrationNames()), ...(triggers ? triggerNames : [])];
+  return createHash('sha256').update(names.join()).digest('hex');
+}
+
+async function readSetting(connection: Knex, name: string): Promise<string | undefined> {
+  const [[setting]] = (await connection.raw('select `s`.`value` from `service_settings` as `s` where `s`.`name` = ?', [
+    name,
+  ])) as [{ value: Buffer }[]];
+  return setting?.value.toString();
 }
 
 /**
@@ -167,14 +193,20 @@ const compatibleWith = 'compatible_migrations';
 /** The length of the list, since the column has 1024 bytes. A program that lacks more migrations than that is too old. */
 const mostCompatible = 10;
 
-async function recordCompatible(connection: Knex): Promise<void> {
+async function compatibleMigrations(): Promise<string> {
   const compatible: string[] = [];
   for (const name of await migrationNames()) {
     const migration = (await migrationSource.getMigration(name)) as Knex.Migration & { readonly compatible?: boolean };
     if (migration.compatible === true) compatible.push(name);
   }
-  const value = JSON.stringify(compatible.slice(-mostCompatible));
-  await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [compatibleWith, value]);
+  return JSON.stringify(compatible.slice(-mostCompatible));
+}
+
+async function recordCompatible(connection: Knex): Promise<void> {
+  await connection.raw('replace into `service_settings` (`name`, `value`) values (?, ?)', [
+    compatibleWith,
+    await compatibleMigrations(),
+  ]);
 }
 
 /** The migrations of the database that this program does not know. */
@@ -186,10 +218,7 @@ async function unknownMigrations(connection: Knex): Promise<string[]> {
 async function refuseIncompatibleSchema(connection: Knex): Promise<void> {
   const unknown = await unknownMigrations(connection);
   if (unknown.length === 0) return;
-  const [[setting]] = (await connection.raw('select `s`.`value` from `service_settings` as `s` where `s`.`name` = ?', [
-    compatibleWith,
-  ])) as [{ value: Buffer }[]];
-  const compatible = new Set(JSON.parse(setting?.value.toString() ?? '[]') as string[]);
+  const compatible = new Set(JSON.parse((await readSetting(connection, compatibleWith)) ?? '[]') as string[]);
   const refused = unknown.filter((name) => !compatible.has(name));
   if (refused.length > 0) throw newerSchema(refused);
 }
@@ -200,27 +229,40 @@ function newerSchema(unknown: readonly string[]): MigrationError {
   );
 }
 
-/** knex's own tables. knex would create them, but uses the collation of the connection as a character set. */
+/**
+ * The tables that are there before any migration, and stay after all of them: knex's own, which it would create with the collation
+ * of the connection as a character set, and the leases, of which one keeps two processes from migrating at once.
+ */
 const ledger = [
   `create table if not exists \`knex_migrations\` (
     \`id\` int unsigned not null auto_increment,
     \`name\` varchar(255) not null,
     \`batch\` int not null,
     \`migration_time\` datetime not null,
-    primary key (\`id\`)
+    primary key (\`id\`),
+    unique key \`name\` (\`name\`)
   ) engine = InnoDB default character set utf8mb4 collate utf8mb4_bin comment 'which migrations have been applied'`,
   `create table if not exists \`knex_migrations_lock\` (
     \`index\` int unsigned not null auto_increment,
     \`is_locked\` int not null,
     primary key (\`index\`)
-  ) engine = InnoDB default character set utf8mb4 collate utf8mb4_bin comment 'unused: the real lock is get_lock'`,
+  ) engine = InnoDB default character set utf8mb4 collate utf8mb4_bin comment 'unused: the real lock is a row of leases'`,
+  `create table if not exists \`leases\` (
+    \`name\` varchar(16) not null comment 'what one process does at a time: project, sync or migrate',
+    \`holder\` varchar(255) null comment 'host and identity of the process that does it; NULL when it has ended',
+    \`renewals\` bigint unsigned not null default 0 comment 'raised by each takeover and each second: when it stops, another process takes over',
+    \`renewed_at\` datetime(6) not null default (utc_timestamp(6)) comment 'for people: by the clock of the server',
+    primary key (\`name\`)
+  ) engine = InnoDB default character set utf8mb4 collate utf8mb4_bin comment 'which process is the active one'`,
+  "insert ignore into `leases` (`name`) values ('project'), ('sync'), ('migrate')",
 ];
 
 /**
- * Runs `work` on one connection that holds the migrations' lock: `get_lock` on the server, which a dying connection frees.
+ * Runs `work` while this process holds the migrations' lease, on one connection, which has no statement limit.
  *
- * The pool has one connection and takes the lock when it opens it, so nothing runs without the lock. The connection has no
- * statement limit. knex's own lock is a row that a process leaves behind when it dies: the holder of the real lock deletes it.
+ * The connection also takes a lock of the server when it is opened: what a process has begun goes on in the server when the process
+ * dies, and the lock is free when it has ended. knex's own lock is a row that a process leaves behind when it dies: the holder of
+ * the lease deletes it.
  */
 async function whileLocked<T>(database: Database, work: (connection: Knex) => Promise<T>): Promise<T> {
   const connection = openDatabase(addressOf(database), {
@@ -231,14 +273,35 @@ async function whileLocked<T>(database: Database, work: (connection: Knex) => Pr
     prepare: takeLock,
     migrations: { migrationSource, disableTransactions: true }, // a schema change commits by itself
   });
+  const lease = new ActiveLease(addressOf(database), 'migrate');
   try {
     for (const statement of ledger) await connection.raw(statement);
+    await takeLease(lease, connection);
     await connection.migrate.forceFreeMigrationsLock();
     return await work(connection);
+  } catch (error) {
+    if (!takesNoWrites.has((Object(error) as { errno?: unknown }).errno)) throw error;
+    throw new MigrationError(
+      'this server takes no writes, being read-only or a secondary of a cluster, and something is to be migrated: run "migrate up" on the server that takes them',
+      { cause: error },
+    );
   } finally {
+    await lease.release();
     await closeDatabase(connection);
   }
 }
+
+/** The errors of a server that is read-only, and of one that is not part of its cluster. */
+const takesNoWrites: ReadonlySet<unknown> = new Set([1047, 1290, 1792, 1836, 3906]);
+
+async function takeLease(lease: ActiveLease, connection: Database): Promise<void> {
+  const until = performance.now() + lockWaitSeconds * 1000;
+  while (!(await lease.take(connection))) {
+    if (performance.now() > until) throw new MigrationError(beingMigrated);
+  }
+}
+
+const beingMigrated = 'another process has been migrating this database for an hour: look after it';
 
 async function takeLock(connection: Connection): Promise<void> {
   // A name of 64 characters, the most MySQL takes; get_lock's names are the server's, not the database's.
@@ -246,5 +309,5 @@ async function takeLock(connection: Connection): Promise<void> {
     connection,
     `select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`,
   )) as [{ taken: number | null }];
-  if (lock.taken !== 1) throw new MigrationError('another process has been migrating this database for an hour: look after it');
+  if (lock.taken !== 1) throw new MigrationError(beingMigrated);
 }

@@ -73,6 +73,12 @@ export async function ensureTriggers(database: Knex): Promise<boolean> {
   return missing.length + old.length > 0;
 }
 
+/** Whether the triggers are exactly those of this version, so that {@link ensureTriggers} would change nothing. */
+export async function hasExactTriggers(database: Knex): Promise<boolean> {
+  const present = new Set(await presentTriggers(database));
+  return present.size === triggerNames.length && triggerNames.every((name) => present.has(name));
+}
+
 /** Drops all triggers of this program, of any version. */
 export async function dropTriggers(database: Knex): Promise<void> {
   for (const name of await presentTriggers(database)) await database.raw('drop trigger if exists ??', [name]);

@@ -1,4 +1,3 @@
-import { keepActiveLock } from '../db/active-process.ts';
 import type { Database } from '../db/connection.ts';
 import { ChangeBuffer, type MovedRow, moveRow, type RowChange } from './change-buffer.ts';
 import type { Replication, ReplicationMessage, TextRow } from './replication.ts';
@@ -20,7 +19,6 @@ export interface Applied {
 
 /** The options of applying changes. */
 export interface ApplyOptions {
-  /** Its one connection holds the lock of the active process. */
   readonly database: Database;
   /** The state as this process took it over. */
   readonly state: SyncState;
@@ -29,8 +27,6 @@ export interface ApplyOptions {
   /** Columns, as `table.column`, that are ignored. */
   readonly ignoredColumns: readonly string[];
   readonly write: WriteOptions;
-  /** How often the connection is used while nothing happens, in milliseconds: the server ends idle ones. */
-  readonly keepAliveMs: number;
   /** A position in the log, read after the copy was taken: what the copy has was committed before it. */
   readonly copiedBefore: bigint;
   onApplied(applied: Applied): void;
@@ -81,8 +77,6 @@ class ChangeApplier {
   #stored: bigint;
   #storedAt = performance.now();
   #writtenAt = 0;
-  /** When the connection to our database was last used. */
-  #usedAt = performance.now();
   /** Whether PostgreSQL has asked for our position. */
   #isAsked = false;
   /** The transaction that is being received. */
@@ -109,7 +103,7 @@ class ChangeApplier {
     const before = this.#reached;
     const startedAt = performance.now();
     const isWhole = await this.#gather(this.#idleMs(startedAt), () => Math.max(startedAt, this.#writtenAt + paceMs));
-    if (isWhole && this.#buffer.isEmpty) await this.#idle();
+    if (isWhole && this.#buffer.isEmpty) await this.#storeIdlePosition();
     else await this.#apply(isWhole);
     const isDue = this.#betweenAt !== undefined && performance.now() >= this.#betweenAt;
     if (!isDue && this.#reached === before) return;
@@ -117,12 +111,12 @@ class ChangeApplier {
     this.#betweenAt = againMs === undefined ? undefined : performance.now() + againMs;
   }
 
-  /** How long to wait for a message. */
-  #idleMs(now: number): number {
-    const times = [this.#usedAt + this.#options.keepAliveMs];
+  /** How long to wait for a message; undefined when nothing else is to be done. */
+  #idleMs(now: number): number | undefined {
+    const times: number[] = [];
     if (this.#betweenAt !== undefined) times.push(this.#betweenAt);
     if (this.#reached > this.#stored) times.push(this.#storedAt + storeEveryMs);
-    return Math.max(0, Math.min(...times) - now);
+    return times.length === 0 ? undefined : Math.max(0, Math.min(...times) - now);
   }
 
   /** Writes the collected changes, with the rest of a transaction that is not complete yet. */
@@ -253,14 +247,6 @@ class ChangeApplier {
     this.#reached = position;
   }
 
-  /** Keeps both connections alive while there is nothing to apply. */
-  async #idle(): Promise<void> {
-    await this.#storeIdlePosition();
-    if (performance.now() < this.#usedAt + this.#options.keepAliveMs) return;
-    await keepActiveLock(this.#options.database, 'sync');
-    this.#usedAt = performance.now();
-  }
-
   /** Stores the position while the log has no changes for us, so that PostgreSQL need not keep the log. */
   async #storeIdlePosition(): Promise<void> {
     const isDue = this.#isAsked || performance.now() >= this.#storedAt + storeEveryMs;
@@ -282,7 +268,6 @@ class ChangeApplier {
   #isStored(): void {
     this.#stored = this.#reached;
     this.#storedAt = performance.now();
-    this.#usedAt = this.#storedAt;
     if (this.#copied !== undefined && this.#stored >= this.#copied.until) this.#copied = undefined;
   }
 }

@@ -13,7 +13,7 @@ import { insertRows, readWriteOptions, removeRows, requireLargePackets, upsertRo
 /** What a copy needs. */
 export interface CopyOptions {
   readonly coder: CoderDatabase;
-  /** A pool with one connection, whose session holds the lock. */
+  /** A pool with one connection. */
   readonly database: Database;
   readonly epoch: number;
   readonly shape: SourceShape;

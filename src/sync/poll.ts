@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { keepActiveLock } from '../db/active-process.ts';
 import type { Database } from '../db/connection.ts';
 import { canFollow, changedSince, keysOnly } from './changed-rows.ts';
 import { type CoderDatabase, quote, reasonOf } from './coder-database.ts';
@@ -44,9 +43,6 @@ const defaultRestTimes = { pass: 9, comparison: 50 };
 
 /** How long to wait after a comparison that failed, in milliseconds. */
 const comparisonRetryMs = 60_000;
-
-/** How often the connection that holds the lock is used, in milliseconds: the server closes it after two idle minutes. */
-const keepAliveMs = 30_000;
 
 /** After so many canceled passes in a row, the operator is asked to act. */
 const mostConflicts = 5;
@@ -148,8 +144,7 @@ class Polling {
       await this.#passIfDue();
       if (performance.now() >= this.#compareAt) await this.#compareAll();
       const restMs = Math.min(this.#passAt, this.#compareAt) - performance.now();
-      await sleep(Math.max(0, Math.min(restMs, keepAliveMs)), undefined, { signal }).catch(() => {});
-      if (restMs > keepAliveMs) await keepActiveLock(this.#context.database, 'sync');
+      await sleep(Math.max(0, restMs), undefined, { signal }).catch(() => {});
     }
   }
 

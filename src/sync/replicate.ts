@@ -109,8 +109,6 @@ async function waitForCommits(coder: CoderDatabase): Promise<void> {
 export interface ReplicationSettings {
   readonly names: ReplicationNames;
   onApplied?(applied: Applied): void;
-  /** So often the connection to our database is used when nothing happens, in milliseconds: half a minute by default. */
-  readonly keepAliveMs?: number;
   /** Is told how the slot is doing, when it was looked at. */
   onSlot?(slot: SlotStatus | undefined): void;
   /** How often publications, slot and columns are looked at while the log goes on, in milliseconds: 15 seconds by default. */
@@ -182,9 +180,6 @@ const defaultCheckEveryMs = 15_000;
 /** How long an answer may take then, in milliseconds. */
 const answerMs = 30_000;
 
-/** The server ends the connection that holds the lock after two idle minutes. */
-const defaultKeepAliveMs = 30_000;
-
 /**
  * How long changes that are being applied have to end, in milliseconds, when the replication has ended: they may wait for
  * nothing.
@@ -193,7 +188,7 @@ const endMs = 5000;
 
 /** Applies Coder's changes from the position of the state on, until the signal is given. */
 async function follow(context: SyncContext, settings: ReplicationSettings, state: SyncState): Promise<void> {
-  const { names, onApplied, onSlot, keepAliveMs = defaultKeepAliveMs, checkEveryMs = defaultCheckEveryMs, silenceMs } = settings;
+  const { names, onApplied, onSlot, checkEveryMs = defaultCheckEveryMs, silenceMs } = settings;
   const { coder, database, shape, signal } = context;
   const write = await readWriteOptions(database, context.scope.withoutTriggers);
   const { openReplication } = await import('./replication.ts');
@@ -226,7 +221,6 @@ async function follow(context: SyncContext, settings: ReplicationSettings, state
       plans: shape.plans,
       ignoredColumns: context.scope.ignoredColumns ?? [],
       write,
-      keepAliveMs,
       copiedBefore: parseLsn(present ?? ''),
       onApplied(applied) {
         context.onApplied(applied.changes);

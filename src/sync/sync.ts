@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
-import { FencedError, takeActiveLock } from '../db/active-process.ts';
+import { ActiveLease, FencedError } from '../db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import type { Logger } from '../platform/log.ts';
 import { type CoderDatabase, openCoderDatabase, reasonOf } from './coder-database.ts';
@@ -16,7 +16,7 @@ export type KeepCopy = (context: SyncContext, state: SyncState) => Promise<void>
 export interface SyncContext {
   readonly url: string;
   readonly coder: CoderDatabase;
-  /** A pool with one connection, whose session holds the lock. */
+  /** A pool with one connection. */
   readonly database: Database;
   readonly shape: SourceShape;
   readonly scope: CopyScope;
@@ -93,8 +93,8 @@ const stopMs = 3000;
 /**
  * Makes a sync. Any number of processes may run one: one of them is active, the others stand by and take over when it ends.
  *
- * `get_lock` decides which one is active, and the epoch in `sync_state` keeps a process that wrongly believes itself active from
- * writing, see `writeCopy`.
+ * An {@link ActiveLease} decides which one is active, and the epoch in `sync_state` keeps a process that wrongly believes itself
+ * active from writing, see `writeCopy`.
  */
 export function createSync(options: SyncOptions): Sync {
   const { log } = options;
@@ -110,6 +110,7 @@ export function createSync(options: SyncOptions): Sync {
     failures: 0,
   };
   let running: Promise<void> | undefined;
+  const lease = new ActiveLease(options.address, 'sync');
 
   async function run(): Promise<void> {
     let failures = 0;
@@ -125,11 +126,14 @@ export function createSync(options: SyncOptions): Sync {
         failures += 1;
         rest = error instanceof FencedError ? fencedMs : Math.min(retryMs.first * 2 ** (failures - 1), retryMs.most);
         fail(error);
+        // Another process may reach Coder, or may be configured for it.
+        await lease.release();
       } finally {
         await closeDatabase(database, 1000);
       }
       await sleep(rest, undefined, { signal }).catch(() => {});
     }
+    await lease.release();
     status.activity = 'stopped';
   }
 
@@ -150,7 +154,7 @@ export function createSync(options: SyncOptions): Sync {
   }
 
   async function keep(database: Database): Promise<void> {
-    while (!(await takeActiveLock(database, 'sync'))) {
+    while (!(await lease.take(database, signal))) {
       if (signal.aborted) return;
       if (status.activity !== 'standby') log.info('another process copies from Coder: this one stands by');
       status.activity = 'standby';
@@ -170,7 +174,9 @@ export function createSync(options: SyncOptions): Sync {
     const { url, scope = {} } = options;
     const coder = await openCoderDatabase(url);
     const close = (): void => void coder.close();
-    signal.addEventListener('abort', close);
+    const { lost } = lease;
+    const ending = AbortSignal.any([signal, lost]);
+    ending.addEventListener('abort', close);
     const adjusted = countAdjusted();
     try {
       const shape = await readSourceShape(coder, scope, adjusted.add);
@@ -183,7 +189,7 @@ export function createSync(options: SyncOptions): Sync {
           database,
           shape,
           scope,
-          signal,
+          signal: ending,
           onCopy(why) {
             status.activity = 'copying';
             log.info({ why }, 'copying from Coder');
@@ -214,8 +220,12 @@ export function createSync(options: SyncOptions): Sync {
         },
         state,
       );
+      lost.throwIfAborted();
+    } catch (error) {
+      lost.throwIfAborted(); // whatever failed because of it
+      throw error;
     } finally {
-      signal.removeEventListener('abort', close);
+      ending.removeEventListener('abort', close);
       await coder.close();
     }
   }
@@ -234,7 +244,7 @@ export function createSync(options: SyncOptions): Sync {
   };
 }
 
-/** Opens the connection of a process that may become the active one: its session holds the lock. */
+/** Opens the connection of a process that may become the active one. */
 export function openSyncDatabase(address: DatabaseAddress): Database {
   return openDatabase(address, { size: 1, statementTimeoutMs, acquireTimeoutMs: 60_000, session });
 }

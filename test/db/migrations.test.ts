@@ -6,6 +6,7 @@ import path, { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
+import { ActiveLease } from '../../src/db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { MigrationError } from '../../src/schema/migration-error.ts';
 import { migrateDown, migrateUp, migrationStatus, requireNewestSchema } from '../../src/schema/migrations.ts';
@@ -73,7 +74,7 @@ describeOnEngines('migrations', (engine) => {
     expect(await migrateUp(database, { triggers: true })).toEqual(migrations.slice(1));
     expect(await schemaOf(database)).toEqual(reference);
     expect(await migrateDown(database, { all: true })).toEqual(migrations.toReversed());
-    expect(await schemaOf(database)).toHaveLength(2); // knex's own tables
+    expect(await schemaOf(database)).toHaveLength(3); // knex's own tables, and the leases
     expect(await migrateDown(database)).toEqual([]);
     await migrateUp(database, { triggers: true });
     expect(await schemaOf(database)).toEqual(reference);
@@ -176,6 +177,9 @@ describeOnEngines('migrations', (engine) => {
       await child.line('begin');
       await sleep(milliseconds);
       await child.kill();
+      await database('leases')
+        .update({ holder: null })
+        .catch(() => {}); // as if it had run out; that table is the last of those that come before the migrations
       if (!child.lines.some((line) => line.startsWith('applied'))) interrupted += 1;
     }
     expect(interrupted).toBeGreaterThan(0);
@@ -183,6 +187,32 @@ describeOnEngines('migrations', (engine) => {
     expect(await schemaOf(database)).toEqual(reference);
     const [settings] = await database('service_settings').where('name', 'page_token_key').count({ count: '*' });
     expect(settings).toEqual({ count: 1 });
+  });
+
+  test('a ledger that two processes wrote has each name once afterwards', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await migrateDown(database);
+    await database.raw('alter table `knex_migrations` drop key `name`');
+    const rows = await database('knex_migrations').select('name', 'batch', 'migration_time');
+    await database('knex_migrations').insert(rows);
+    expect(await migrateUp(database, { triggers: true })).toEqual(migrations.slice(-1));
+    expect((await database('knex_migrations').orderBy('id').select('name')).map(({ name }) => name)).toEqual(migrations);
+    expect((await schemaOf(database)).join('\n')).toContain('UNIQUE KEY `name` (`name`)');
+  });
+
+  test('a process that migrates on another server keeps this one waiting, until it has ended', async () => {
+    await empty();
+    await migrateUp(database, { triggers: true });
+    await migrateDown(database);
+    const elsewhere = new ActiveLease(test_.address, 'migrate');
+    expect(await elsewhere.take(database)).toBe(true);
+    let isOver = false;
+    const migrating = migrateUp(database, { triggers: true }).finally(() => (isOver = true));
+    await sleep(2000);
+    expect(isOver).toBe(false);
+    await elsewhere.release();
+    expect(await migrating).toEqual(migrations.slice(-1));
   });
 
   test('another connection that holds the lock of knex does not matter', async () => {
@@ -299,7 +329,7 @@ describeOnEngines('migrations', (engine) => {
 describeOnEngines('a server with a binary log', (engine) => {
   const cannotStartOne = process.env[`TEST_${engine.toUpperCase()}_URL`] !== undefined || inject('engines')[engine] === undefined;
 
-  test.skipIf(cannotStartOne)('refuses triggers, and the error says what to set', async () => {
+  test.skipIf(cannotStartOne)('refuses triggers, and one that is read-only a migration; the error says what to do', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'tasks-binlog-'));
     const options = ['--log-bin=log', '--server-id=1', '--log-bin-trust-function-creators=OFF'];
     const server = await startEngineServer(engine, folder, options);
@@ -319,6 +349,20 @@ describeOnEngines('a server with a binary log', (engine) => {
       );
       expect((await migrationStatus(database)).every(({ appliedAt }) => appliedAt !== undefined)).toBe(true);
       expect(await migrateUp(database, { triggers: false })).toEqual([]);
+
+      // As a secondary: with nothing to do it writes nothing.
+      const operator = openDatabase({ ...server.address, database: name }, { size: 1, statementTimeoutMs: 10_000 });
+      await operator.raw('set global read_only = 1');
+      expect(await migrateUp(database, { triggers: false })).toEqual([]);
+      await operator('service_settings').where('name', 'compatible_migrations').delete();
+      const refused = await migrateUp(database, { triggers: false }).catch((thrown: unknown) => thrown);
+      expect(refused).toBeInstanceOf(MigrationError);
+      expect((refused as Error).message).toMatch(
+        /^this server takes no writes[^\n]*run "migrate up" on the server that takes them$/,
+      );
+      await operator.raw('set global read_only = 0');
+      expect(await migrateUp(database, { triggers: false })).toEqual([]);
+      await closeDatabase(operator);
       await closeDatabase(database);
     } finally {
       await server.stop();

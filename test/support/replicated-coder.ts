@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
 import type { DatabaseAddress } from '../../src/config.ts';
-import { takeActiveLock } from '../../src/db/active-process.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { openCoderDatabase } from '../../src/sync/coder-database.ts';
 import { compareTable, describeKey } from '../../src/sync/compare-tables.ts';
@@ -36,12 +35,12 @@ export async function allowReplication(coder: Client, slot: string, role: { user
   await coder.query(`alter role ${role.user} password '${role.password}'`);
 }
 
-/** Copies and follows a Coder until it is stopped or fails. */
+/** Copies and follows a Coder until it is stopped or fails, without a lease, as a process that does not know that it has lost it. */
 export function startReplicating(
   url: string,
   address: DatabaseAddress,
   slot: string,
-  settings: Pick<ReplicationSettings, 'keepAliveMs' | 'checkEveryMs' | 'silenceMs'> = {},
+  settings: Pick<ReplicationSettings, 'checkEveryMs' | 'silenceMs'> = {},
 ): Attempt {
   const stopping = new AbortController();
   const { signal } = stopping;
@@ -54,7 +53,6 @@ export function startReplicating(
   const run = async (): Promise<void> => {
     const database = openSyncDatabase(address);
     try {
-      await takeActiveLock(database, 'sync'); // or goes on without, as a process that does not know that it has lost it
       const coder = await openCoderDatabase(url);
       try {
         const context: SyncContext = {

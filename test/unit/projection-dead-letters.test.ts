@@ -65,6 +65,8 @@ describe('processing with dead letters', () => {
     ['a lost connection', { code: 'PROTOCOL_CONNECTION_LOST' }],
     ['a refused connection', { code: 'ECONNREFUSED', errno: -111 }],
     ['a deadlock', { sqlState: '40001', errno: 1213 }],
+    ['a transaction of another member of the group that was first', { sqlState: '40000', errno: 3101 }],
+    ['an error at COMMIT in Galera', { sqlState: 'HY000', errno: 1180 }],
     ['a lock wait', { sqlState: 'HY000', errno: 1205 }],
     ['a missing table', { sqlState: '42S02', errno: 1146 }],
     ['a missing right', { sqlState: '42000', errno: 1142 }],
@@ -81,6 +83,23 @@ describe('processing with dead letters', () => {
     const { done, deadLetters } = await run([1, 2, 3, 4], new Map([[2, lost]]), { patient: true });
     expect(deadLetters).toEqual([2]);
     expect(done).toEqual([1, 3, 4]);
+  });
+
+  test('also then, a transaction of another server that was first is waited for', async () => {
+    const done: number[] = [];
+    let conflicts = 0;
+    const error = Object.assign(new Error('Deadlock found'), { sqlState: '40001', errno: 1213 });
+    const process = async (some: readonly number[], begin: () => void): Promise<void> => {
+      begin();
+      conflicts += 1;
+      if (conflicts <= 4) throw error;
+      done.push(...some);
+    };
+    const deadLetter = () => Promise.reject(new Error('nothing is to blame'));
+    await processOrDeadLetter([1, 2], process, deadLetter, { patient: true });
+    expect(done).toEqual([1, 2]);
+    conflicts = 0;
+    await expect(processOrDeadLetter([1, 2], process, deadLetter)).rejects.toBe(error);
   });
 
   test('also then, what fails before it has begun is nobody’s fault', async () => {

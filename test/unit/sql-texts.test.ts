@@ -10,8 +10,6 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   // The tables and keys of the file.
   'migrations/20261201000001_prepare_copies_of_coder.js': ['table', "changes.join(', ')"],
   'migrations/20261202000001_create_tasks.js': ['statement'],
-  // One of two words.
-  'src/db/active-process.ts': ['kind'],
   // What a new connection is set to: the constants of the file and numbers of the settings. And the end of a statement by its number.
   'src/db/session.ts': ['sql'],
   // The statements of the file.
