@@ -62,7 +62,10 @@ export async function serve(config: Config, development: Development | undefined
     config.DATABASE_URL === undefined ? parts.use(await development?.startDatabase(config, log)) : undefined;
   const address = privateDatabase?.address ?? requireDatabaseUrl(config);
   const database = parts.adopt(openDatabase(address, poolOptions(config)), closeDatabase);
-  await requireDatabase(database);
+  await requireDatabase(database, {
+    signal: stop,
+    onWait: (why) => log.warn({ why }, 'the database cannot be reached: waiting for it, with all ports closed'),
+  });
   if (stop.aborted) return;
   if (privateDatabase !== undefined || config.MIGRATE_ON_START) await migrateUp(database, { triggers: config.MIGRATE_TRIGGERS });
   else await requireNewestSchema(database);

@@ -6,6 +6,7 @@ import { withTimeLimit } from '../platform/time-limit.ts';
 import { authPluginsFor } from './auth-plugins.ts';
 import { ConnectionPool, ConnectionWaitError } from './connection-pool.ts';
 import { commandLimitMs, createCredentials } from './credentials.ts';
+import { isAway } from './database-errors.ts';
 import { type ConnectionIdentity, runOn, type SessionOptions, setUpSession, whyNotWritable } from './session.ts';
 
 /** A pool of connections to one database. */
@@ -211,14 +212,28 @@ class DatabaseError extends Error {
   override readonly name = 'DatabaseError';
 }
 
+/** How a program waits for a database that is away. */
+interface Waiting {
+  /** Ends the wait; then it resolves as if the database was there. */
+  readonly signal: AbortSignal;
+  /** Is told why it waits, when that has changed. */
+  onWait(why: string): void;
+}
+
+/** How long to wait before the second attempt to connect, and at most, in milliseconds. */
+const reconnectMs = { first: 250, most: 5000 };
+
 /**
  * Makes sure that the database answers, and can be used.
  *
+ * @param waiting for a program that waits while the database cannot be reached or is starting. One that refuses the account, or is
+ *   set up in a way that it cannot be used, is not waited for.
  * @throws {DatabaseError} that says why not, without a password.
  */
-export async function requireDatabase(database: Database): Promise<void> {
+export async function requireDatabase(database: Database, waiting?: Waiting): Promise<void> {
   const began = performance.now();
-  for (;;) {
+  let told: string | undefined;
+  for (let restMs = reconnectMs.first; ; restMs = Math.min(2 * restMs, reconnectMs.most)) {
     try {
       const why = await whyNotWritable(database);
       if (why === undefined) return;
@@ -227,6 +242,14 @@ export async function requireDatabase(database: Database): Promise<void> {
       if (error instanceof DatabaseError) throw error;
       // On a busy machine the first connection may take longer to open than a call waits; the next attempt finds it ready.
       if (error instanceof ConnectionWaitError && performance.now() - began < firstConnectionMs) continue;
+      if (waiting !== undefined && isAway(error)) {
+        const why = error instanceof Error ? error.message : String(error);
+        if (why !== told) waiting.onWait(why);
+        told = why;
+        await sleep(restMs, undefined, { signal: waiting.signal }).catch(() => {});
+        if (waiting.signal.aborted) return;
+        continue;
+      }
       throw new DatabaseError(`the database cannot be reached: ${error instanceof Error ? error.message : String(error)}`);
     }
   }

@@ -16,6 +16,9 @@ export interface DatabaseErrors {
   readonly errors: readonly (readonly [number: number, name: string] | string)[];
 }
 
+const unreachable = 'it cannot be reached, or the connection is lost';
+const takesNoClients = 'it shuts down, starts, or takes no clients, alone or as a member of a cluster';
+
 /**
  * Every error by which a read or write of ours can fail without a mistake in its SQL, out of all that MariaDB (to 11.8) and MySQL
  * (to 9.7) have. Whatever is not in this table is a mistake of ours: an unknown column, a syntax error, a value that does not
@@ -26,7 +29,7 @@ export interface DatabaseErrors {
  */
 export const databaseErrors: readonly DatabaseErrors[] = [
   {
-    cause: 'it cannot be reached, or the connection is lost',
+    cause: unreachable,
     kind: 'unavailable',
     errors: [
       'ECONNREFUSED',
@@ -66,7 +69,7 @@ export const databaseErrors: readonly DatabaseErrors[] = [
     ],
   },
   {
-    cause: 'it shuts down, starts, or takes no clients, alone or as a member of a cluster',
+    cause: takesNoClients,
     kind: 'unavailable',
     errors: [
       [1047, 'ER_UNKNOWN_COM_ERROR'], // Galera: the node is not part of a quorum
@@ -310,6 +313,20 @@ const kinds: ReadonlyMap<unknown, DatabaseErrorKind> = new Map(
     errors.map((error) => [typeof error === 'string' ? error : error[0], kind] as const),
   ),
 );
+
+const awayErrors: ReadonlySet<unknown> = new Set([
+  1040, // too many connections
+  'ConnectionWaitError',
+  ...databaseErrors
+    .filter(({ cause }) => cause === unreachable || cause === takesNoClients)
+    .flatMap(({ errors }) => errors.map((error) => (typeof error === 'string' ? error : error[0]))),
+]);
+
+/** Whether an error says that the database is away, and may come back by itself. */
+export function isAway(error: unknown): boolean {
+  const { errno, code, name } = Object(error) as Readonly<Record<string, unknown>>;
+  return [errno, code, name].some((one) => awayErrors.has(one));
+}
 
 /** What an error means if it comes from the database, its driver or the network between; undefined for any other. */
 export function databaseErrorKind(error: unknown): DatabaseErrorKind | undefined {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -301,16 +301,44 @@ describe('settings', () => {
     expect(output).not.toContain('    at ');
   });
 
-  test('a database that is not there is one line', async () => {
-    const { code, output } = await run(['serve'], { DATABASE_URL: 'mysql://u:s3cret@127.0.0.1:1/d' });
+  test('a database that is not there is one line: a command ends with it, serve waits until it is told to end', async () => {
+    const env = { DATABASE_URL: 'mysql://u:s3cret@127.0.0.1:1/d' };
+    const { code, output } = await run(['migrate', 'status'], env);
     expect(code).toBe(1);
-    expect(output.trim().split('\n')).toHaveLength(1);
-    expect(output).toContain('cannot be reached');
-    expect(output).not.toContain('s3cret');
+    const serving = start(['serve'], env);
+    await until('the line', () => (serving.output().includes('waiting for it') ? true : undefined));
+    await sleep(1000);
+    serving.child.kill('SIGTERM');
+    expect(await serving.ended).toBe(0);
+    for (const text of [output, serving.output()]) {
+      expect(text.trim().split('\n')).toHaveLength(1);
+      expect(text).toContain('cannot be reached');
+      expect(text).not.toContain('s3cret');
+    }
   });
 });
 
 describeOnServerKinds('serve with a database', (engine) => {
+  test('waits for one that is started later, and for no other password', async () => {
+    const { address, drop } = await createTestDatabase(engine);
+    const folder = mkdtempSync(path.join(tmpdir(), 'tasks-late-'));
+    try {
+      const refused = await run(['serve'], { DATABASE_URL: databaseUrl({ ...address, user: 'nobody', password: 'wrong' }) });
+      expect([refused.code, refused.output.trim().split('\n')]).toEqual([1, [expect.stringContaining('Access denied')]]);
+      const socketPath = path.join(folder, 'db.sock');
+      const waiting = startService({ ...address, socketPath });
+      await sleep(1000);
+      symlinkSync(address.socketPath ?? '', socketPath);
+      const service = await waiting;
+      expect(service.output()).toContain('waiting for it');
+      expect((await fetch(`http://${service.ops}/readyz`)).status).toBe(200);
+      expect(await service.stop()).toBe(0);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+      await drop();
+    }
+  });
+
   test('refuses one that is not migrated, and one that is newer, and migrates it when told to', async () => {
     const { address, drop } = await createTestDatabase(engine, { migrate: false });
     try {
