@@ -19,12 +19,6 @@ export function allowedIds(allowList: readonly string[], type: string): AllowedI
   return ids;
 }
 
-/** The ids that are in both. */
-export function inBoth(one: AllowedIds, other: AllowedIds): AllowedIds {
-  if (one === 'all') return other;
-  return other === 'all' ? one : one.filter((id) => has(other, id));
-}
-
 function has(ids: readonly Buffer[], wanted: Buffer): boolean {
   return ids.some((id) => id.equals(wanted));
 }

@@ -4,7 +4,7 @@ import type { Authenticate, HeaderReader } from '../call/admission.ts';
 import type { Caller } from '../call/caller.ts';
 import { unauthenticated } from '../call/errors.ts';
 import type { Logger } from '../platform/log.ts';
-import { allowedIds, inBoth } from './allow-list.ts';
+import { type AllowedIds, allowedIds } from './allow-list.ts';
 import { type ApiKey, type ApiKeyRepository, hashSecret, parseSessionToken } from './api-key-repository.ts';
 import { createTokenLookups, type TokenLookupLimits } from './token-lookups.ts';
 import { readByScopes } from './token-scopes.ts';
@@ -96,13 +96,13 @@ export function createAuthenticate(
 
 /**
  * The user of a key, restricted by its scopes and allow list: to workspaces, and also to tasks where these have rights of their
- * own.
+ * own. Where a task is a workspace, so is its id.
  */
 function callerOf(key: ApiKey): Caller {
   const { userId, username, roles, customRoles, memberships, groupIds, tasksHaveRights, scopes, allowList = ['*:*'] } = key;
   const needed = tasksHaveRights === true ? (['workspace', 'task'] as const) : (['workspace'] as const);
   const read = readByScopes(scopes);
-  const only = needed.map((type) => allowedIds(allowList, type)).reduce(inBoth);
+  const workspaces = allowedIds(allowList, 'workspace');
   return {
     userId,
     username,
@@ -111,9 +111,18 @@ function callerOf(key: ApiKey): Caller {
     memberships,
     groupIds,
     mayRead: needed.every((resource) => read.has(resource)),
-    ...(only === 'all' ? {} : { onlyIds: only }),
-    ...(tasksHaveRights === true ? { tasksHaveRights } : {}),
+    ...(tasksHaveRights === true
+      ? {
+          tasksHaveRights,
+          ...restriction('onlyIds', allowedIds(allowList, 'task')),
+          ...restriction('onlyWorkspaces', workspaces),
+        }
+      : restriction('onlyIds', workspaces)),
   };
+}
+
+function restriction(name: 'onlyIds' | 'onlyWorkspaces', allowed: AllowedIds): Pick<Caller, typeof name> {
+  return allowed === 'all' ? {} : { [name]: allowed };
 }
 
 interface Token {

@@ -5,7 +5,7 @@ import { readJsonArray, readJsonStrings } from '../db/json-array.ts';
 import { foldCase } from '../db/letter-case.ts';
 
 /** A user who is not deleted, with the rights of a caller that do not depend on a token. */
-export interface UserRights extends Omit<Caller, 'mayRead' | 'onlyIds'> {
+export interface UserRights extends Omit<Caller, 'mayRead' | 'onlyIds' | 'onlyWorkspaces'> {
   /** `active`, `dormant` or `suspended`. */
   readonly userStatus: string;
 }

@@ -46,4 +46,6 @@ export interface Caller {
   readonly mayRead: boolean;
   /** The tasks that the token may read, where it is restricted to some. */
   readonly onlyIds?: readonly Buffer[];
+  /** The workspaces whose tasks the token may read, where it is restricted to some and tasks have ids of their own. */
+  readonly onlyWorkspaces?: readonly Buffer[];
 }

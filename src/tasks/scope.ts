@@ -27,6 +27,8 @@ export interface Scope {
   readonly memberOf: readonly Buffer[];
   /** Where it is set, none of the above reads any other task: the caller's token is good for these alone. */
   readonly onlyIds?: readonly Buffer[];
+  /** The same by the workspaces of tasks. A task without a workspace is then not read. */
+  readonly onlyWorkspaces?: readonly Buffer[];
 }
 
 /** A resource of Coder that a right to read is about. */
@@ -76,6 +78,7 @@ function deriveScope(caller: Caller): Scope {
     sharedWith: [],
     memberOf: [],
     ...(caller.onlyIds === undefined ? {} : { onlyIds: caller.onlyIds }),
+    ...(caller.onlyWorkspaces === undefined ? {} : { onlyWorkspaces: caller.onlyWorkspaces }),
   };
   if (!caller.mayRead) return nothing;
 
@@ -129,18 +132,28 @@ function reachIn(
   return { all: inOrganization === 'allowed', own: inOrganization !== 'denied' && own === 'allowed' };
 }
 
-/** Whether a scope reads a task of an owner, in an organization, that is shared with these: the rule of {@link Scope} for one task. */
-export function readsTask(
-  scope: Scope,
-  id: Buffer,
-  ownerId: Buffer,
-  organizationId: Buffer,
-  sharedWith: readonly Subject[],
-): boolean {
+/** Whether a scope is that of a token for some tasks, or for the tasks of some workspaces. */
+export function isOfSomeTasks({ onlyIds, onlyWorkspaces }: Scope): boolean {
+  return onlyIds !== undefined || onlyWorkspaces !== undefined;
+}
+
+/** What decides who may read a task. */
+export interface TaskAccess {
+  /** Null without a workspace. */
+  readonly workspaceId: Buffer | null;
+  readonly ownerId: Buffer;
+  readonly organizationId: Buffer;
+  /** The subjects with whom its workspace is shared. */
+  readonly readers: readonly Subject[];
+}
+
+/** Whether a scope reads a task: the rule of {@link Scope} for one. */
+export function readsTask(scope: Scope, id: Buffer, { workspaceId, ownerId, organizationId, readers }: TaskAccess): boolean {
   if (scope.onlyIds !== undefined && !has(scope.onlyIds, id)) return false;
+  if (scope.onlyWorkspaces !== undefined && (workspaceId === null || !has(scope.onlyWorkspaces, workspaceId))) return false;
   if (scope.everything || has(scope.organizations, organizationId)) return true;
   if (ownerId.equals(scope.userId) && has(scope.ownIn, organizationId)) return true;
-  return sharedWith.some(
+  return readers.some(
     (subject) =>
       scope.sharedWith.some(({ kind, id: one }) => kind === subject.kind && one.equals(subject.id)) &&
       (subject.kind === 'user' || reachesTo(scope, subject.id, organizationId)),

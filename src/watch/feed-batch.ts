@@ -1,9 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
+import type { TaskAccess } from '../tasks/scope.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import { maxPageBytes } from '../tasks/store/task-repository.ts';
 import { toTask } from '../tasks/task-mapper.ts';
-import type { FeedEvent, FeedRepository, TaskAccess } from './feed-repository.ts';
+import type { FeedEvent, FeedRepository } from './feed-repository.ts';
 
 /** Events that are read in one statement. */
 export const eventsAtOnce = 100;
@@ -96,9 +97,12 @@ export async function readFeedBatch(
     .toSorted((a, b) => a.seq - b.seq)
     .map(({ taskId, seq }) => {
       const row = byId.get(taskKey(taskId));
-      // An event without readers did not change them: they are the present ones.
+      // An event without readers did not change them: they are the present ones. A task keeps its workspace; of one that is gone
+      // nobody knows it, so that a token for some workspaces is not told of it.
       const before = events.flatMap(({ taskId: of, before: place }) =>
-        place !== undefined && of.equals(taskId) ? [{ readers: row?.readers ?? [], ...place }] : [],
+        place !== undefined && of.equals(taskId)
+          ? [{ workspaceId: row?.workspace_id ?? null, readers: row?.readers ?? [], ...place }]
+          : [],
       );
       return new TaskUpdate(taskId, seq, row, before);
     });

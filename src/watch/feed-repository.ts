@@ -1,7 +1,7 @@
 import type { Database } from '../db/connection.ts';
 import { readJsonKeys } from '../db/json-array.ts';
 import { anyCaseText, equalsInAnyCase } from '../db/letter-case.ts';
-import type { Subject } from '../tasks/scope.ts';
+import type { Subject, TaskAccess } from '../tasks/scope.ts';
 import { aclKinds, namedOnlyOffset, type WatchedRow } from '../tasks/store/tables.ts';
 import { joinNames, longTextBytes, taskRowColumns } from '../tasks/store/task-row.ts';
 
@@ -18,20 +18,15 @@ export interface FeedState {
   readonly floorSeq: number;
 }
 
-/** The owner, the organization and the ACL of a task, which decide who may read it. */
-export interface TaskAccess {
-  readonly ownerId: Buffer;
-  readonly organizationId: Buffer;
-  /** The subjects with whom its workspace is shared. */
-  readonly readers: readonly Subject[];
-}
-
 /** One event of the feed: a task changed. Its present state is in the read model. */
 export interface FeedEvent {
   readonly seq: number;
   readonly taskId: Buffer;
-  /** Its access before the change. Absent when it was new; without `readers` when they did not change. */
-  readonly before: (Omit<TaskAccess, 'readers'> & { readonly readers?: TaskAccess['readers'] }) | undefined;
+  /**
+   * Who could read it before the change. Absent when it was new; without `readers` when they did not change. Which workspace it had is
+   * not known.
+   */
+  readonly before: (Pick<TaskAccess, 'ownerId' | 'organizationId'> & Partial<Pick<TaskAccess, 'readers'>>) | undefined;
 }
 
 /**

@@ -24,6 +24,7 @@ export function taskMatch(filter: TaskFilter): TaskMatch {
     const wanted = new Set(ids.map((id) => id.toString('latin1')));
     return (row) => wanted.has(row.id.toString('latin1'));
   });
+  when(filter.workspaceIds, (ids) => (row) => ids.some((id) => row.workspace_id?.equals(id) === true));
   when(filter.organizationId, (id) => (row) => row.organization_id.equals(id));
   when(filter.templateIds, (ids) => (row) => ids.some((id) => row.template_id.equals(id)));
   if (filter.status === undefined) tests.push((row) => row.live === 1);

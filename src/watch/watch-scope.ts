@@ -1,7 +1,6 @@
-import { readsTask, type Scope } from '../tasks/scope.ts';
+import { readsTask, type Scope, type TaskAccess } from '../tasks/scope.ts';
 import type { WatchedRow } from '../tasks/store/tables.ts';
 import type { TaskFilter } from '../tasks/store/task-filter.ts';
-import type { TaskAccess } from './feed-repository.ts';
 import { shortDigest } from './resume-token.ts';
 import { type TaskMatch, taskMatch } from './task-match.ts';
 
@@ -24,14 +23,19 @@ export function createWatchScope(scope: Scope, filter: TaskFilter | undefined): 
     scope,
     filter,
     digest: digestOf(scope, filter),
-    matches: (row) => matchesFilter(row) && readsTask(scope, row.id, row.owner_id, row.organization_id, row.readers),
-    mayHaveMatched: (id, { ownerId, organizationId, readers }) =>
+    matches: (row) => matchesFilter(row) && readsTask(scope, row.id, accessOf(row)),
+    mayHaveMatched: (id, place) =>
       filter !== undefined &&
-      (filter.ownerId?.equals(ownerId) ?? true) &&
-      (filter.organizationId?.equals(organizationId) ?? true) &&
+      (filter.ownerId?.equals(place.ownerId) ?? true) &&
+      (filter.organizationId?.equals(place.organizationId) ?? true) &&
       (filter.ids?.some((one) => one.equals(id)) ?? true) &&
-      readsTask(scope, id, ownerId, organizationId, readers),
+      readsTask(scope, id, place),
   };
+}
+
+function accessOf(row: WatchedRow): TaskAccess {
+  const { workspace_id: workspaceId, owner_id: ownerId, organization_id: organizationId, readers } = row;
+  return { workspaceId, ownerId, organizationId, readers };
 }
 
 /** A digest that does not depend on the order of ids, which the database returns in any. */

@@ -360,7 +360,8 @@ export function randomWorld(seed: number, now: Date): World {
   const unlimited = world.users.filter(({ username }) => [readsAll, joiner].includes(username)).map((user) => user.id);
   for (const { id: user_id } of world.users) {
     const token = { user_id, scope: 'all', scopes: null, allow_list: null };
-    const some = () => Array.from({ length: below(8) }, () => `${pick(['workspace', 'task'])}:${pick(world.workspaces)?.id}`);
+    const some = (types = ['workspace', 'task']) =>
+      Array.from({ length: below(8) }, () => `${pick(types)}:${pick(world.workspaces)?.id}`);
     world.api_keys.push(
       pick([
         // Most tokens are good for everything.
@@ -369,6 +370,13 @@ export function randomWorld(seed: number, now: Date): World {
         { ...token, scopes: ['workspace:read'], allow_list: [...some(), `template:${id()}`] },
         { ...token, scopes: ['template:read', 'task:read'], allow_list: ['*:*'] },
         { ...token, scopes: ['coder:all'], allow_list: ['workspace:*'] },
+        { ...token, scopes: ['coder:all'], allow_list: [...some(['workspace']), 'task:*'] },
+        { ...token, scopes: ['coder:all'], allow_list: [...some(['task']), 'workspace:*'] },
+        {
+          ...token,
+          scopes: ['coder:all'],
+          allow_list: some(['task']).flatMap((entry) => [entry, entry.replace('task', 'workspace')]),
+        },
       ]),
     );
   }

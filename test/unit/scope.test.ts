@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import type { Caller, Permission, RolePermissions } from '../../src/call/caller.ts';
-import { readsEveryUser, readsOrganization, readsTask, type Scope, scopeOf } from '../../src/tasks/scope.ts';
+import {
+  readsEveryUser,
+  readsOrganization,
+  readsTask,
+  type Scope,
+  type Subject,
+  scopeOf,
+  type TaskAccess,
+} from '../../src/tasks/scope.ts';
 
 const userId = Buffer.alloc(16, 1);
 const home = Buffer.alloc(16, 2);
@@ -39,6 +47,14 @@ function reach(scope: Scope): Pick<Scope, 'everything' | 'organizations' | 'ownI
 const everything = { everything: true, organizations: [], ownIn: [] };
 
 // Confirmed by Coder's own matrix, coderd/rbac/roles_test.go ReadMyWorkspaceInOrg.
+/** A task in `away` of an owner, shared with these. */
+const access = (ownerId: Buffer, readers: readonly Subject[]): TaskAccess => ({
+  workspaceId: null,
+  ownerId,
+  organizationId: away,
+  readers,
+});
+
 describe('each role, as in the table of who may read', () => {
   test.each<[string, Caller, Pick<Scope, 'everything' | 'organizations' | 'ownIn'>]>([
     ['site owner', caller(['owner']), everything],
@@ -243,8 +259,8 @@ describe('sharing', () => {
   test('is with nobody where sharing is switched off, and takes nothing else away', () => {
     const who = caller([], ['organization-admin'], [], { groupIds: [group], withoutSharing: true });
     expect(scopeOf(who)).toMatchObject({ organizations: [home], ownIn: [home, away], sharedWith: [] });
-    expect(readsTask(scopeOf(who), newTask, other, away, [{ kind: 'user', id: userId }])).toBe(false);
-    expect(readsTask(scopeOf(who), newTask, userId, away, [])).toBe(true);
+    expect(readsTask(scopeOf(who), newTask, access(other, [{ kind: 'user', id: userId }]))).toBe(false);
+    expect(readsTask(scopeOf(who), newTask, access(userId, []))).toBe(true);
   });
 
   test('is nothing to a token that reads nothing', () => {

@@ -102,6 +102,7 @@ const scopes: fc.Arbitrary<Scope> = fc.record(
     memberOf: ids,
     sharedWith: fc.array(fc.record({ kind: fc.constantFrom('user', 'group'), id }), { maxLength: 70 }),
     onlyIds: ids,
+    onlyWorkspaces: ids,
   },
   { requiredKeys: ['userId', 'everything', 'organizations', 'ownIn', 'memberOf', 'sharedWith'] },
 );

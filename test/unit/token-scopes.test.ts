@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { allowedIds, inBoth } from '../../src/auth/allow-list.ts';
+import { allowedIds } from '../../src/auth/allow-list.ts';
 import { readByScopes } from '../../src/auth/token-scopes.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { parseCsv } from '../support/csv.ts';
@@ -117,16 +117,6 @@ describe('an allow list', () => {
         if (after !== 'all') expect(after).toEqual(expect.arrayContaining(before === 'all' ? ['everything'] : before));
         const others = entries.filter((text) => /^\s*(template|user|workspace):/i.test(text));
         expect(listed(others, 'task')).toEqual([]);
-      }),
-    );
-  });
-
-  test('and another allow what is in both', () => {
-    const ids = (list: readonly string[]) => allowedIds(list, 'task');
-    fc.assert(
-      fc.property(fc.array(entry), fc.array(entry), fc.constantFrom(one, two), (first, second, object) => {
-        const has = (allowed: ReturnType<typeof ids>) => allowed === 'all' || allowed.map(formatUuid).includes(object);
-        expect(has(inBoth(ids(first), ids(second)))).toBe(has(ids(first)) && has(ids(second)));
       }),
     );
   });

@@ -17,7 +17,7 @@ const idOf = (n: number): Buffer => {
   id.writeUInt32BE(n);
   return id;
 };
-const place = (ownerId: Buffer) => ({ ownerId, organizationId: organization, readers: [] });
+const place = (ownerId: Buffer) => ({ workspaceId: null, ownerId, organizationId: organization, readers: [] });
 
 function shown(scope: Partial<Scope>): WatchScope {
   return createWatchScope(
@@ -30,6 +30,7 @@ function shown(scope: Partial<Scope>): WatchScope {
 function rowOf(n: number, init: Partial<WatchedRow> = {}): WatchedRow {
   const row: Partial<WatchedRow> = {
     id: idOf(n),
+    workspace_id: null,
     owner_id: me,
     organization_id: organization,
     live: 1,

@@ -74,7 +74,8 @@ export function branchesOf(bindings: Bindings, question: BranchQuestion, most = 
   const statuses = statusesOf(filter);
   const asked: Asked = { ...question, filter, statuses };
   // Nothing that is pending, for one, waits for input.
-  if (filter.templateIds?.length === 0 || filter.ids?.length === 0 || statuses.length === 0) return undefined;
+  const lists = [filter.templateIds, filter.ids, filter.workspaceIds, statuses];
+  if (lists.some((list) => list?.length === 0)) return undefined;
   if (question.nameParts !== undefined) {
     const branch = { ...scanOf(bindings, asked), nameParts: bindings.bindList(question.nameParts) };
     return { branches: [branch], filter: bindFilter(bindings, filter) };
@@ -198,11 +199,17 @@ function scanOf(bindings: Bindings, { scope, filter, statuses }: Asked): Branch 
   return { ...ownerId, statuses, scope: bindScope(bindings, scope) };
 }
 
-/** The filter, with the ids that the caller's token is good for. */
-function withinToken({ onlyIds }: Scope, filter: TaskFilter): TaskFilter {
-  const asked = filter.ids;
-  if (onlyIds === undefined) return filter;
-  return { ...filter, ids: asked === undefined ? onlyIds : onlyIds.filter((id) => has(asked, id)) };
+/** The filter, with the tasks and workspaces that the caller's token is good for. */
+function withinToken({ onlyIds, onlyWorkspaces }: Scope, filter: TaskFilter): TaskFilter {
+  return {
+    ...filter,
+    ...(onlyIds === undefined ? {} : { ids: within(onlyIds, filter.ids) }),
+    ...(onlyWorkspaces === undefined ? {} : { workspaceIds: within(onlyWorkspaces, filter.workspaceIds) }),
+  };
+}
+
+function within(only: readonly Buffer[], asked: readonly Buffer[] | undefined): readonly Buffer[] {
+  return asked === undefined ? only : only.filter((id) => has(asked, id));
 }
 
 /** The branches of a list by status: all that are not deleted, or those of a status, waiting for input or not. */

@@ -12,6 +12,7 @@ import type { TaskFilter } from './task-filter.ts';
 export interface BoundFilter {
   readonly organizationId?: Slot;
   readonly ids?: readonly Slot[];
+  readonly workspaceIds?: readonly Slot[];
   readonly templateIds?: readonly Slot[];
   readonly name?: Slot;
   readonly prompt?: Slot;
@@ -50,6 +51,7 @@ export function bindFilter(bindings: Bindings, filter: TaskFilter): BoundFilter 
 
   if (filter.organizationId !== undefined) bound.organizationId = bindings.bind(filter.organizationId);
   if (filter.ids !== undefined) bound.ids = bindings.bindList(filter.ids);
+  if (filter.workspaceIds !== undefined) bound.workspaceIds = bindings.bindList(filter.workspaceIds);
   if (filter.templateIds !== undefined) bound.templateIds = bindings.bindList(filter.templateIds);
   if (name !== undefined) bound.name = bindings.bind(Buffer.from(foldCase(name)));
   if (prompt !== undefined) bound.prompt = bindings.bind(Buffer.from(foldCase(prompt)));
@@ -103,9 +105,10 @@ export function whereFilter(
   filter: BoundFilter,
   agentInactiveSeconds: number,
 ): void {
-  const { organizationId, ids, templateIds, phase, state } = filter;
+  const { organizationId, ids, workspaceIds, templateIds, phase, state } = filter;
   if (organizationId !== undefined) query.where('t.organization_id', organizationId);
   if (ids !== undefined) query.whereIn('t.id', ids);
+  if (workspaceIds !== undefined) query.whereIn('t.workspace_id', workspaceIds);
   if (templateIds !== undefined) query.whereIn('t.template_id', templateIds);
   // locate() compares bytes: no character of the name is a wildcard.
   if (filter.name !== undefined) query.whereRaw('locate(?, ??) > 0', [filter.name, 't.name_fold']);
@@ -220,6 +223,7 @@ function whereAgents(
 /** A scope with slots for its values. */
 export interface BoundScope {
   readonly onlyIds?: readonly Slot[];
+  readonly onlyWorkspaces?: readonly Slot[];
   readonly rights: BoundRights | 'everything';
 }
 
@@ -240,6 +244,7 @@ export interface BoundSharing {
 export function bindScope(bindings: Bindings, scope: Scope): BoundScope {
   return {
     ...(scope.onlyIds === undefined ? {} : { onlyIds: bindings.bindList(scope.onlyIds) }),
+    ...(scope.onlyWorkspaces === undefined ? {} : { onlyWorkspaces: bindings.bindList(scope.onlyWorkspaces) }),
     rights: scope.everything
       ? 'everything'
       : {
@@ -261,9 +266,14 @@ export function bindSharing(bindings: Bindings, { sharedWith, memberOf }: Scope)
   };
 }
 
-/** `and (<whereReadable> or (t.owner_id = ? and t.organization_id in (…)))`: for one row, or a walk, an OR is right. */
-export function whereInScope(database: Database, query: Knex.QueryBuilder, { onlyIds, rights }: BoundScope): void {
+/**
+ * `and (<whereReadable> or (t.owner_id = ? and t.organization_id in (…)))`: for one row, or a walk, an OR is right. With a token for some
+ * tasks: `and t.id in (…)`, and for the tasks of some workspaces: `and t.workspace_id in (…)`.
+ */
+export function whereInScope(database: Database, query: Knex.QueryBuilder, scope: BoundScope): void {
+  const { onlyIds, onlyWorkspaces, rights } = scope;
   if (onlyIds !== undefined) query.whereIn('t.id', onlyIds);
+  if (onlyWorkspaces !== undefined) query.whereIn('t.workspace_id', onlyWorkspaces);
   if (rights === 'everything') return;
   query.where((any) => {
     whereReadable(database, any, rights.organizations, rights);

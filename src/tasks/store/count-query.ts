@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
-import type { Scope } from '../scope.ts';
+import { isOfSomeTasks, type Scope } from '../scope.ts';
 import { type Branch, type Branches, type BranchQuestion, branchesOf, organizationsOf } from './branches.ts';
 import { bindSharing, whereReadable } from './conditions.ts';
 import { type CountedBy, countBuckets, type KindFilter, type KindRange } from './count-buckets.ts';
@@ -42,7 +42,7 @@ export function countStructureOf(bindings: Bindings, question: BranchQuestion): 
   const all = branchesOf(bindings, question);
   if (all === undefined) return undefined;
   const readWhole: CountStructure = { ways: [], filter: {}, whole: all };
-  if (scope.onlyIds !== undefined || Object.values(others).some((value) => value !== undefined)) return readWhole;
+  if (isOfSomeTasks(scope) || Object.values(others).some((value) => value !== undefined)) return readWhole;
 
   const filter: KindFilter = definedOf({ status, waiting, phase, state });
   const buckets = countBuckets(filter).length;

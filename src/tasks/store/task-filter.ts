@@ -4,6 +4,8 @@ export interface TaskFilter {
   readonly ownerId?: Buffer;
   readonly organizationId?: Buffer;
   readonly ids?: readonly Buffer[];
+  /** Workspaces, any of them. */
+  readonly workspaceIds?: readonly Buffer[];
   /** Templates, any of them. */
   readonly templateIds?: readonly Buffer[];
   /** A part of the name, in any case. */

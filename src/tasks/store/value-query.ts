@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
-import type { Scope } from '../scope.ts';
+import { isOfSomeTasks, type Scope } from '../scope.ts';
 import { type Branch, type Branches, branchesOf } from './branches.ts';
 import type { ListQueries } from './list-query.ts';
 import type { Bindings, Slot } from './statement-template.ts';
@@ -13,8 +13,8 @@ export interface ValuesStructure extends Branches {
   readonly key: ValueKey;
   /** What `like` takes. */
   readonly pattern: Slot;
-  /** Whether the tasks are those of a few ids. */
-  readonly areOfIds: boolean;
+  /** Whether the tasks are some that are named one by one. */
+  readonly areOfSome: boolean;
 }
 
 /** A row of {@link valuesQuery}. */
@@ -57,7 +57,7 @@ export function valuesStructureOf(
 ): ValuesStructure | undefined {
   const branches = branchesOf(bindings, { scope, filter: {}, order: 'created_at' });
   const pattern = bindings.bind(`${foldedPrefix.replaceAll(/[|%_]/g, '|$&')}%`);
-  return branches && { ...branches, key, pattern, areOfIds: scope.onlyIds !== undefined };
+  return branches && { ...branches, key, pattern, areOfSome: isOfSomeTasks(scope) };
 }
 
 /**
@@ -71,11 +71,11 @@ export function valuesStructureOf(
 export function valuesQuery(
   database: Database,
   queries: ListQueries,
-  { key, pattern, areOfIds, ...all }: ValuesStructure,
+  { key, pattern, areOfSome, ...all }: ValuesStructure,
 ): Knex.QueryBuilder {
   const { table, folded, columns, nameIndex, taskColumn, allIndex, organizationIndex } = keys[key];
   const limit = maxValues + 1;
-  const ids = areOfIds
+  const ids = areOfSome
     ? queries.all(all).select(`t.${taskColumn} as id`)
     : database.union(
         all.branches.map((branch) => idsOf(branch)),
