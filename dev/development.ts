@@ -1,5 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
+import { addTaskCommands } from '../packages/cli/src/add-task-commands.ts';
+import { serviceAddress } from '../packages/cli/src/find-login.ts';
 import { wholeNumber } from '../src/commands/arguments.ts';
 import { CommandError } from '../src/commands/command-error.ts';
 import type { Config } from '../src/config.ts';
@@ -57,9 +59,11 @@ export const development: Development = {
     return { address: engine.address, [Symbol.asyncDispose]: () => engine.stop() };
   },
 
-  findService(dataDir) {
-    const running = readDemoFile(dataDir);
-    return running && { grpc: running.grpc, token: running.tokens['developer'] };
+  addTaskCommands(program) {
+    addTaskCommands(program, () => {
+      const running = readDemoFile(process.env['DATA_DIR'] ?? '.data');
+      return running && { address: serviceAddress(running.page), token: running.tokens['developer'] };
+    });
   },
 
   addCommands(program, onDatabase) {

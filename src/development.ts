@@ -15,9 +15,9 @@ export interface Development {
   startDatabase(config: Config, log: Logger): Promise<PrivateDatabase>;
   /** Opens the private database for a command: that of a running service, or one that is started until disposal. */
   openDatabase(config: Config): Promise<OpenedDatabase>;
-  /** The service on the private database in `dataDir`, if it runs. */
-  findService(dataDir: string): DevelopmentService | undefined;
-  /** Adds the commands that only a checkout has. */
+  /** Adds the commands for people, of packages/cli, which call the service on the private database if nobody names another one. */
+  addTaskCommands(program: Command): void;
+  /** Adds the other commands that only a checkout has. */
   addCommands(program: Command, onDatabase: OnDatabase): void;
 }
 
@@ -42,14 +42,6 @@ export interface Demo extends AsyncDisposable {
   readonly secret: string;
   /** Prints the addresses of the service, for people and scripts. */
   announce(addresses: Addresses): void;
-}
-
-/** A service that runs on its private database. */
-export interface DevelopmentService {
-  /** `host:port` of the gRPC port. */
-  readonly grpc: string;
-  /** A session token of the demo user `developer`. */
-  readonly token: string | undefined;
 }
 
 /** The work of a command on the configured database. */

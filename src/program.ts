@@ -1,23 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { Command, CommanderError, Option } from 'commander';
-import { addTaskCommands } from './commands/add-task-commands.ts';
+import { Command, Option } from 'commander';
 import { keyName, wholeNumber } from './commands/arguments.ts';
-import { CommandError } from './commands/command-error.ts';
+import { runCommand } from './commands/run-command.ts';
 import type { Config } from './config.ts';
 import type { Development, OnDatabase } from './development.ts';
-
-/** Errors that are printed without a stack. */
-const plainErrors: ReadonlySet<string> = new Set([
-  'CommandError',
-  'ConfigError',
-  'DatabaseError',
-  'EngineError',
-  'MigrationError',
-  'PortError',
-  'SyncError',
-]);
 
 /**
  * Runs the sub-command that the arguments of the process name, and sets its exit code.
@@ -27,16 +15,7 @@ const plainErrors: ReadonlySet<string> = new Set([
 export async function runProgram(development?: Development): Promise<void> {
   // A compile cache, and dynamic imports for each command, halve the time to start.
   enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)));
-
-  try {
-    await createProgram(development).exitOverride().parseAsync();
-  } catch (error) {
-    if (error instanceof CommanderError) process.exitCode = error.exitCode;
-    else {
-      console.error(error instanceof Error && plainErrors.has(error.name) ? error.message : error);
-      process.exitCode = error instanceof CommandError ? error.exitCode : 1;
-    }
-  }
+  await runCommand(createProgram(development));
 }
 
 /** What `sync` does. */
@@ -74,8 +53,10 @@ function createProgram(development: Development | undefined): Command {
       }`,
     );
 
-  program.commandsGroup('For people, on a running service:');
-  addTaskCommands(program, development);
+  if (development !== undefined) {
+    program.commandsGroup('For people, on a running service:');
+    development.addTaskCommands(program);
+  }
   program.helpCommand(true);
 
   program.commandsGroup('For operators:');

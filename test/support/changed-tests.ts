@@ -16,7 +16,7 @@ export interface ChosenTests {
 const mostSlowFiles = 6;
 
 const root = resolve(import.meta.dirname, '../..');
-const folders = ['bench', 'bin', 'dev', 'migrations', 'src', 'test', 'tools', 'web'];
+const folders = ['bench', 'bin', 'dev', 'migrations', 'packages', 'src', 'test', 'tools', 'web'];
 /** What reads a folder without importing its files. */
 const readers = [
   ['migrations/', 'src/schema/migrations.ts'],

@@ -60,7 +60,7 @@ test('docs/coder.md says which columns of Coder are copied', () => {
 });
 
 const pages = [
-  ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'],
+  ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'packages/client/README.md', 'packages/cli/README.md'],
   ...readdirSync(new URL('../../docs', import.meta.url), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name}`),
@@ -83,7 +83,7 @@ test.each(pages)('every link of %s within the project leads somewhere', (name) =
 
 describe('every file that a page names is there', () => {
   const sources = readdirSync(new URL('../..', import.meta.url), { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && ['bench', 'bin', 'dev', 'src', 'tools', 'web'].includes(entry.name))
+    .filter((entry) => entry.isDirectory() && ['bench', 'bin', 'dev', 'packages', 'src', 'tools', 'web'].includes(entry.name))
     .flatMap(({ name: folder }) =>
       readdirSync(new URL(`../../${folder}`, import.meta.url), { recursive: true, encoding: 'utf8' }).map(
         (file) => `/${folder}/${file.replaceAll(path.sep, '/')}`,

@@ -3,9 +3,14 @@ import { expect, test } from 'vitest';
 
 // Libraries are used by their declared public API alone: what their types do not declare may change with any release.
 
-const files = globSync(['src/**/*.ts', 'bin/*.mjs', 'tools/*.ts', 'dev/**/*.ts', 'web/**/*.{ts,tsx}']).filter(
-  (file) => !file.startsWith('src/gen/'),
-);
+const files = globSync([
+  'src/**/*.ts',
+  'bin/*.mjs',
+  'tools/*.ts',
+  'dev/**/*.ts',
+  'web/**/*.{ts,tsx}',
+  'packages/*/src/**/*.ts',
+]).filter((file) => !file.startsWith('src/gen/'));
 
 /** What opens a library, and the files in which it does not: with the reason, and what would end it. */
 const openings: readonly { what: string; pattern: RegExp; except: Readonly<Record<string, string>> }[] = [

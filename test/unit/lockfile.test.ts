@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 interface Manifest {
@@ -20,12 +21,14 @@ const { packages } = read('package-lock.json') as { packages: Readonly<Record<st
 
 describe('the lockfile', () => {
   test('holds no addresses: the registry is a setting of whoever installs', () => {
-    expect(Object.entries(packages).filter(([, { resolved }]) => resolved !== undefined)).toEqual([]);
+    const addressed = Object.entries(packages).filter(([, { resolved, link }]) => resolved !== undefined && link !== true);
+    expect(addressed).toEqual([]);
   });
 
   test('says what the bytes of each package are', () => {
     const unsaid = Object.entries(packages).filter(
-      ([path, { integrity }]) => path !== '' && integrity?.startsWith('sha512-') !== true,
+      ([path, { integrity, link }]) =>
+        path.startsWith('node_modules/') && link !== true && integrity?.startsWith('sha512-') !== true,
     );
     expect(unsaid.map(([path]) => path)).toEqual([]);
   });
@@ -39,8 +42,17 @@ describe('the lockfile', () => {
     expect(missing).toEqual([]);
   });
 
-  test.each(['dependencies', 'devDependencies', 'optionalDependencies'] as const)('and package.json agree on %s', (kind) => {
-    expect(packages['']?.[kind]).toEqual(manifest[kind]);
+  test.each(['', 'packages/client', 'packages/cli'])('and package.json agree on what "%s" needs', (folder) => {
+    for (const kind of ['dependencies', 'devDependencies', 'optionalDependencies'] as const)
+      expect(packages[folder]?.[kind]).toEqual((read(join(folder, 'package.json')) as Manifest)[kind]);
+  });
+
+  test('links to the packages of the repository, and to nothing else', () => {
+    const links = Object.entries(packages).filter(([, { link }]) => link === true);
+    expect(links.map(([path, { resolved }]) => [path, resolved])).toEqual([
+      ['node_modules/@tasks-service/cli', 'packages/cli'],
+      ['node_modules/@tasks-service/client', 'packages/client'],
+    ]);
   });
 
   const pinned = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies, ...manifest.optionalDependencies });

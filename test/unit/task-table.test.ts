@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
-import { ago, taskTable, waitingFirst } from '../../src/commands/task-table.ts';
+import { ago, taskTable, waitingFirst } from '../../packages/cli/src/task-table.ts';
 import { TaskPhase, TaskSchema, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 
 const at = (minute: number) => timestampFromDate(new Date(Date.UTC(2026, 0, 1, 12, minute)));

@@ -42,10 +42,10 @@ describe.runIf(inject('engines').mariadb !== undefined)('what the image holds', 
         break;
       case 'node_modules': {
         const { packages } = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')) as {
-          packages: Record<string, { dev?: true; optional?: true; devOptional?: true }>;
+          packages: Record<string, { link?: true; dev?: true; optional?: true; devOptional?: true }>;
         };
-        for (const [place, { dev, optional, devOptional }] of Object.entries(packages)) {
-          if (place !== '' && !dev && !optional && !devOptional) {
+        for (const [place, { link, dev, optional, devOptional }] of Object.entries(packages)) {
+          if (place.startsWith('node_modules/') && !link && !dev && !optional && !devOptional) {
             // Those below a package are entries of their own.
             const nested = path.join(root, place, 'node_modules');
             cpSync(path.join(root, place), path.join(folder, place), { recursive: true, filter: (file) => file !== nested });

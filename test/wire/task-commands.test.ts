@@ -22,12 +22,16 @@ interface Ended {
 }
 
 /** Runs the program in a process of its own, with pipes. */
-function run(args: readonly string[], env: Readonly<Record<string, string>>): Promise<Ended> {
+function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  program = 'packages/cli/src/main.ts',
+): Promise<Ended> {
   return new Promise((resolve) => {
     const child = execFile(
       process.execPath,
-      ['src/main.ts', ...args],
-      { cwd: root, env: { PATH: process.env['PATH'] ?? '', DATA_DIR: '/nonexistent', ...env } },
+      [program, ...args],
+      { cwd: root, env: { PATH: process.env['PATH'] ?? '', XDG_CONFIG_HOME: '/nonexistent', ...env } },
       (_, out, err) => resolve({ code: child.exitCode, out, err }),
     );
   });
@@ -61,7 +65,7 @@ describe('list, get and count', () => {
     // The reports are older than the builds would be.
     await database('workspace_builds').update({ created_at: minutesAgo(10_000) });
     service = await startService(testDatabase.address);
-    env = { TASKS_ADDRESS: service.grpc, TASKS_TOKEN: token };
+    env = { TASKS_ADDRESS: service.web, TASKS_TOKEN: token };
     await until('all reports', async () => (await run(['count', '--query', 'waiting:true', '-q'], env)).out === '2\n');
   });
   afterAll(async () => {
@@ -162,7 +166,7 @@ describe('list, get and count', () => {
     ['of 50 columns without colors', 50, { TERM: 'xterm', NO_COLOR: '1' }, false],
     ['that is dumb', 80, { TERM: 'dumb' }, false],
   ])('at a terminal %s list is a table that fits', async (_name, columns, terminal, colors) => {
-    const command = `stty rows 24 cols ${columns}; exec "${process.execPath}" src/main.ts list`;
+    const command = `stty rows 24 cols ${columns}; exec "${process.execPath}" packages/cli/src/main.ts list`;
     const { code, out } = await runAtTerminal(command, { ...env, ...terminal });
     expect(code).toBe(0);
     const lines = out.trim().split('\r\n');
@@ -191,7 +195,10 @@ describe('list, get and count', () => {
     const { out } = await run(['list', '--help'], env);
     for (const meaning of ['3  an --until condition', '4  the service refuses', '5  not signed in', '6  the service is away'])
       expect(out).toContain(meaning);
-    expect((await run(['--help'], env)).out).toMatch(/For people.*\n {2}list .*\n(.*\n)+For operators:\n {2}serve /);
+    expect((await run(['--help'], env)).out).toContain('5  not signed in');
+    // A checkout has them in one program with those for operators.
+    const all = await run(['--help'], env, 'dev/main.ts');
+    expect(all.out).toMatch(/For people.*\n {2}list .*\n(.*\n)+For operators:\n {2}serve /);
   });
 });
 

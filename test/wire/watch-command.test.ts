@@ -15,9 +15,9 @@ const root = path.resolve(import.meta.dirname, '../..');
 
 /** The program as `watch` of a process of its own. */
 function run(args: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, ['src/main.ts', 'watch', ...args], {
+  const child = spawn(process.execPath, ['packages/cli/src/main.ts', 'watch', ...args], {
     cwd: root,
-    env: { PATH: process.env['PATH'] ?? '', DATA_DIR: '/nonexistent', ...env },
+    env: { PATH: process.env['PATH'] ?? '', XDG_CONFIG_HOME: '/nonexistent', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const running = { out: '', err: '', code: undefined as number | null | undefined, kill: () => child.kill('SIGINT') };
@@ -47,7 +47,7 @@ describe('watch', () => {
     owner = await insertUser(database, { username: 'owner', memberships: [[organization]] });
     const token = (await createApiKeyRepository(database).create('owner', { lifetimeSeconds: 3600, name: 'test' })) ?? '';
     service = await startService(testDatabase.address);
-    env = { TASKS_ADDRESS: service.grpc, TASKS_TOKEN: token };
+    env = { TASKS_ADDRESS: service.web, TASKS_TOKEN: token };
   });
   afterAll(async () => {
     await service.stop();
@@ -70,10 +70,10 @@ describe('watch', () => {
     const ids = await task('for-a-script');
     const watching = run(['--query', 'name:for-a-script', '--until', 'state:idle', '--until', 'status:failed', '--json'], env);
     await until('the task', () => watching.out.includes('"synced"'));
-    const { grpc } = service;
+    const { web } = service;
     await service.stop();
     await until('the end of the connection', () => watching.out.includes('"disconnected"'));
-    service = await startService(testDatabase.address, { GRPC_PORT: grpc.split(':')[1] ?? '' });
+    service = await startService(testDatabase.address, { WEB_PORT: web.split(':')[1] ?? '' });
     await report(ids, 'working', 'still at it');
     await until('the message', () => watching.out.includes('still at it'));
     expect(watching.code).toBeUndefined();
@@ -105,7 +105,7 @@ describe('watch', () => {
     ['without-colors', { TERM: 'xterm', NO_COLOR: '1' }, false],
   ])('%s, with %j, escapes: %s', async (name, terminal, escapes) => {
     await task(name);
-    const watch = `"${process.execPath}" src/main.ts watch --query name:${name} --until status:running`;
+    const watch = `"${process.execPath}" packages/cli/src/main.ts watch --query name:${name} --until status:running`;
     const { code, out } = await runAtTerminal(watch, { ...env, ...terminal });
     expect(code).toBe(0);
     expect(out).toContain(name);
@@ -115,7 +115,7 @@ describe('watch', () => {
   test('the table stays inside the screen, and follows its size', async () => {
     for (let i = 0; i < 24; i += 1) await task(`of-many-${i}`);
     const resize = 'sleep 0; stty rows 12 cols 60';
-    const watch = `"${process.execPath}" src/main.ts watch --query name:of-many`;
+    const watch = `"${process.execPath}" packages/cli/src/main.ts watch --query name:of-many`;
     // The shell of that terminal gives it a size, and another one later, of which a signal tells.
     const command = `stty rows 24 cols 80; ${watch} & until [ -e "$GO" ]; do sleep 0.1; done; ${resize}; wait`;
     const folder = mkdtempSync(path.join(tmpdir(), 'watch-'));
@@ -152,7 +152,7 @@ describe('watch', () => {
 
   test('it ends quietly when nobody reads on', async () => {
     await task('for-head');
-    const shell = spawn('sh', ['-c', `"${process.execPath}" src/main.ts watch --query name:for-head | head -n 1`], {
+    const shell = spawn('sh', ['-c', `"${process.execPath}" packages/cli/src/main.ts watch --query name:for-head | head -n 1`], {
       cwd: root,
       env: { PATH: process.env['PATH'] ?? '', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -198,7 +198,7 @@ describe('watch', () => {
 
   test('without an address, or with a wrong token, it says what is missing', async () => {
     expect(await run([], {}).ended).toBe(1);
-    const nobody = run([], { TASKS_ADDRESS: service.grpc });
+    const nobody = run([], { TASKS_ADDRESS: service.web });
     expect([await nobody.ended, nobody.err]).toEqual([5, expect.stringContaining('TASKS_TOKEN')]);
     const wrong = run([], { ...env, TASKS_TOKEN: 'aaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaa' });
     expect([await wrong.ended, wrong.err]).toEqual([5, expect.stringContaining('session')]);

@@ -1,8 +1,8 @@
-import type { Task } from '../gen/tasks/v1/tasks_pb.ts';
-import { TaskPhase, TaskState } from '../gen/tasks/v1/tasks_pb.ts';
-import { parseQuery } from '../tasks/query-grammar.ts';
-import { readTaskQuery } from '../tasks/task-query.ts';
-import { CommandError } from './command-error.ts';
+import { CommandError } from '../../../src/commands/command-error.ts';
+import type { Task } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { TaskPhase, TaskState } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { parseQuery } from '../../../src/tasks/query-grammar.ts';
+import { readTaskQuery } from '../../../src/tasks/task-query.ts';
 
 /** The keys whose values are in the message of a task. */
 const keys: ReadonlySet<string> = new Set(['status', 'phase', 'state', 'waiting']);

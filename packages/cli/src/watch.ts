@@ -1,17 +1,17 @@
 import { toJson } from '@bufbuild/protobuf';
-import type { DevelopmentService } from '../development.ts';
-import { type Task, TaskSchema } from '../gen/tasks/v1/tasks_pb.ts';
-import { stopSignal } from '../platform/stop-signal.ts';
-import { CommandError, exitCodes } from './command-error.ts';
-import { connectService, type ServiceOptions } from './connect-service.ts';
-import { type Followed, followTasks } from './follow-tasks.ts';
+import { CommandError } from '../../../src/commands/command-error.ts';
+import { takesEscapes } from '../../../src/commands/takes-escapes.ts';
+import { type Task, TaskSchema } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { stopSignal } from '../../../src/platform/stop-signal.ts';
+import { type Followed, followTasks } from '../../client/src/follow-tasks.ts';
+import type { ConnectedService } from './connect-service.ts';
+import { exitCodes } from './exit-codes.ts';
 import { endWithReader } from './print-tasks.ts';
-import { takesEscapes } from './takes-escapes.ts';
 import { cut, printable, taskCells, taskTable, waitingFirst } from './task-table.ts';
 import { readUntil } from './until-query.ts';
 
 /** The options of `watch`. */
-export interface WatchOptions extends ServiceOptions {
+export interface WatchOptions {
   readonly query: string;
   /** Whether to print a line of JSON for each change. */
   readonly json?: true;
@@ -29,16 +29,15 @@ const drawMs = 100;
  *
  * With `until`, it ends as soon as there are tasks and each of them meets a condition.
  *
- * @throws {CommandError} when the conditions are not met in time, no task is left, or the service refuses.
+ * @throws {CommandError} when the conditions are not met in time, or no task is left.
+ * @throws {ConnectError} when the service refuses.
  */
 export async function watchTasks(
   options: WatchOptions,
+  { client, address }: ConnectedService,
   env: NodeJS.ProcessEnv,
-  local: DevelopmentService | undefined,
 ): Promise<void> {
   const conditions = (options.until ?? []).map(readUntil);
-  using service = connectService(options, env, local);
-  const { client, address, token } = service;
   const tasks = new Map<string, Task>();
   const show = options.json === true ? printJson : takesEscapes(process.stdout, env) ? drawTable(tasks, address) : printLine;
   endWithReader();
@@ -51,7 +50,7 @@ export async function watchTasks(
     [...tasks.values()].every((task) => conditions.some((condition) => condition(task)));
 
   let isSynced = false;
-  for await (const followed of followTasks(client, { query: options.query, token }, stop)) {
+  for await (const followed of followTasks(client, options.query, stop)) {
     if (followed.event === 'upserted') tasks.set(followed.task.id, followed.task);
     else if (followed.event === 'removed') tasks.delete(followed.id);
     else if (followed.event === 'restarted') tasks.clear();

@@ -1,16 +1,16 @@
 import { spawn } from 'node:child_process';
 import { toJson } from '@bufbuild/protobuf';
-import { parseUuid } from '../db/uuid.ts';
-import type { DevelopmentService } from '../development.ts';
-import { type Task, TaskSchema } from '../gen/tasks/v1/tasks_pb.ts';
-import { phaseWords } from '../tasks/query-keys.ts';
-import { CommandError } from './command-error.ts';
-import { answerOf, connectService, type ServiceOptions } from './connect-service.ts';
+import { CommandError } from '../../../src/commands/command-error.ts';
+import { parseUuid } from '../../../src/db/uuid.ts';
+import { type Task, TaskSchema } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { phaseWords } from '../../../src/tasks/query-keys.ts';
+import type { TasksClient } from '../../client/src/tasks-client.ts';
+import { unary } from './connect-service.ts';
 import { type OutputOptions, printPairs, printTasks } from './print-tasks.ts';
 import { ago, exactTime, printable, stateOf, statusOf, word } from './task-table.ts';
 
 /** The options of `get`. */
-export interface GetOptions extends ServiceOptions, OutputOptions {
+export interface GetOptions extends OutputOptions {
   /** Whether to open the link that the agent has reported. */
   readonly open?: true;
 }
@@ -19,16 +19,16 @@ export interface GetOptions extends ServiceOptions, OutputOptions {
  * Prints a task, or opens its link in a browser.
  *
  * @param named the task's id, its owner and name with a slash between them, or the name of one's own task.
- * @throws {CommandError} when there is no such task or no link, or the service refuses or is away.
+ * @throws {CommandError} when the task has no link.
+ * @throws {ConnectError} when there is no such task, or the service refuses or is away.
  */
 export async function getTask(
   named: string,
   { open, ...options }: GetOptions,
+  client: TasksClient,
   env: NodeJS.ProcessEnv,
-  local: DevelopmentService | undefined,
 ): Promise<void> {
-  using service = connectService(options, env, local);
-  const { task } = await answerOf(service.client.getTask({ identifier: identifierOf(named) }, service.call));
+  const { task } = await client.getTask({ identifier: identifierOf(named) }, unary);
   if (task === undefined) throw new CommandError('the service has answered without a task');
   if (open === true) await openLink(task, env);
   else if (options.output === 'json' && options.quiet !== true)

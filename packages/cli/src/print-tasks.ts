@@ -1,6 +1,6 @@
 import { toJson } from '@bufbuild/protobuf';
-import { type Task, TaskSchema } from '../gen/tasks/v1/tasks_pb.ts';
-import { takesEscapes } from './takes-escapes.ts';
+import { takesEscapes } from '../../../src/commands/takes-escapes.ts';
+import { type Task, TaskSchema } from '../../../src/gen/tasks/v1/tasks_pb.ts';
 import { taskCells, taskTable } from './task-table.ts';
 
 /** The forms of an output. */

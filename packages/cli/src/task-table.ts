@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
-import { type Task, TaskPhase, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
-import { phaseWords, stateWords, statusWords } from '../tasks/query-keys.ts';
+import { type Task, TaskPhase, WorkspaceStatus } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { phaseWords, stateWords, statusWords } from '../../../src/tasks/query-keys.ts';
 
 const headings = ['TASK', 'OWNER', 'STATUS', 'PHASE', 'STATE', 'CHANGED', 'MESSAGE'] as const;
 

@@ -1,28 +1,23 @@
 import { toJson } from '@bufbuild/protobuf';
-import type { DevelopmentService } from '../development.ts';
-import { type CountTasksResponse, CountTasksResponseSchema } from '../gen/tasks/v1/tasks_pb.ts';
-import { phaseWords, stateWords, statusWords } from '../tasks/query-keys.ts';
-import { answerOf, connectService, type ServiceOptions } from './connect-service.ts';
+import { type CountTasksResponse, CountTasksResponseSchema } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { phaseWords, stateWords, statusWords } from '../../../src/tasks/query-keys.ts';
+import type { TasksClient } from '../../client/src/tasks-client.ts';
+import { unary } from './connect-service.ts';
 import { endWithReader, type OutputOptions, printPairs } from './print-tasks.ts';
 import { word } from './task-table.ts';
 
 /** The options of `count`. */
-export interface CountOptions extends ServiceOptions, OutputOptions {
+export interface CountOptions extends OutputOptions {
   readonly query: string;
 }
 
 /**
  * Prints how many tasks match a query, and how many of these wait, and are of each status, phase and state.
  *
- * @throws {CommandError} when the service refuses or is away.
+ * @throws {ConnectError} when the service refuses or is away.
  */
-export async function countTasks(
-  { query, output, quiet, ...options }: CountOptions,
-  env: NodeJS.ProcessEnv,
-  local: DevelopmentService | undefined,
-): Promise<void> {
-  using service = connectService(options, env, local);
-  const counts = await answerOf(service.client.countTasks({ query }, service.call));
+export async function countTasks({ query, output, quiet }: CountOptions, client: TasksClient): Promise<void> {
+  const counts = await client.countTasks({ query }, unary);
   endWithReader();
   if (quiet === true) console.log(textOf(counts.total));
   else if (output === 'table') printPairs(pairsOf(counts));

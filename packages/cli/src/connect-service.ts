@@ -1,0 +1,66 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { Code, ConnectError, createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import { HttpsProxyAgent } from 'https-proxy-agent';
+import { getProxyForUrl } from 'proxy-from-env';
+import { CommandError } from '../../../src/commands/command-error.ts';
+import { TasksService } from '../../../src/gen/tasks/v1/tasks_pb.ts';
+import { sessionToken, type TasksClient } from '../../client/src/tasks-client.ts';
+import { exitCodes } from './exit-codes.ts';
+import type { Login } from './login-file.ts';
+
+/** A service that is called. */
+export interface ConnectedService {
+  readonly client: TasksClient;
+  readonly address: string;
+}
+
+/** The options of a call that is one request and one response: how long it may take, in milliseconds. */
+export const unary = { timeoutMs: 30_000 } as const;
+
+/**
+ * Calls a service: by the Connect protocol over HTTP/1.1, which passes proxies, at the port of its page. HTTPS_PROXY, HTTP_PROXY and
+ * NO_PROXY of the process say through which proxy.
+ *
+ * @throws {CommandError} when a call fails, with an exit code that says how.
+ */
+export async function withService<Result>(
+  { address, token }: Login,
+  work: (service: ConnectedService) => Promise<Result>,
+): Promise<Result> {
+  const agent = agentFor(address);
+  const transport = createConnectTransport({
+    httpVersion: '1.1',
+    baseUrl: address,
+    nodeOptions: { agent },
+    interceptors: [sessionToken(token)],
+  });
+  try {
+    return await work({ client: createClient(TasksService, transport), address });
+  } catch (error) {
+    if (!(error instanceof ConnectError)) throw error;
+    throw new CommandError(error.rawMessage, exitCodeOf.get(error.code) ?? exitCodes.failed);
+  } finally {
+    agent.destroy(); // an open connection would keep the process alive
+  }
+}
+
+function agentFor(address: string): HttpAgent {
+  const proxy = getProxyForUrl(address);
+  const isTls = address.startsWith('https:');
+  if (proxy === '') return isTls ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true });
+  if (!URL.canParse(proxy)) throw new CommandError(`the proxy "${proxy}" of the environment is not a URL`);
+  // A tunnel for both, as other clients have it: what passes through is the same as without a proxy.
+  return new HttpsProxyAgent(proxy, { keepAlive: true });
+}
+
+const exitCodeOf: ReadonlyMap<Code, number> = new Map([
+  [Code.InvalidArgument, exitCodes.refused],
+  [Code.ResourceExhausted, exitCodes.refused],
+  [Code.Unauthenticated, exitCodes.notSignedIn],
+  [Code.PermissionDenied, exitCodes.notSignedIn],
+  [Code.Unavailable, exitCodes.away],
+  [Code.DeadlineExceeded, exitCodes.away],
+  [Code.NotFound, exitCodes.notFound],
+]);
