@@ -198,7 +198,7 @@ describe('list, get and count', () => {
     expect((await run(['--help'], env)).out).toContain('5  not signed in');
     // A checkout has them in one program with those for operators.
     const all = await run(['--help'], env, 'dev/main.ts');
-    expect(all.out).toMatch(/For people.*\n {2}list .*\n(.*\n)+For operators:\n {2}serve /);
+    expect(all.out).toMatch(/For people.*\n {2}list .*\n(.*\n)+ {2}login .*\n(.*\n)+For operators:\n {2}serve /);
   });
 });
 

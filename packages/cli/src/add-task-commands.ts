@@ -78,4 +78,15 @@ export function addTaskCommands(program: Command, findLocal?: () => LocalService
     .action((options: WatchOptions & ServiceOptions) =>
       onService(options, async (service) => (await import('./watch.ts')).watchTasks(options, service, env)),
     );
+
+  program
+    .command('login')
+    .description("keep a service's address and a session token, which is asked for, or read from a pipe, and tried")
+    .argument('<address>', "that of the service's page, such as https://tasks.example.com")
+    .addHelpText('after', exitCodesHelp)
+    .action(async (address: string) => (await import('./login.ts')).login(address, env));
+  program
+    .command('logout')
+    .description('forget what login has kept')
+    .action(async () => (await import('./login.ts')).logout(env));
 }
