@@ -1,6 +1,7 @@
-import { type Command, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import { collect, wholeNumber } from '../../../src/commands/arguments.ts';
 import { completionScript, type Shell, shells } from './completion-scripts.ts';
+import { completionsOf } from './completions.ts';
 import type { ConnectedService } from './connect-service.ts';
 import type { CountOptions } from './count.ts';
 import { exitCodesHelp } from './exit-codes.ts';
@@ -9,6 +10,8 @@ import type { GetOptions } from './get.ts';
 import type { ListOptions } from './list.ts';
 import { outputs } from './print-tasks.ts';
 import type { WatchOptions } from './watch.ts';
+
+const orders = ['created_at', 'current_state.timestamp', 'name'].flatMap((order) => [order, `${order} desc`]);
 
 /**
  * Adds the commands for people, which call a running service.
@@ -89,4 +92,20 @@ export function addTaskCommands(program: Command, findLocal?: () => LocalService
     .command('logout')
     .description('forget what login has kept')
     .action(async () => (await import('./login.ts')).logout(env));
+
+  program
+    .command('completion')
+    .description('print what makes a shell complete commands, options and their values')
+    .addArgument(new Argument('<shell>', 'the shell').choices(shells))
+    .action((shell: Shell) => console.log(completionScript(shell, program.name())));
+  // What those scripts call.
+  program
+    .command('complete', { hidden: true })
+    .argument('[words...]')
+    .allowUnknownOption()
+    .passThroughOptions()
+    .helpOption(false)
+    .action((words: readonly string[]) => {
+      for (const line of completionsOf(program, words, new Map([['--order-by', orders]]))) console.log(line);
+    });
 }
