@@ -23,6 +23,7 @@ const timed = [
 
 /** Files that take longest: they begin first, so that none of them runs alone at the end. */
 const long = [
+  'test/wire/examples.test.ts',
   'test/db/projector.test.ts',
   'test/db/reference.test.ts',
   'test/wire/watch.test.ts',

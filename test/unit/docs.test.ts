@@ -64,6 +64,7 @@ const pages = [
   ...readdirSync(new URL('../../docs', import.meta.url), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name}`),
+  ...['go', 'java', 'python'].map((language) => `examples/${language}/README.md`),
 ];
 
 test.each(pages)('every link of %s within the project leads somewhere', (name) => {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
@@ -11,22 +12,8 @@ import { Load } from '../support/load.ts';
 import { startServedEngine } from '../support/served-engine.ts';
 import { type RunningService, startService } from '../support/service.ts';
 
-/** What docs/ports.md tells clients to set: all servers in turn, and what is UNAVAILABLE is tried again. */
-const serviceConfig = {
-  loadBalancingConfig: [{ round_robin: {} }],
-  methodConfig: [
-    {
-      name: [{ service: 'tasks.v1.TasksService' }],
-      retryPolicy: {
-        maxAttempts: 5,
-        initialBackoff: '0.05s',
-        maxBackoff: '1s',
-        backoffMultiplier: 2,
-        retryableStatusCodes: ['UNAVAILABLE'],
-      },
-    },
-  ],
-};
+/** What clients are told to set: all servers in turn, and what is UNAVAILABLE is tried again. */
+const serviceConfig = readFileSync(new URL('../../proto/tasks/v1/tasks_grpc_service_config.json', import.meta.url), 'utf8');
 
 /**
  * Watches all tasks and reads two messages; the rest waits in the service. Then `readOn` reads to the end, and resolves to its code
@@ -63,7 +50,7 @@ describeOnEngines(
         startService(served.address, { GRPC_PORT: `${port}`, DATABASE_POOL_SIZE: '3' });
       const services = await Promise.all(ports.map(start));
       const client = makeGrpcClient(`ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(',')}`, {
-        'grpc.service_config': JSON.stringify(serviceConfig),
+        'grpc.service_config': serviceConfig,
       });
       // More than what fits into the windows of a connection and the client's buffer.
       await served.database('workspace_build_parameters').update({ value: 'p'.repeat(200_000) });
