@@ -103,7 +103,7 @@ async function verifyFeed(snapshot: Database, tell: (difference: Inconsistency) 
   const [[state]] = (await snapshot.raw(
     'select `s`.`seq`, `s`.`floor_seq`, ' +
       '(select count(*) from `task_events` as `e` where `e`.`seq` > `s`.`floor_seq`) as `events`, ' +
-      '(select coalesce(max(`e`.`seq`), `s`.`floor_seq`) from `task_events` as `e` where `e`.`seq` > `s`.`floor_seq`) as `newest` ' +
+      'coalesce((select max(`e`.`seq`) from `task_events` as `e` where `e`.`seq` > `s`.`floor_seq`), `s`.`floor_seq`) as `newest` ' +
       'from `projector_state` as `s` where `s`.`id` = 1',
   )) as [{ seq: number; floor_seq: number; events: number; newest: number }[]];
   if (state === undefined) {
