@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { leftOutWhenDistributed } from './test/support/distributed-left-out.ts';
 
 /** Tests of how long something takes: they run when all others are done, one file after another. */
 const alone = ['test/db/projection-lag.test.ts', 'test/wire/overload.test.ts'];
@@ -54,6 +55,9 @@ const maxWorkers = Math.min(2 * availableParallelism(), 8);
 /** What is waited for comes at once, but for a machine with much else to do. */
 const patience = { expect: { poll: { timeout: 15_000 } } };
 
+/** What a run leaves out that forbids what distributed engines lack. */
+const leftOut = process.env['TEST_DISTRIBUTED'] === 'true' ? Object.keys(leftOutWhenDistributed) : [];
+
 const withDatabase = { globalSetup: 'test/support/global-setup.ts', testTimeout: 60_000, hookTimeout: 120_000, ...patience };
 
 export default defineConfig({
@@ -61,7 +65,15 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000, ...patience, maxWorkers } },
-      { test: { name: 'db', include: ['test/db/**/*.test.ts'], exclude: [...timed, ...alone], ...withDatabase, maxWorkers } },
+      {
+        test: {
+          name: 'db',
+          include: ['test/db/**/*.test.ts'],
+          exclude: [...timed, ...alone, ...leftOut],
+          ...withDatabase,
+          maxWorkers,
+        },
+      },
       { test: { name: 'wire', include: ['test/wire/**/*.test.ts'], exclude: [...timed, ...alone], ...withDatabase, maxWorkers } },
       { test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 120_000, maxWorkers } },
       {

@@ -13,6 +13,7 @@ import { migrateDown, migrateUp, migrationStatus, requireNewestSchema } from '..
 import { dropTriggers, missingTriggers, triggerNames } from '../../src/schema/triggers.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { isDistributed } from '../support/distributed-settings.ts';
 import { startEngineServer } from '../support/engines.ts';
 import { insertWorkspace } from '../support/source-writer.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
@@ -45,6 +46,9 @@ async function noted(database: Database): Promise<string[]> {
   return rows.map(({ kind, ref }) => `${kind} ${ref.toLowerCase()}`);
 }
 
+/** A test of triggers, which distributed engines lack. */
+const withTriggers = test.skipIf(isDistributed);
+
 describeOnEngines('migrations', (engine) => {
   let test_: TestDatabase;
   let database: Database;
@@ -55,7 +59,7 @@ describeOnEngines('migrations', (engine) => {
   };
   beforeAll(async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     reference = await schemaOf(database);
     await test_.drop();
   });
@@ -63,33 +67,33 @@ describeOnEngines('migrations', (engine) => {
 
   test('up, again, down one by one, up, all down, up: always the same schema', async () => {
     await empty();
-    expect(await migrateUp(database, { triggers: true })).toEqual(migrations);
+    expect(await migrateUp(database, { triggers: !isDistributed })).toEqual(migrations);
     expect(await schemaOf(database)).toEqual(reference);
-    expect(await migrateUp(database, { triggers: true })).toEqual([]);
+    expect(await migrateUp(database, { triggers: !isDistributed })).toEqual([]);
     for (let down = 1; down < migrations.length; down++) {
       expect(await migrateDown(database)).toEqual(migrations.slice(-down).slice(0, 1));
       expect((await schemaOf(database)).join()).not.toMatch(/tasks_note_/);
     }
     expect((await schemaOf(database)).join()).not.toMatch(/workspace_tasks/);
-    expect(await migrateUp(database, { triggers: true })).toEqual(migrations.slice(1));
+    expect(await migrateUp(database, { triggers: !isDistributed })).toEqual(migrations.slice(1));
     expect(await schemaOf(database)).toEqual(reference);
     expect(await migrateDown(database, { all: true })).toEqual(migrations.toReversed());
     expect(await schemaOf(database)).toHaveLength(3); // knex's own tables, and the leases
     expect(await migrateDown(database)).toEqual([]);
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     expect(await schemaOf(database)).toEqual(reference);
   });
 
   test('writers can write after a step down', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     await migrateDown(database);
     await insertWorkspace(database);
   });
 
   test('unread columns have defaults, which a step down takes away and leaves the rows', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     const event = (seq: number) => database('task_events').insert({ seq, task_id: newId(), kind: 2 });
     const task = () => {
       const { workspace_id: _, ...row } = aTask({ ownerId: newId(), organizationId: newId() }); // which is newer
@@ -107,7 +111,7 @@ describeOnEngines('migrations', (engine) => {
     expect(await unread()).toEqual(rows);
     await expect(task()).rejects.toMatchObject({ code: 'ER_NO_DEFAULT_FOR_FIELD' });
     await expect(event(2)).rejects.toMatchObject({ code: 'ER_NO_DEFAULT_FOR_FIELD' });
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     expect(await schemaOf(database)).toEqual(reference);
     expect(await unread()).toEqual(rows);
   });
@@ -116,7 +120,7 @@ describeOnEngines('migrations', (engine) => {
     await empty();
     expect(await migrationStatus(database)).toEqual(migrations.map((name) => ({ name })));
     expect(await schemaOf(database)).toEqual([]);
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     const [first] = await migrationStatus(database);
     expect(first?.appliedAt).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
     expect(Math.abs(Date.parse(first?.appliedAt ?? '') - Date.now())).toBeLessThan(60_000);
@@ -124,9 +128,9 @@ describeOnEngines('migrations', (engine) => {
 
   test('a schema newer than the program is refused in one line, and left alone', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     await database('knex_migrations').insert({ name: '20991231000000_from_the_future', batch: 9, migration_time: '2099-12-31' });
-    for (const migrate of [() => migrateUp(database, { triggers: true }), () => migrateDown(database)]) {
+    for (const migrate of [() => migrateUp(database, { triggers: !isDistributed }), () => migrateDown(database)]) {
       const error = await migrate().then(
         () => undefined,
         (thrown: unknown) => thrown,
@@ -140,7 +144,7 @@ describeOnEngines('migrations', (engine) => {
 
   test('one that is newer by compatible migrations is served, left alone, and not taken back', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     const [setting] = await database('service_settings').where('name', 'compatible_migrations').select('value');
     expect(JSON.parse(String(setting?.value))).toContain('20261125000003_create_replication_heartbeat');
     // As the program after this one leaves it.
@@ -150,7 +154,7 @@ describeOnEngines('migrations', (engine) => {
       .where('name', 'compatible_migrations')
       .update({ value: JSON.stringify(future) });
     await requireNewestSchema(database);
-    expect(await migrateUp(database, { triggers: true })).toEqual([]);
+    expect(await migrateUp(database, { triggers: !isDistributed })).toEqual([]);
     await expect(migrateDown(database)).rejects.toThrow('newer than this program');
     expect(await schemaOf(database)).toEqual(reference);
     // One that is not among them is one too many.
@@ -183,7 +187,7 @@ describeOnEngines('migrations', (engine) => {
       if (!child.lines.some((line) => line.startsWith('applied'))) interrupted += 1;
     }
     expect(interrupted).toBeGreaterThan(0);
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     expect(await schemaOf(database)).toEqual(reference);
     const [settings] = await database('service_settings').where('name', 'page_token_key').count({ count: '*' });
     expect(settings).toEqual({ count: 1 });
@@ -217,20 +221,20 @@ describeOnEngines('migrations', (engine) => {
 
   test('another connection that holds the lock of knex does not matter', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     await migrateDown(database);
     await database('knex_migrations_lock').update({ is_locked: 1 });
-    expect(await migrateUp(database, { triggers: true })).toEqual(migrations.slice(-1));
+    expect(await migrateUp(database, { triggers: !isDistributed })).toEqual(migrations.slice(-1));
   });
 
   test('workspaces that were there before are noted, once', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     await migrateDown(database);
     const ids = [await insertWorkspace(database), await insertWorkspace(database)];
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     expect(await noted(database)).toEqual(ids.map((id) => `1 ${id.toString('hex')}`).toSorted());
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     expect(await noted(database)).toHaveLength(2);
   });
 
@@ -243,7 +247,7 @@ describeOnEngines('migrations', (engine) => {
     expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
   });
 
-  test('without triggers none is made; later they are, and what went by is noted', async () => {
+  withTriggers('without triggers none is made; later they are, and what went by is noted', async () => {
     await empty();
     await migrateUp(database, { triggers: false });
     expect(await missingTriggers(database)).toEqual(triggerNames);
@@ -256,7 +260,7 @@ describeOnEngines('migrations', (engine) => {
     expect(await missingTriggers(database)).toEqual([]);
   });
 
-  test('one trigger that is missing is made, and one of another version goes', async () => {
+  withTriggers('one trigger that is missing is made, and one of another version goes', async () => {
     await empty();
     await migrateUp(database, { triggers: true });
     const id = await insertWorkspace(database);
@@ -282,7 +286,7 @@ describeOnEngines('migrations', (engine) => {
     expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
   });
 
-  test('a process that dies after making the triggers leaves the notes to the next', async () => {
+  withTriggers('a process that dies after making the triggers leaves the notes to the next', async () => {
     await empty();
     await migrateUp(database, { triggers: true });
     const id = await insertWorkspace(database);
@@ -292,7 +296,7 @@ describeOnEngines('migrations', (engine) => {
     expect(await noted(database)).toEqual([`1 ${id.toString('hex')}`]);
   });
 
-  test('dropping the triggers drops all of ours', async () => {
+  withTriggers('dropping the triggers drops all of ours', async () => {
     await empty();
     await migrateUp(database, { triggers: true });
     await dropTriggers(database);
@@ -301,7 +305,7 @@ describeOnEngines('migrations', (engine) => {
 
   test('there are no foreign keys: a cascade would fire no trigger', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     const [constraints] = (await database.raw(
       'select * from `information_schema`.`referential_constraints` as `r` where `r`.`constraint_schema` = database()',
     )) as [unknown[]];
@@ -310,7 +314,7 @@ describeOnEngines('migrations', (engine) => {
 
   test('every table and text says its character set', async () => {
     await empty();
-    await migrateUp(database, { triggers: true });
+    await migrateUp(database, { triggers: !isDistributed });
     const [columns] = (await database.raw(
       'select `c`.`table_name` as `t`, `c`.`column_name` as `c`, `c`.`collation_name` as `collation` from `information_schema`.`columns` as `c` ' +
         "where `c`.`table_schema` = database() and `c`.`collation_name` is not null and `c`.`collation_name` <> 'utf8mb4_bin'",

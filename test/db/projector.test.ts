@@ -17,6 +17,7 @@ import { deleteFromOutbox, enqueueWorkspaces, outboxLagMs, readOutbox } from '..
 import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { isDistributed } from '../support/distributed-settings.ts';
 import { insertRunningTask, insertSource, insertWorkspace, newId, now } from '../support/source-writer.ts';
 
 type Row = Record<string, Buffer | string | number | null>;
@@ -595,7 +596,7 @@ describeOnEngines('the projector', (engine) => {
       const ids = await insertRunningTask(database);
       const { epoch } = await takeOver(database, 'another version');
       await database('service_settings').where('name', 'workspaces_noted_for').delete();
-      await migrateUp(database, { triggers: true });
+      await migrateUp(database, { triggers: !isDistributed });
       const project = (transaction: Database) => projectTasks(transaction, [ids.workspace]);
       await expect(writeReadModel(database, epoch, project)).rejects.toThrow(FencedError);
       const projector = start();

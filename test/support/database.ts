@@ -3,6 +3,7 @@ import { describe, inject } from 'vitest';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { closeDatabase, type Database, openDatabase, type SentStatement } from '../../src/db/connection.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
+import { addStandIns, asWriter, isDistributed } from './distributed-settings.ts';
 import { type Engine, engines } from './engines.ts';
 
 /** A statement of a test may take this long, in milliseconds: the machine may be busy, and a hang must still end. */
@@ -60,13 +61,14 @@ export async function createTestDatabase(
   if (server === undefined || 'notRun' in server) throw new Error(`${engine} is not part of this run`);
   const address: DatabaseAddress = { ...server.address, database: `test_${randomBytes(8).toString('hex')}` };
   await onServer(server.address, `create database \`${address.database}\` character set utf8mb4 collate utf8mb4_bin`);
-  const database = openDatabase(address, { size: 10, statementTimeoutMs, acquireTimeoutMs: 30_000, ...options });
+  const database = openDatabase(asWriter(address), { size: 10, statementTimeoutMs, acquireTimeoutMs: 30_000, ...options });
   const drop = async (): Promise<void> => {
     await closeDatabase(database);
     await onServer(server.address, `drop database \`${address.database}\``);
   };
   try {
-    if (migrate) await migrateUp(database, { triggers: true });
+    if (migrate) await migrateUp(database, { triggers: !isDistributed });
+    if (migrate && isDistributed) await addStandIns(address);
   } catch (error) {
     await drop();
     throw error;

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { type DatabaseAddress, readConfig } from '../../src/config.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
+import { leftOutWhenDistributed } from './distributed-left-out.ts';
+import { distributedOptions, isDistributed, makeWriter } from './distributed-settings.ts';
 import { cacheDir, type Engine, engines, startEngineServer, type TestServer } from './engines.ts';
+import { findForbidden, readStatements } from './forbidden-statements.ts';
 import { areAllHostile } from './hostile-settings.ts';
 
 /** What the test files are told of an engine: how to reach it, or why they cannot. */
@@ -33,7 +36,8 @@ const shared = globalThis as { testServers?: { users: number; running: Promise<R
  * cannot be had the tests on it are skipped, with a line that says so.
  *
  * `TEST_ENGINES=mariadb` leaves the others out. `TEST_MARIADB_URL`, `TEST_MARIADB11_URL` and `TEST_MYSQL_URL` name servers to use
- * instead of private ones; the account needs the right to create databases. What ran is written to `test-report.json` in the cache folder.
+ * instead of private ones; the account needs the right to create databases. `TEST_DISTRIBUTED=true` forbids what distributed
+ * engines lack, see `distributed-settings.ts`. What ran is written to `test-report.json` in the cache folder.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   shared.testServers ??= { users: 0, running: startServers() };
@@ -51,16 +55,21 @@ export default async function setup(project: TestProject): Promise<() => Promise
 
 async function startServers(): Promise<Running> {
   const wanted = enginesWanted();
+  if (isDistributed)
+    for (const [file, reason] of Object.entries(leftOutWhenDistributed)) console.log(`left out: ${file}: ${reason}`);
   const folder = mkdtempSync(join(tmpdir(), 'tasks-test-')); // short: the path of a socket may have 107 bytes
+  const sentFile = join(folder, 'sent.log');
   const servers: TestServer[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(servers.map((server) => server.stop()));
+    if (isDistributed) await checkStatements(sentFile);
     rmSync(folder, { recursive: true, force: true });
   };
   const found: Partial<Record<Engine, EngineForTests>> = {};
   const starting = wanted.map(async (engine) => {
     try {
-      const server = await startServer(engine, join(folder, engine));
+      const server = await startServer(engine, join(folder, engine), isDistributed ? distributedOptions(sentFile) : []);
+      if (isDistributed) await makeWriter(server);
       servers.push(server);
       found[engine] = { version: server.version, address: server.address };
     } catch (error) {
@@ -77,22 +86,32 @@ async function startServers(): Promise<Running> {
   return { found, stop };
 }
 
+/** @throws {Error} when a statement was sent that a distributed engine does not have. */
+async function checkStatements(sentFile: string): Promise<void> {
+  const statements = await readStatements(sentFile);
+  const found = findForbidden(statements);
+  console.log(`${statements.size} different statements were sent, ${found.length} of which distributed engines lack`);
+  if (found.length > 0) throw new Error(`what distributed engines lack was sent:\n${found.join('\n')}`);
+}
+
 function enginesWanted(): Engine[] {
+  if (isDistributed) return ['mariadb'];
   const names = (process.env['TEST_ENGINES'] ?? engines.join(',')).split(',').map((name) => name.trim());
   const unknown = names.find((name) => !engines.some((engine) => engine === name));
   if (unknown !== undefined) throw new Error(`TEST_ENGINES: there is no engine "${unknown}"; known are ${engines.join(', ')}`);
   return engines.filter((engine) => names.includes(engine));
 }
 
-async function startServer(engine: Engine, folder: string): Promise<TestServer> {
+async function startServer(engine: Engine, folder: string, options: readonly string[]): Promise<TestServer> {
   const url = process.env[`TEST_${engine.toUpperCase()}_URL`];
   if (url !== undefined) {
+    if (isDistributed) throw new Error('TEST_DISTRIBUTED reads the log of a private server: unset TEST_MARIADB_URL');
     const address = readConfig({ DATABASE_URL: url }).DATABASE_URL;
     if (address === undefined) throw new Error(`TEST_${engine.toUpperCase()}_URL is empty`);
     return { version: await serverVersion(address), address, stop: async () => {} };
   }
   // One of them is a hostile one in each run, at no cost: what is right there is right on the others.
-  return startEngineServer(engine, folder, [], areAllHostile || engine === hostileEngine);
+  return startEngineServer(engine, folder, options, areAllHostile || engine === hostileEngine);
 }
 
 async function serverVersion(address: DatabaseAddress): Promise<string> {
