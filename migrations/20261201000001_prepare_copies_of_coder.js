@@ -41,11 +41,9 @@ export async function up(knex) {
 
   const [[{ version }]] = /** @type {[[{ version: string }]]} */ (await knex.raw('select version() as `version`'));
   const noPad = /MariaDB/i.test(version) ? 'utf8mb4_nopad_bin' : 'utf8mb4_0900_bin';
-  // OceanBase has neither: there, two names that differ in a blank at the end stay one.
-  const collation = /OceanBase/i.test(version) ? 'utf8mb4_bin' : noPad;
   await knex.raw(
     'alter table `workspace_build_parameters` modify column `name` varchar(700) character set utf8mb4 ' +
-      `collate ${collation} not null comment 'the prompt of a task is the one named exactly AI Prompt'`,
+      `collate ${noPad} not null comment 'the prompt of a task is the one named exactly AI Prompt'`,
   );
   await knex.raw('alter table `provisioner_jobs` modify column `error` mediumtext null');
   await knex.raw(
@@ -53,19 +51,10 @@ export async function up(knex) {
   );
 
   for (const [table, keys] of Object.entries(plainKeys)) {
-    const changes = Object.entries(keys).map(([name, columns]) => [
-      `drop key \`${name}\``,
-      `add key \`${name}\` (${columns.map((column) => `\`${column}\``).join(', ')})`,
-    ]);
-    if (/OceanBase/i.test(version)) {
-      // It does not drop a key and make one of that name in one statement.
-      for (const [drop, add] of changes) {
-        await knex.raw(`alter table \`${table}\` ${drop}`).catch((/** @type {{ errno?: number }} */ error) => {
-          if (error.errno !== 1091) throw error; // dropped before a crash
-        });
-        await knex.raw(`alter table \`${table}\` ${add}`);
-      }
-    } else await knex.raw(`alter table \`${table}\` ${changes.flat().join(', ')}`);
+    const changes = Object.entries(keys).map(
+      ([name, columns]) => `drop key \`${name}\`, add key \`${name}\` (${columns.map((column) => `\`${column}\``).join(', ')})`,
+    );
+    await knex.raw(`alter table \`${table}\` ${changes.join(', ')}`);
   }
 
   if (!(await knex.schema.hasColumn('api_keys', 'coder_expires_at'))) {
