@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { Message } from '@bufbuild/protobuf';
 import type { ConnectError } from '@connectrpc/connect';
 import type { Logger } from '../platform/log.ts';
@@ -10,6 +9,7 @@ import type { MethodMetrics } from './call-metrics.ts';
 import type { Caller } from './caller.ts';
 import { canceled, reasonOf, shuttingDown, toConnectError } from './errors.ts';
 import type { Method } from './method.ts';
+import { requestIdOf } from './request-id.ts';
 
 /** What a transport knows of a call before its request: the client's address and the headers. */
 export interface CallInfo {
@@ -58,20 +58,8 @@ const anyone: Caller = {
   mayRead: false,
 };
 
-/** The form in which a client's own request id is accepted; any other text could forge log lines. */
-const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
-
 /** How long a stream may take to send its last message when the server stops, in milliseconds: its client may not be reading. */
 const lastMessageMs = 1000;
-
-/** Request ids are a random prefix of the process and the number of the call. A UUID for each call would take ten times as long. */
-const processId = randomBytes(9).toString('base64url');
-let requests = 0;
-
-function newRequestId(): string {
-  requests += 1;
-  return `${processId}-${requests.toString(36)}`;
-}
 
 /**
  * A call from its headers to its end, the same over every transport. A transport begins it, asks {@link admit} before it reads
@@ -103,8 +91,7 @@ export class ServerCall implements Call, AdmissionRequest {
     this.#shared = shared;
     this.#method = method;
     this.#info = info;
-    const given = info.header('x-request-id');
-    this.requestId = given !== undefined && saneRequestId.test(given) ? given : newRequestId();
+    this.requestId = requestIdOf(info.header('x-request-id'));
     if (!method.open) this.#span = shared.trace?.(method.name, info.protocol, info.header);
     method.metrics.started();
     if (shared.draining && !(method.open && method.kind === 'unary')) this.abort(shuttingDown);

@@ -20,6 +20,8 @@ import type { Certificates } from './certificates.ts';
 import { createClientAddress } from './client-address.ts';
 import { createCoderJson } from './coder/coder-json.ts';
 import { createCoderProxy } from './coder/coder-proxy.ts';
+import { createCoderStreams } from './coder/coder-streams.ts';
+import { createPassedRequests } from './coder/passed-requests.ts';
 import { createGrpcListener } from './grpc/grpc-listener.ts';
 import { type Listener, listen } from './listener.ts';
 import { createOpsListener } from './ops/ops-listener.ts';
@@ -121,13 +123,20 @@ export function createServer(parts: ServerParts): Server {
   const grpcMethods = parts.reflection.grpc ? [...served, ...reflection] : served;
   const grpc = createGrpcListener(grpcMethods, calls, { certificates, clientAddress });
   const coderJson = createCoderJson({ tasks: parts.tasks, findUser: parts.findUser, calls, clientAddress });
-  const coderProxy = parts.coderUrl === undefined ? undefined : createCoderProxy({ address: parts.coderUrl, clientAddress, log });
+  const toCoder = parts.coderUrl && {
+    address: parts.coderUrl,
+    clientAddress,
+    passed: createPassedRequests(registry, log),
+  };
+  const coderProxy = toCoder ? createCoderProxy(toCoder) : undefined;
+  const coderStreams = toCoder ? createCoderStreams(toCoder) : undefined;
   const page = parts.page && createPage(parts.page, { secure: parts.certificates !== undefined, grpcPort: () => portOf(grpc) });
   const web = createWebListener(parts.reflection.web ? [...served, ...reflection] : served, calls, {
     origins: parts.webOrigins,
     basePath: parts.basePath,
     coderJson,
     coderProxy,
+    coderStreams,
     page,
     log,
     certificates,

@@ -9,13 +9,14 @@ import type { Certificates } from './certificates.ts';
 import { type ClientAddress, createClientAddress } from './client-address.ts';
 import type { CoderJson } from './coder/coder-json.ts';
 import type { CoderProxy } from './coder/coder-proxy.ts';
+import type { CoderStreams } from './coder/coder-streams.ts';
 import { type ConnectOptions, createConnectHandler } from './connect/connect-handler.ts';
 import { httpLimits } from './http.ts';
 import { prepareHttp2Streams, sessionLimits } from './http2-limits.ts';
 import type { Listener } from './listener.ts';
 import type { Page } from './page/page.ts';
 import { serveHttp2Beside } from './serve-http2.ts';
-import { createWebRequests } from './web-requests.ts';
+import { addressesOf, createWebRequests } from './web-requests.ts';
 
 /** What the web port serves besides the methods, and its settings. */
 interface WebParts {
@@ -27,6 +28,8 @@ interface WebParts {
   readonly coderJson?: CoderJson;
   /** Passes requests on to Coder. */
   readonly coderProxy?: CoderProxy | undefined;
+  /** Passes WebSockets on to Coder, over HTTP/1.1. */
+  readonly coderStreams?: CoderStreams | undefined;
   /** Answers the paths of the page. */
   readonly page?: Page | undefined;
   /** Logs the server's own faults outside of calls. */
@@ -43,7 +46,7 @@ interface WebParts {
  * certificates, else in clear text.
  */
 export function createWebListener(methods: readonly Method[], calls: Calls, parts: WebParts = {}): Listener {
-  const { certificates, clientAddress = createClientAddress(), connectOptions } = parts;
+  const { certificates, clientAddress = createClientAddress(), connectOptions, coderStreams, basePath } = parts;
   let draining = false;
   let answering = 0;
   const onRequest = createWebRequests({
@@ -52,7 +55,17 @@ export function createWebListener(methods: readonly Method[], calls: Calls, part
     isDraining: () => draining,
   });
 
-  const options = { ...httpLimits, ...tcpKeepAlive };
+  /** Whether a request opens a WebSocket that is passed on: its address is then that which is served. Any other is a request. */
+  const shouldUpgradeCallback = (request: IncomingMessage): boolean => {
+    const { url } = request;
+    const isAccepted = addressesOf(request, basePath).some((address) => {
+      request.url = address;
+      return coderStreams?.accepts(request) === true;
+    });
+    if (!isAccepted && url !== undefined) request.url = url;
+    return isAccepted;
+  };
+  const options = { ...httpLimits, ...tcpKeepAlive, shouldUpgradeCallback };
   const port =
     certificates === undefined
       ? createServer(options, onRequest)
@@ -62,6 +75,7 @@ export function createWebListener(methods: readonly Method[], calls: Calls, part
         );
   port.maxConnections = maxConnections;
   if (certificates !== undefined && 'setSecureContext' in port) certificates.follow(port);
+  if (coderStreams !== undefined) port.on('upgrade', (...upgrade) => coderStreams.open(...upgrade));
   const { sockets, sessions } = serveHttp2Beside(port, onRequest);
   const streams = prepareHttp2Streams(port, sessionLimits.stalled);
   port.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
@@ -83,6 +97,7 @@ export function createWebListener(methods: readonly Method[], calls: Calls, part
       const closed = once(port, 'close');
       port.close(); // ends idle HTTP/1.1 connections, too
       sessions.close();
+      coderStreams?.close();
       sockets.closeUndetected();
       await closed;
     },

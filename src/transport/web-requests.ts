@@ -113,10 +113,10 @@ export function createWebRequests({
 }
 
 /**
- * The paths that a request can mean; the first that is served counts: the path without the base path, for a proxy that keeps the
+ * The addresses that a request can mean; the first that is served counts: the path without the base path, for a proxy that keeps the
  * base path, and the path as it came, for a proxy that has removed it.
  */
-function addressesOf({ url = '' }: HttpRequest, basePath: string): readonly string[] {
+export function addressesOf({ url = '' }: Pick<HttpRequest, 'url'>, basePath = '/'): readonly string[] {
   return basePath === '/' || !url.startsWith(basePath) ? [url] : [url.slice(basePath.length - 1), url];
 }
 

@@ -1,13 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { coderRoutes, isCoderRoute } from '../../src/transport/coder/coder-routes.ts';
+import { coderRouteOf, coderRoutes, streamRouteOf } from '../../src/transport/coder/coder-routes.ts';
+
+const isCoderRoute = (method: string | undefined, path: string): boolean => coderRouteOf(method, path) !== undefined;
 
 describe('what is passed on to Coder', () => {
   const routes = coderRoutes.map((route) => route.split(' ') as [string, string]);
 
   test.each(routes)('%s %s', (method, path) => {
     const filled = path.replaceAll('*', 'some-name');
-    expect(isCoderRoute(method, filled)).toBe(true);
+    expect(coderRouteOf(method, filled)).toBe(`${method} ${path}`);
+    expect(streamRouteOf(method, filled)).toBe(path.endsWith('builds/*/logs') ? `${method} ${path}` : undefined);
     for (const other of ['PUT', 'HEAD', 'OPTIONS', 'CONNECT', 'TRACE', method.toLowerCase(), undefined]) {
       expect(isCoderRoute(other, filled), other).toBe(false);
     }

@@ -9,7 +9,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { createLog } from '../../src/platform/log.ts';
 import { createClientAddress } from '../../src/transport/client-address.ts';
 import { createCoderProxy, proxyLimits } from '../../src/transport/coder/coder-proxy.ts';
 import { createWebRequests } from '../../src/transport/web-requests.ts';
@@ -287,10 +286,40 @@ describe('with CODER_URL', () => {
     expect(text).not.toContain('not-in-the-log');
     expect(text).not.toContain(signedIn['coder-session-token']);
   });
+
+  test('each request is counted, has a line in the access log, and its id in both and in the answer', async () => {
+    const given = await ask(send, { method: 'POST', headers: { 'x-request-id': 'mine' } });
+    expect(given.headers.get('x-request-id')).toBe('mine');
+    const made = await ask('/api/v2/users/me', { headers: { 'x-request-id': 'no id: it has spaces' } });
+    const id = made.headers.get('x-request-id');
+    expect(id).toMatch(/^[\w-]+$/);
+    const session = connectHttp2(`http://${server.web}`);
+    const stream = session.request({ ':path': '/api/v2/tasks/me/x/logs', ...signedIn });
+    await once(stream.resume(), 'end');
+    session.close();
+    const gone = new AbortController();
+    coder.answer = () => gone.abort();
+    await ask('/api/v2/tasks/me/x/pause', { method: 'POST', signal: gone.signal }).catch(() => {});
+
+    const lines = () => server.log.filter(({ protocol }) => protocol === 'coder');
+    const pause = 'POST /api/v2/tasks/*/*/pause';
+    await vi.waitUntil(() => lines().some(({ method, status }) => method === pause && status === 499), { timeout: 20_000 });
+    const peer = expect.stringContaining('127.0.0.1:') as unknown;
+    expect(lines()).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ method: 'POST /api/v2/tasks/*/*/send', status: 204, requestId: 'mine', peer }),
+        expect.objectContaining({ method: 'GET /api/v2/users/*', status: 204, requestId: id, peer }),
+        expect.objectContaining({ method: 'GET /api/v2/tasks/*/*/logs', status: 204, peer }),
+        expect.objectContaining({ method: pause, status: 499, peer }),
+      ]),
+    );
+    const metrics = await (await fetch(`http://${server.ops}/metrics`)).text();
+    expect(metrics).toMatch(/^tasks_coder_requests_total\{route="POST \/api\/v2\/tasks\/\*\/\*\/pause",status="499"\} 1$/m);
+    expect(metrics).not.toContain('/me/');
+  });
 });
 
 describe('a proxy whose Coder', () => {
-  const log = createLog('silent');
   const servers: Server[] = [];
   afterEach(() => {
     for (const server of servers.splice(0)) {
@@ -301,7 +330,7 @@ describe('a proxy whose Coder', () => {
 
   /** Asks through a proxy with other limits. */
   async function through(address: string, limits: { timeoutMs?: number; bodyTimeoutMs?: number } = {}): Promise<string> {
-    const coderProxy = createCoderProxy({ address, clientAddress: createClientAddress(), log, ...limits });
+    const coderProxy = createCoderProxy({ address, clientAddress: createClientAddress(), ...limits });
     const front = http.createServer(createWebRequests({ methods: () => undefined, coderProxy, isDraining: () => false }));
     servers.push(front);
     front.listen(0, '127.0.0.1');

@@ -42,6 +42,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
     const replica = databaseUrl(testDatabase.address);
     service = await startService(testDatabase.address, {
       DATABASE_REPLICA_URL: replica,
+      CODER_URL: 'http://127.0.0.1:1', // where nothing answers
       CODER_DATABASE_URL: 'postgres://nobody@127.0.0.1:1/coder', // where nothing answers
       TLS_CERT_FILE: certFile,
       TLS_KEY_FILE: keyFile,

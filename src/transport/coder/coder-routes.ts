@@ -25,29 +25,39 @@ const readRoutes = [
   'GET /api/v2/workspacebuilds/*',
 ];
 
+/** What it follows by a WebSocket: the log of a build, while it waits for a task. */
+const streamRoutes = ['GET /api/v2/workspacebuilds/*/logs'];
+
 /** Every route that is passed on to Coder. */
 export const coderRoutes: readonly string[] = [
   ...['/api/v2/tasks', '/api/experimental/tasks'].flatMap((root) => taskRoutes.map((route) => route.replace(' ', ` ${root}`))),
   ...readRoutes,
+  ...streamRoutes,
 ];
 
 const patterns = coderRoutes.map((route) => {
   const [method = '', path = ''] = route.split(' ');
-  return { method, segments: path.split('/') };
+  return { route, method, segments: path.split('/') };
 });
 
 /**
- * Whether a request is one that is passed on. A segment of its path is letters, digits, `.`, `_`, `~`, `@`, `+`, `-`, and whatever is
+ * The route of a request that is passed on, undefined for any other. A segment of its path is letters, digits, `.`, `_`, `~`, `@`, `+`, `-`, and whatever is
  * percent-encoded but separators and controls, and is no step to another folder: Coder cannot read it as another route.
  */
-export function isCoderRoute(method: string | undefined, path: string): boolean {
+export function coderRouteOf(method: string | undefined, path: string): string | undefined {
   const given = path.split('/');
-  return patterns.some(
+  return patterns.find(
     ({ method: its, segments }) =>
       its === method &&
       segments.length === given.length &&
       segments.every((segment, at) => (segment === '*' ? isPlain(given[at] ?? '') : segment === given[at])),
-  );
+  )?.route;
+}
+
+/** The same of a request that opens a WebSocket. */
+export function streamRouteOf(method: string | undefined, path: string): string | undefined {
+  const route = coderRouteOf(method, path);
+  return route !== undefined && streamRoutes.includes(route) ? route : undefined;
 }
 
 function isPlain(segment: string): boolean {
