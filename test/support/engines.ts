@@ -69,8 +69,34 @@ export async function startEngineServer(
   hostile: boolean = areAllHostile,
 ): Promise<PrivateServer> {
   const all = hostile ? [...hostileOptions(engine === 'mysql' ? 'mysql' : 'mariadb'), ...options] : options;
-  const server = await (engine === 'mysql' ? startMysql(folder, all) : startMariadb(mariadbs[engine], folder, all));
+  const server = await start(await prepareServer(engine, folder, all));
   return hostile ? Object.assign(server, { address: await makeOrdinaryAccount(server) }) : server;
+}
+
+/** A server that has its data and has not been started. */
+export interface PreparedServer {
+  /** Such as `10.11.19-MariaDB`. */
+  readonly version: string;
+  /** Its program with its options. */
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly dataDir: string;
+  readonly socketPath: string;
+  readonly logFile: string;
+}
+
+/** Makes the data of a server of an engine in `folder`. */
+export function prepareServer(engine: Engine, folder: string, options: readonly string[]): Promise<PreparedServer> {
+  return engine === 'mysql' ? prepareMysql(folder, options) : prepareMariadb(mariadbs[engine], folder, options);
+}
+
+/** Starts a server, with further options if there are any, and waits until it answers at its socket. */
+export async function launchServer(prepared: PreparedServer, options: readonly string[] = []): Promise<ServerProcess> {
+  const { command, env, logFile, socketPath } = prepared;
+  const server = startServerProcess({ command: [...command, ...options], env, logFile });
+  if (await waitUntilAnswering(server, socketPath, 60_000)) return server;
+  await server.stop(0);
+  throw new Error(`the server did not start: ${whyItEnded(readFileSync(logFile, 'utf8'))}`);
 }
 
 /** The series of MariaDB, and which release of Debian has it. */
@@ -79,11 +105,11 @@ export const mariadbs = {
   mariadb11: { series: '11.', suite: 'trixie' },
 } as const;
 
-async function startMariadb(
+async function prepareMariadb(
   wanted: (typeof mariadbs)[keyof typeof mariadbs],
   folder: string,
   options: readonly string[],
-): Promise<PrivateServer> {
+): Promise<PreparedServer> {
   const program = await findMariadb(wanted);
   await mkdir(join(folder, 'tmp'), { recursive: true });
   await bootstrap({
@@ -91,7 +117,7 @@ async function startMariadb(
     dataDir: join(folder, 'data'),
     options: ['--innodb-log-file-size=64M', '--innodb-flush-method=nosync', ...asRoot],
   });
-  return start(folder, program.version, program.env, [
+  return preparedIn(folder, program.version, program.env, [
     ...program.command,
     '--no-defaults',
     `--basedir=${program.baseDir}`,
@@ -123,7 +149,7 @@ async function findMariadb({ series, suite }: (typeof mariadbs)[keyof typeof mar
 /** Perl and the databases it links are for scripts of the packages that nobody runs here. */
 const scriptsOnly = /^(perl|libperl|gcc-|libgdbm|libdb5)/;
 
-async function startMysql(folder: string, options: readonly string[]): Promise<PrivateServer> {
+async function prepareMysql(folder: string, options: readonly string[]): Promise<PreparedServer> {
   const root = join(cacheDir, `mysql-${process.arch}`);
   if (!existsSync(root)) {
     console.log('fetching MySQL from the packages of Debian unstable');
@@ -158,7 +184,7 @@ async function startMysql(folder: string, options: readonly string[]): Promise<P
   }
   await mkdir(join(folder, 'tmp'), { recursive: true });
   await cp(seed, join(folder, 'data'), { recursive: true });
-  return start(folder, version, env, [
+  return preparedIn(folder, version, env, [
     ...server,
     '--mysqlx=OFF',
     '--disable-log-bin',
@@ -168,43 +194,35 @@ async function startMysql(folder: string, options: readonly string[]): Promise<P
   ]);
 }
 
-async function start(
+/** Says where the files of a server in this folder are. */
+function preparedIn(
   folder: string,
   version: string,
   env: Readonly<Record<string, string>>,
   command: readonly string[],
-): Promise<PrivateServer> {
-  const [file = '', ...args] = command;
-  const socketPath = join(folder, 'db.sock');
-  const logFile = join(folder, 'server.log');
-  const launch = async (): Promise<ServerProcess> => {
-    const server = startServerProcess({
-      command: [
-        file,
-        ...args,
-        `--datadir=${join(folder, 'data')}`,
-        `--tmpdir=${join(folder, 'tmp')}`,
-        `--socket=${socketPath}`,
-        `--pid-file=${join(folder, 'pid')}`,
-      ],
-      env,
-      logFile,
-    });
-    if (await waitUntilAnswering(server, socketPath, 60_000)) return server;
-    await server.stop(0);
-    throw new Error(`the server did not start: ${whyItEnded(readFileSync(logFile, 'utf8'))}`);
-  };
-  let server = await launch();
+): PreparedServer {
+  const [dataDir, socketPath] = [join(folder, 'data'), join(folder, 'db.sock')];
+  const places = [
+    `--datadir=${dataDir}`,
+    `--tmpdir=${join(folder, 'tmp')}`,
+    `--socket=${socketPath}`,
+    `--pid-file=${join(folder, 'pid')}`,
+  ];
+  return { version, command: [...command, ...places], env, dataDir, socketPath, logFile: join(folder, 'server.log') };
+}
+
+async function start(prepared: PreparedServer): Promise<PrivateServer> {
+  let server = await launchServer(prepared);
   return {
-    version,
-    address: { socketPath, user: 'root' },
+    version: prepared.version,
+    address: { socketPath: prepared.socketPath, user: 'root' },
     get pid() {
       return server.pid;
     },
     stop: () => server.stop(0), // at once: its data are thrown away
     crash: () => server.stop(0),
     async restart() {
-      server = await launch();
+      server = await launchServer(prepared);
     },
   };
 }
