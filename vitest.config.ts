@@ -13,6 +13,7 @@ const alone = ['test/db/projection-lag.test.ts', 'test/wire/overload.test.ts'];
 const timed = [
   'test/wire/cancellation.test.ts',
   'test/wire/clock.test.ts',
+  'test/wire/cluster.test.ts',
   'test/wire/drain.test.ts',
   'test/wire/faults.test.ts',
   'test/wire/hostile-connections.test.ts',

@@ -17,7 +17,7 @@ const run = promisify(execFile);
 export type ProxyName = 'nginx' | 'haproxy';
 
 /** A proxy that can be started here. */
-interface ProxyProgram {
+export interface ProxyProgram {
   /** Such as `1.22.1`. */
   readonly version: string;
   readonly command: readonly string[];
@@ -51,7 +51,8 @@ export async function describeBehind(name: ProxyName, title: string, define: (st
   });
 }
 
-async function findProxy(name: ProxyName): Promise<ProxyProgram | { readonly notRun: string }> {
+/** Finds a proxy on this machine, or fetches it into the cache folder; or says why there is none. */
+export async function findProxy(name: ProxyName): Promise<ProxyProgram | { readonly notRun: string }> {
   for (const folder of [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin']) {
     const file = join(folder, name);
     const found = existsSync(file) ? await versionOf([file], {}).catch(() => undefined) : undefined;
@@ -76,7 +77,8 @@ async function versionOf(command: readonly string[], env: Readonly<Record<string
   return { version: /\d+\.\d+\.\d+/.exec(stdout + stderr)?.[0] ?? 'of an unknown version', command, env };
 }
 
-async function startProxy(
+/** Starts a proxy, and waits until it takes connections at these ports of 127.0.0.1. */
+export async function startProxy(
   name: ProxyName,
   { command, env }: ProxyProgram,
   config: string,

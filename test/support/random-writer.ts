@@ -24,6 +24,8 @@ export interface WriterOptions {
   readonly owners?: readonly Buffer[];
   /** Where the workspaces are; nowhere that is known if nothing is said. */
   readonly organizations?: readonly Buffer[];
+  /** Whether an error of a transaction is one that the writer goes on after, besides those of {@link allowed}. */
+  readonly tolerates?: (error: unknown) => boolean;
 }
 
 /** What two writers may do to each other: a duplicate, a lock wait, a deadlock, a row that changed under a snapshot. */
@@ -31,10 +33,14 @@ const allowed = new Set<unknown>([1020, 1062, 1205, 1213]);
 
 type Ids = Record<'workspace' | 'build' | 'job' | 'resource' | 'agent' | 'app' | 'status', Buffer[]>;
 
-/** Starts the writers. They begin with an empty database and make their own workspaces, at most some 150 at a time. */
-export function startRandomWriters(database: Database, options: WriterOptions): RandomWriters {
+/**
+ * Starts the writers. They begin with an empty database and make their own workspaces, at most some 150 at a time. Of a cluster they
+ * write to all nodes that are given, each transaction to one of them.
+ */
+export function startRandomWriters(to: Database | readonly Database[], options: WriterOptions): RandomWriters {
+  const nodes = 'raw' in to ? [to] : to;
   const ids: Ids = { workspace: [], build: [], job: [], resource: [], agent: [], app: [], status: [] };
-  const { writers, seed, pauseMs = 0, owners = Array.from({ length: 12 }, newId) } = options;
+  const { writers, seed, pauseMs = 0, owners = Array.from({ length: 12 }, newId), tolerates } = options;
   const organizations = options.organizations ?? owners;
   const dice = new Dice(seed);
   const done = { committed: 0, rolledBack: 0, refused: 0 };
@@ -246,6 +252,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
   };
 
   async function one(): Promise<void> {
+    const database = pick(nodes);
     if (chance(0.6)) {
       await choose()(database);
       done.committed += 1;
@@ -279,7 +286,7 @@ export function startRandomWriters(database: Database, options: WriterOptions): 
         await one();
       } catch (error) {
         const { errno } = Object(error) as { errno?: unknown };
-        if (!allowed.has(errno)) throw error;
+        if (tolerates?.(error) !== true && !allowed.has(errno)) throw error;
         done.refused += 1;
       }
       if (pauseMs > 0) await sleep(pauseMs);

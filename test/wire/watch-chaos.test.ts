@@ -1,15 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { toJson } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import type { Database } from '../../src/db/connection.ts';
-import { type Task, TaskSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { startRandomWriters } from '../support/random-writer.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { newId, now } from '../support/source-writer.ts';
+import { staleFollowers } from '../support/stale-followers.ts';
 import { Follower } from '../support/watching.ts';
 
 /** How long is written and killed, in milliseconds. */
@@ -91,19 +90,7 @@ describeOnServerKinds('watching under random writes', (engine) => {
       // Until everybody is up to date; what is wrong then is wrong for ever.
       let wrong = ['nothing was looked at'];
       for (const deadline = performance.now() + 30_000; wrong.length > 0 && performance.now() < deadline; await sleep(200)) {
-        wrong = [];
-        for (const {
-          asked: { who, query, token },
-          tasks,
-        } of followers) {
-          const expected = await listAll(client, query, token);
-          const got = new Map(Array.from(tasks, ([id, task]) => [id, plain(task)]));
-          const missing = [...expected.keys()].filter((id) => !got.has(id));
-          const extra = [...got.keys()].filter((id) => !expected.has(id));
-          const stale = [...expected].filter(([id, text]) => got.has(id) && got.get(id) !== text);
-          if (missing.length + extra.length + stale.length > 0)
-            wrong.push(`${who} "${query}": ${missing.length} missing, ${extra.length} too many, ${stale.length} not as they are`);
-        }
+        wrong = await staleFollowers(client, followers);
       }
       expect(wrong).toEqual([]);
     } finally {
@@ -114,21 +101,3 @@ describeOnServerKinds('watching under random writes', (engine) => {
     expect(followers.reduce((sum, { resumed }) => sum + resumed, 0)).toBeGreaterThan(followers.length);
   });
 });
-
-async function listAll(client: ReturnType<typeof makeGrpcClient>, query: string, token: string): Promise<Map<string, string>> {
-  const found = new Map<string, string>();
-  let pageToken = '';
-  do {
-    const options = { headers: { 'coder-session-token': token } };
-    const { message } = await client.unary(TasksService.method.listTasks, { query, pageToken, pageSize: 200 }, options);
-    for (const task of message.tasks) found.set(task.id, plain(task));
-    pageToken = message.nextPageToken;
-  } while (pageToken !== '');
-  return found;
-}
-
-/** A task without what is no change of it. */
-function plain(task: Task): string {
-  const { lastUsedAt: _used, workspaceAgentHealth: _health, ...rest } = task;
-  return JSON.stringify(toJson(TaskSchema, { ...rest }));
-}
