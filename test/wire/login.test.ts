@@ -5,6 +5,8 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findLogin, type LocalService } from '../../packages/cli/src/find-login.ts';
+import { CommandError } from '../../src/commands/command-error.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createCertificates } from '../../src/transport/certificates.ts';
 import { makeAuthority } from '../support/certificates.ts';
@@ -91,28 +93,36 @@ describe('login', () => {
     expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ address: url, token: goodToken });
   });
 
-  test('a flag goes before the environment, and that before the login, whose token is for its own address alone', async () => {
+  test('a flag goes before the environment, that before npm start and the login, whose tokens are for their own address alone', () => {
     const { file, env } = newHome();
-    mkdirSync(path.dirname(file));
-    writeFileSync(file, JSON.stringify({ address: `http://${server.web}`, token: goodToken }));
     const tokenFile = path.join(folder, 'token');
-    writeFileSync(tokenFile, `${goodToken}\n`);
-    const away = { TASKS_ADDRESS: '127.0.0.1:1' };
-    for (const [code, args, more] of [
-      [0, [], {}],
-      [0, ['--address', `${server.web}/`], away],
-      [5, [], { TASKS_TOKEN: badToken }],
-      [0, [], { TASKS_TOKEN_FILE: tokenFile }],
-      [5, [], away], // no token for it
-      [6, [], { ...away, TASKS_TOKEN: goodToken }],
-      [6, ['--address', '127.0.0.1:1'], { TASKS_TOKEN: goodToken, TASKS_ADDRESS: server.web }],
-    ] as const) {
-      const { code: ended } = await run(['count', ...args], { ...env, ...more });
-      expect(ended, JSON.stringify([args, more])).toBe(code);
-    }
+    writeFileSync(tokenFile, 'of-a-file\n');
+    const find = (options: { address?: string }, more: Record<string, string>, local?: LocalService) => {
+      try {
+        const { address, token } = findLogin(options, { ...env, ...more }, local);
+        return `${token} at ${address}`;
+      } catch (error) {
+        return error instanceof CommandError ? error.exitCode : error;
+      }
+    };
+    const here = { address: 'http://127.0.0.1:8080', token: 'local' };
+    expect([find({}, {}), find({}, {}, here)]).toEqual([1, 'local at http://127.0.0.1:8080']);
+    mkdirSync(path.dirname(file));
+    writeFileSync(file, JSON.stringify({ address: 'https://kept', token: 'kept' }));
+    const variables = { TASKS_ADDRESS: 'https://variable', TASKS_TOKEN: 'variable' };
+    expect(find({}, {})).toBe('kept at https://kept');
+    expect(find({}, {}, here)).toBe('local at http://127.0.0.1:8080');
+    expect(find({}, { TASKS_ADDRESS: '127.0.0.1:8080/' }, here)).toBe('local at http://127.0.0.1:8080');
+    expect(find({ address: 'https://kept/#x' }, { TASKS_ADDRESS: 'https://variable' })).toBe('kept at https://kept');
+    expect(find({}, { TASKS_TOKEN: 'variable' })).toBe('variable at https://kept');
+    expect(find({}, { TASKS_TOKEN: '', TASKS_TOKEN_FILE: tokenFile })).toBe('of-a-file at https://kept');
+    expect(find({}, variables, here)).toBe('variable at https://variable');
+    expect(find({ address: 'https://given/tasks/' }, variables)).toBe('variable at https://given/tasks');
+    expect(find({}, { TASKS_ADDRESS: 'https://variable' }, here)).toBe(5);
+    expect(find({ address: 'https://given' }, {})).toBe(5);
+    expect(find({}, { TASKS_TOKEN_FILE: '/nowhere' })).toBe(5);
     writeFileSync(file, '{"address":');
-    expect(await run(['count'], env)).toMatchObject({ code: 1, err: expect.stringContaining('tasks logout') });
-    expect((await run(['count'], { ...env, TASKS_ADDRESS: server.web, TASKS_TOKEN: goodToken })).code).toBe(0);
+    expect([find({}, {}), find({}, variables)]).toEqual([1, 'variable at https://variable']);
   });
 
   test('a prompt at a terminal does not show the token', async () => {
