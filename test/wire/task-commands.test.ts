@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -174,6 +174,14 @@ describe('list, get and count', () => {
     expect(lines[1]?.startsWith('\u001b[33mthird ')).toBe(colors);
     if (columns === 80) expect(out).toContain('5 h ago');
     for (const line of lines) expect(stripVTControlCharacters(line).length).toBeLessThanOrEqual(columns);
+  });
+
+  test('the help ends quietly when nobody reads it', () => {
+    const { stderr } = spawnSync('sh', ['-c', `"${process.execPath}" packages/cli/src/main.ts --help | :`], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    expect(stderr).toBe('');
   });
 
   test('each way to fail has an exit code of its own, which the help lists', async () => {

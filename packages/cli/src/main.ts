@@ -4,6 +4,7 @@ import { runCommand } from '../../../src/commands/run-command.ts';
 import manifest from '../package.json' with { type: 'json' };
 import { addTaskCommands } from './add-task-commands.ts';
 import { exitCodesHelp } from './exit-codes.ts';
+import { endWithReader } from './print-tasks.ts';
 
 const program = new Command('tasks')
   .description(manifest.description)
@@ -11,4 +12,5 @@ const program = new Command('tasks')
   .enablePositionalOptions()
   .addHelpText('after', exitCodesHelp);
 addTaskCommands(program);
+endWithReader(); // of the help, too
 void runCommand(program);
