@@ -77,15 +77,19 @@ describe('login', () => {
   test('keeps nothing that the service refuses or nobody answers for, and leaves what was kept', async () => {
     const { file, env } = newHome();
     const url = `http://${server.web}`;
-    for (const [where, token, code, how] of [
-      [url, badToken, 5, env],
-      [url, '\n', 5, env],
-      ['127.0.0.1:1', goodToken, 6, env],
-      [address, goodToken, 1, env], // its certificate is of no authority that is known
-      ['http://', goodToken, 1, env],
+    for (const [where, token, code, message] of [
+      [url, badToken, 5, /session/],
+      [url, '\n', 5, /no session token/],
+      ['127.0.0.1:1', goodToken, 6, /ECONNREFUSED/],
+      [address, goodToken, 1, /certificate/], // of no authority that is known
+      ['http://', goodToken, 1, /not an address/],
+      [`${server.web}/wrong`, goodToken, 1, /the address of the service's page\?/],
+      [server.grpc, goodToken, 1, /the address of the service's page\?/],
+      [server.ops, goodToken, 1, /the address of the service's page\?/],
     ] as const) {
-      const { code: ended, err } = await run(['login', where], how, token);
-      expect([ended, err.trim().split('\n').length], where).toEqual([code, 1]);
+      const { code: ended, err } = await run(['login', where], env, token);
+      expect([ended, err], where).toEqual([code, expect.stringMatching(message)]);
+      expect(err.trim().split('\n')).toHaveLength(1);
       expect(existsSync(file)).toBe(false);
     }
     expect((await run(['login', server.web], env, goodToken)).code).toBe(0);

@@ -40,7 +40,11 @@ export async function withService<Result>(
     return await work({ client: createClient(TasksService, transport), address });
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
-    throw new CommandError(error.rawMessage, exitCodeOf.get(error.code) ?? exitCodes.failed);
+    const exitCode = exitCodeOf.get(error.code);
+    if (exitCode !== undefined) throw new CommandError(error.rawMessage, exitCode);
+    // Most of these are of something else that listens there.
+    const what = error.rawMessage.trim() || Code[error.code];
+    throw new CommandError(`${what}: is ${address} the address of the service's page?`);
   } finally {
     agent.destroy(); // an open connection would keep the process alive
   }
