@@ -136,7 +136,8 @@ const owners = {
  * Finds the tasks that changes affect, each once: the ids of workspaces, or of rows of `tasks` where these are the tasks. A row that
  * belongs to no workspace yet affects none: linking it to one later is a change of its own.
  *
- * Where a task has replaced the workspace that was one, both are found together, so that one goes as the other comes.
+ * Where a task replaces the workspace that was one, or a workspace its task, both are found together, so that one goes as the other
+ * comes.
  */
 export async function tasksOf(database: Database, changes: readonly Pick<OutboxChange, 'kind' | 'ref'>[]): Promise<Buffer[]> {
   const found = new Map<string, Buffer>();
@@ -171,7 +172,8 @@ async function taskLinks(database: Database, changes: readonly Pick<OutboxChange
     const [rows] = (await database.raw(owners[kind], [refs])) as [{ ref: Buffer; id: Buffer }[]];
     ofWorkspaces.push(...rows.map(({ ref, id }) => ({ kind, ref, id })));
   }
-  if ((await readTaskSource(database)) === 'workspaces') return ofWorkspaces;
+  if ((await readTaskSource(database)) === 'workspaces')
+    return [...ofWorkspaces, ...(await replacedTasks(database, ofWorkspaces))];
 
   const kind = changeKinds.task;
   const refs = refsOf(kind);
@@ -188,6 +190,24 @@ async function taskLinks(database: Database, changes: readonly Pick<OutboxChange
     [refs],
   )) as [{ ref: Buffer; id: Buffer }[]];
   return [...links, ...replaced.map(({ ref, id }) => ({ kind, ref, id }))];
+}
+
+/**
+ * Where workspaces are the tasks again, the rows of before beside the workspaces that take their place, and the other way round:
+ *
+ *   select r.workspace_id as ref, r.id from workspace_tasks as r where r.workspace_id in (…) and r.id <> r.workspace_id
+ *   union all select r.id as ref, r.workspace_id as id from workspace_tasks as r where r.id in (…) and r.id <> r.workspace_id
+ */
+async function replacedTasks(database: Database, links: readonly TaskLink[]): Promise<TaskLink[]> {
+  const ids = [...new Map(links.map(({ id }) => [id.toString('hex'), id])).values()];
+  if (ids.length === 0) return [];
+  const [pairs] = (await database.raw(
+    'select `r`.`workspace_id` as `ref`, `r`.`id` from `workspace_tasks` as `r` where `r`.`workspace_id` in (?) and `r`.`id` <> `r`.`workspace_id` ' +
+      'union all select `r`.`id` as `ref`, `r`.`workspace_id` as `id` from `workspace_tasks` as `r` where `r`.`id` in (?) and `r`.`id` <> `r`.`workspace_id`',
+    [ids as never, ids as never],
+  )) as [{ ref: Buffer; id: Buffer }[]];
+  const others = Map.groupBy(pairs, ({ ref }) => ref.toString('hex'));
+  return links.flatMap((link) => (others.get(link.id.toString('hex')) ?? []).map(({ id }) => ({ ...link, id })));
 }
 
 /** The tasks of workspaces, by the workspace's id in hexadecimal, and the rows of before under these ids. */

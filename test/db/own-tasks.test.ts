@@ -8,8 +8,10 @@ import { formatUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
+import { projectAll } from '../../src/projection/rebuild.ts';
 import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { enqueueTasks, outboxLagMs, readOutbox, tasksOf } from '../../src/schema/outbox.ts';
+import { changeKinds } from '../../src/schema/projected-tables.ts';
 import { readTaskSource } from '../../src/schema/task-source.ts';
 import { keepByPolling } from '../../src/sync/poll.ts';
 import { createSync, type Sync } from '../../src/sync/sync.ts';
@@ -20,7 +22,7 @@ import { type CoderVersion, coderFolder, createCoderSchema } from '../support/co
 import { parseCsv } from '../support/csv.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
-import { insertRunningTask } from '../support/source-writer.ts';
+import { insertRunningTask, insertSource, insertSources, now, type SourceValues } from '../support/source-writer.ts';
 import { newId } from '../support/tasks.ts';
 
 /** A busy machine may take its time. */
@@ -92,6 +94,55 @@ describeOnOneEngine('tasks of their own', (engine) => {
     const id = newId();
     await enqueueTasks(database, [id]);
     expect(await tasksOf(database, await readOutbox(database))).toEqual([id]);
+  });
+
+  test('where workspaces are the tasks again, a task and its workspace are found together', async () => {
+    await projector.stop();
+    const { workspace } = await insertRunningTask(database);
+    const task = newId();
+    await insertSource(database, 'tasks', { id: task, workspace_id: workspace });
+    await projectAll(database);
+    await database('tasks').delete();
+    await database('projector_state').update({ task_source: 'workspaces' });
+    for (const ref of [workspace, task]) {
+      const found = await tasksOf(database, [{ kind: changeKinds.workspace, ref }]);
+      expect(found.map(formatUuid).toSorted()).toEqual([workspace, task].map(formatUuid).toSorted());
+    }
+  });
+
+  test('a deployment goes over, and back, and no task is missing or there twice meanwhile', async () => {
+    const count = 700; // more than fit into a batch
+    const tasks = Array.from({ length: count }, () => ({ id: newId(), workspace: newId(), job: newId() }));
+    const insertAll = (table: string, rowOf: (task: (typeof tasks)[number]) => SourceValues) =>
+      insertSources(database, table, tasks.map(rowOf));
+    await insertAll('provisioner_jobs', ({ job }) => ({ id: job, started_at: now(), completed_at: now() }));
+    await insertAll('workspace_builds', ({ workspace, job }) => ({ workspace_id: workspace, job_id: job, has_ai_task: 1 }));
+    await insertAll('workspaces', ({ workspace }) => ({ id: workspace }));
+    await settled(database);
+
+    const seen: string[] = [];
+    let isOver = false;
+    const watching = (async () => {
+      while (!isOver) {
+        const [[row]] = (await database.raw(
+          'select count(*) as `rows`, count(distinct `t`.`workspace_id`) as `workspaces` from `workspace_tasks` as `t`',
+        )) as [Record<'rows' | 'workspaces', number>[]];
+        if (row?.rows !== count || row.workspaces !== count) seen.push(JSON.stringify(row));
+        await sleep(1);
+      }
+    })();
+    await insertAll('tasks', ({ id, workspace }) => ({ id, workspace_id: workspace, name: formatUuid(id) }));
+    await settled(database);
+    expect(await readTaskSource(database)).toBe('tasks');
+    await database('tasks').delete();
+    await settled(database);
+    expect(await readTaskSource(database)).toBe('workspaces');
+    isOver = true;
+    await watching;
+    expect(seen).toEqual([]);
+    const ids = (await storedTasks(database)).map(({ id }) => formatUuid(id));
+    expect(ids.toSorted()).toEqual(tasks.map(({ workspace }) => formatUuid(workspace)).toSorted());
+    expect(projector.status()).toMatchObject({ repairs: 0, deadLetters: 0 });
   });
 
   test('the first row of a writer makes these the tasks, and the workspaces tasks no more', async () => {

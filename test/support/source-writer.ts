@@ -77,6 +77,11 @@ export async function insertSource(database: Database, table: string, values: So
   return row;
 }
 
+/** Inserts many rows by one statement. */
+export async function insertSources(database: Database, table: string, rows: readonly SourceValues[]): Promise<void> {
+  await database(table).insert(rows.map((values) => ({ ...defaults[table]?.(), ...values })));
+}
+
 /** Inserts a workspace without a build, and returns its id. */
 export async function insertWorkspace(database: Database, values: SourceValues = {}): Promise<Buffer> {
   const { id } = await insertSource(database, 'workspaces', values);

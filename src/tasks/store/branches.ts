@@ -143,9 +143,10 @@ function walk(asked: Asked, scopeIndex: 'own' | 'org' | 'all', equal: Omit<Branc
   const { filter, order, statuses } = asked;
   const suffix = listOrders[order].index;
   const byStatus = statuses !== live || suffix === 'sa';
-  // A few ids, or a rare template, are found faster through their own index than by walking the scope's: that choice is the
-  // optimizer's.
-  const forced = filter.templateIds === undefined && filter.ids === undefined && !(suffix === 'name' && byStatus);
+  // A few ids or workspaces, or a rare template, are found faster through their own index than by walking the scope's: that choice
+  // is the optimizer's.
+  const named = filter.templateIds ?? filter.ids ?? filter.workspaceIds;
+  const forced = named === undefined && !(suffix === 'name' && byStatus);
   const index: ListIndex = `${scopeIndex}${byStatus ? '_st' : ''}_${suffix}`;
   const equalities = forced && suffix === 'sa' ? eachWithLive(statuses) : statuses;
   return equalities.map((status) => ({ ...(forced ? { index } : {}), ...equal, statuses: [status] }));
