@@ -39,13 +39,11 @@ const releaseMs = 1000;
 const notHeld = 'the lease of the active process was lost';
 
 /** A row of `leases`, as it was seen. */
-interface LeaseRow {
+export interface LeaseRow {
   /** NULL when the last holder has ended cleanly. */
   readonly holder: string | null;
   /** Raised by each takeover and each renewal. */
   readonly renewals: number | string;
-  /** 1 while a process of the version before holds its lock of the server. */
-  readonly is_locked: number | null;
 }
 
 /**
@@ -82,23 +80,22 @@ export class ActiveLease {
   }
 
   async #tryToTake(database: Database): Promise<boolean> {
-    const row = await readLease(database, this.#name);
-    const now = performance.now();
-    // It knows nothing of leases, and would take over again and again.
-    if (row.is_locked === 1) {
-      await this.release();
+    if (this.#held?.isValid() === true) {
+      if (!(await isVersionBeforeActive(database, this.#name))) return true;
+      await this.release(); // that one knows nothing of leases, and would take over again and again
       return false;
     }
-    if (this.#held?.isValid() === true) return true;
-    if (this.#held !== undefined) await this.#held.end(false);
-    this.#held = undefined;
+    await this.abandon();
+    const row = await readLease(database, this.#name);
+    const now = performance.now();
     const before = this.#seen;
     const isSame = before !== undefined && before.row.holder === row.holder && before.row.renewals === row.renewals;
     // While the server was away, or this process was paused, nobody could renew it, or nobody looked.
     const isWatched = isSame && now - before.at < this.#timing.expiresMs / 2;
     this.#seen = { row, since: isWatched ? before.since : now, at: now };
     const isOver = row.holder === null || row.holder === this.#holder || now - this.#seen.since >= this.#timing.expiresMs;
-    if (!isOver || !(await claim(database, this.#name, this.#holder, row))) return false;
+    if (!isOver || (await isVersionBeforeActive(database, this.#name))) return false;
+    if (!(await claim(database, this.#name, this.#holder, row))) return false;
     this.#held = new HeldLease(this.#address, this.#name, this.#holder, this.#timing, now);
     return true;
   }
@@ -111,6 +108,13 @@ export class ActiveLease {
   /** Is aborted when the lease is lost that is held now. */
   get lost(): AbortSignal {
     return this.#held?.lost ?? AbortSignal.abort(new FencedError(notHeld));
+  }
+
+  /** Renews it no more, and lets it run out: on a server that has left its cluster, nothing must be written. */
+  async abandon(): Promise<void> {
+    const held = this.#held;
+    this.#held = undefined;
+    await held?.end(false);
   }
 
   /** Lets another process take it at once. Never rejects: where the database cannot be reached, the lease runs out. */
@@ -187,21 +191,36 @@ class HeldLease {
   }
 }
 
-/**
- * The lock of the version before has the name of the lease and a digest of the database's name. The next release no longer asks.
- *
- *   select l.holder, l.renewals, is_used_lock(concat(l.name, '-', sha2(database(), 224))) <> connection_id() as is_locked
- *   from leases as l where l.name = ?
- */
-async function readLease(database: Database, name: LeaseName): Promise<LeaseRow> {
-  const [[row]] = (await database.raw(
-    "select `l`.`holder`, `l`.`renewals`, is_used_lock(concat(`l`.`name`, '-', sha2(database(), 224))) <> connection_id() as `is_locked` " +
-      'from `leases` as `l` where `l`.`name` = ?',
-    [name],
-  )) as [LeaseRow[]];
+/** Reads a row of `leases`. */
+export async function readLease(database: Database, name: LeaseName): Promise<LeaseRow> {
+  const [[row]] = (await database.raw('select `l`.`holder`, `l`.`renewals` from `leases` as `l` where `l`.`name` = ?', [
+    name,
+  ])) as [LeaseRow[]];
   if (row === undefined) throw new Error(`leases has lost a row: insert one with the name ${name}`);
   return row;
 }
+
+/**
+ * Whether a process of the version before is active on this server, by its lock. The next release no longer asks. It is a statement
+ * of its own, since Vitess refuses the function beside anything else; where a server does not have it, there are no such processes.
+ *
+ *   select is_used_lock(concat('project', '-', sha2(database(), 224))) as holder
+ */
+async function isVersionBeforeActive(database: Database, name: LeaseName): Promise<boolean> {
+  if (name === 'migrate') return false; // it takes that lock itself
+  try {
+    const [[lock]] = (await database.raw("select is_used_lock(concat(?, '-', sha2(database(), 224))) as `holder`", [name])) as [
+      { holder: number | string | null }[],
+    ];
+    return lock !== undefined && lock.holder !== null;
+  } catch (error) {
+    if (hasNoLocks.has((Object(error) as { errno?: unknown }).errno)) return false;
+    throw error;
+  }
+}
+
+/** No such function, or one that is not supported. */
+const hasNoLocks: ReadonlySet<unknown> = new Set([1105, 1235, 1305]);
 
 /** Makes this process the holder, if the row is as it was seen; in a cluster, whoever commits first. */
 async function claim(

@@ -305,9 +305,10 @@ const beingMigrated = 'another process has been migrating this database for an h
 
 async function takeLock(connection: Connection): Promise<void> {
   // A name of 64 characters, the most MySQL takes; get_lock's names are the server's, not the database's.
-  const [lock] = (await runOn(
-    connection,
-    `select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`,
-  )) as [{ taken: number | null }];
+  const statement = `select get_lock(concat('migrate-', sha2(database(), 224)), ${lockWaitSeconds}) as taken`;
+  const [lock] = (await runOn(connection, statement).catch((error: unknown) => {
+    if ((Object(error) as { fatal?: unknown }).fatal === true) throw error;
+    return [{ taken: 1 }]; // where a server does not have it, or does not wait for it, the lease decides alone
+  })) as [{ taken: number | null }];
   if (lock.taken !== 1) throw new MigrationError(beingMigrated);
 }
