@@ -1,5 +1,7 @@
 import type { Config } from './config.ts';
+import { readLease } from './db/active-process.ts';
 import type { Database } from './db/connection.ts';
+import type { Membership } from './db/membership.ts';
 import type { Replica } from './db/replica.ts';
 import type { ReadinessCheck } from './platform/readiness.ts';
 import { countDeadLetters } from './projection/dead-letters.ts';
@@ -24,15 +26,24 @@ export function readinessChecks(
   database: Database,
   { MIGRATE_TRIGGERS: withTriggers, CODER_DATABASE_URL: coder }: Pick<Config, 'MIGRATE_TRIGGERS' | 'CODER_DATABASE_URL'>,
   replica: Replica | undefined,
+  membership?: Pick<Membership, 'whyNot'>,
 ): Record<string, ReadinessCheck> {
   let triggersSeenAt = Number.NEGATIVE_INFINITY;
+  const leaseAgeMs = leaseWatch(database);
   return {
     async database() {
       await database.raw('select 1');
+      const why = membership?.whyNot();
+      if (why !== undefined) throw new Error(why);
     },
     async projection() {
       const stallMs = await projectionStallMs(database);
       if (stallMs > maxStallMs) throw new Error(`changes wait, and none was projected for ${Math.round(stallMs / 1000)} s`);
+      const ageMs = await leaseAgeMs();
+      if (ageMs > maxStallMs) {
+        const seconds = Math.round(ageMs / 1000);
+        throw new Error(`the projector has not renewed its lease for ${seconds} s: it died, or this server is not up to date`);
+      }
       const deadLetters = await countDeadLetters(database).catch((error: unknown) => {
         if ((Object(error) as { errno?: unknown }).errno === noRight) return 0;
         throw error;
@@ -65,5 +76,23 @@ export function readinessChecks(
             return why === undefined ? undefined : `not used: ${why}`; // the primary answers instead
           },
         }),
+  };
+}
+
+/**
+ * Returns what asks for how long the lease of the projector has been seen unchanged, in milliseconds by the clock of this process; 0
+ * when its last holder ended in order. It tells of a server that shows nothing new, too, as a node that has left its cluster.
+ */
+function leaseWatch(database: Database): () => Promise<number> {
+  let seen: { readonly state: string; readonly at: number } | undefined;
+  return async () => {
+    const lease = await readLease(database, 'project').catch((error: unknown) => {
+      if ((Object(error) as { errno?: unknown }).errno === noRight) return undefined;
+      throw error;
+    });
+    if (lease === undefined || lease.holder === null) return 0;
+    const state = `${lease.holder} ${lease.renewals}`;
+    if (seen?.state !== state) seen = { state, at: performance.now() };
+    return performance.now() - seen.at;
   };
 }

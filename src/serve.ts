@@ -10,6 +10,7 @@ import { type Config, listenHost, requireDatabaseUrl } from './config.ts';
 import { isClusterNode } from './db/cluster.ts';
 import { closeDatabase, connectionsOf, type Database, openDatabase, type PoolOptions, requireDatabase } from './db/connection.ts';
 import type { ConnectionPool } from './db/connection-pool.ts';
+import { keepLooking, Membership } from './db/membership.ts';
 import { addPoolMetrics } from './db/pool-metrics.ts';
 import { addReplicaMetrics, openReplica, preferReplica, type Replica } from './db/replica.ts';
 import { readPageTokenKey } from './db/settings.ts';
@@ -78,6 +79,12 @@ export async function serve(config: Config, development: Development | undefined
     openDatabase(address, { size: config.DATABASE_REPLICA_URL === undefined ? 1 : 2, statementTimeoutMs: 1000 }),
     closeDatabase,
   );
+  const membership = new Membership(log);
+  await membership.look(watched).catch(() => {});
+  const left = new AbortController();
+  parts.defer(() => left.abort());
+  void keepLooking(membership, watched, left.signal);
+  const whyNotServing = (): string | undefined => membership.whyNot();
   const replica = openReplicaOf(config, watched, log);
   if (replica !== undefined) {
     parts.defer(() => replica.close());
@@ -139,6 +146,7 @@ export async function serve(config: Config, development: Development | undefined
     tokenKeys,
     watchesPerCaller: config.WATCHES_PER_CALLER,
     metrics: addWatchMetrics(registry, feed),
+    whyNotServing,
   });
 
   const keys = withStatements(
@@ -174,9 +182,10 @@ export async function serve(config: Config, development: Development | undefined
     page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, coderUrl: config.CODER_URL, demo },
     basePath: config.BASE_PATH,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
-    readiness: readinessChecks(watched, config, replica),
+    readiness: readinessChecks(watched, config, replica, membership),
     rateLimitOf: rateLimits(config, demo !== undefined),
     isOverloaded: () => isTooLong(connectionsOf(database)) || replica?.isOverloaded() === true,
+    whyNotServing,
     log,
     registry,
     trace: tracing?.call,

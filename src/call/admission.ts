@@ -1,6 +1,6 @@
 import type { ConnectError } from '@connectrpc/connect';
 import type { Caller } from './caller.ts';
-import { overloaded, rateLimited, tooManyOpenStreams } from './errors.ts';
+import { databaseUnavailable, overloaded, rateLimited, tooManyOpenStreams } from './errors.ts';
 import { authenticatingLimits, maxReceivingCalls, maxUnaryCalls, openCallLimits, stalledAfterMs } from './limits.ts';
 import { networkOf } from './network.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -25,6 +25,8 @@ export interface AdmissionParts {
   readonly rateLimitOf?: RateLimitOf | undefined;
   /** Whether more calls wait than can be answered in time. New calls are then refused at once, which is cheap. */
   readonly isOverloaded?: (() => boolean) | undefined;
+  /** Why nothing is to be served now, since the database may show old rows; undefined when all is well. */
+  readonly whyNotServing?: (() => string | undefined) | undefined;
 }
 
 /** What admission knows of a call: its method and its headers, and nothing of its request. */
@@ -73,7 +75,8 @@ export const overloadRefusal: ConnectError = overloaded();
  * token, the budget of requests being received, and the rate limit of its user. Open methods have limits of their own, a budget of
  * requests and counts of streams, so that they cannot affect callers with a token.
  */
-export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () => false }: AdmissionParts): Admission {
+export function createAdmission(parts: AdmissionParts): Admission {
+  const { authenticate, rateLimitOf, isOverloaded = () => false, whyNotServing = () => undefined } = parts;
   let unaryCalls = 0;
   const authenticating = createCount({ perKey: authenticatingLimits.perNetwork, total: authenticatingLimits.total });
   const receiving = createReceiving(maxReceivingCalls);
@@ -121,6 +124,8 @@ export function createAdmission({ authenticate, rateLimitOf, isOverloaded = () =
     async admit(call) {
       if (call.open) return admitOpen(call);
       if (unaryCalls >= maxUnaryCalls || isOverloaded()) throw overloadRefusal;
+      const why = whyNotServing();
+      if (why !== undefined) throw databaseUnavailable(new Error(why));
       const answer = authenticate(call.header, call.address);
       const caller = answer instanceof Promise ? await authenticated(answer, call.address) : answer;
       call.throwIfAborted();

@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts';
 import type { Database } from '../db/connection.ts';
-import { type AccountKind, accounts, grantsFor } from '../schema/grants.ts';
+import { type AccountKind, accounts, grantForMembership, grantsFor } from '../schema/grants.ts';
 import { migrateDown, migrateUp, migrationStatus } from '../schema/migrations.ts';
 
 /** Migrates a database to the newest version. */
@@ -29,5 +29,8 @@ export function printGrants(config: Config): void {
     const account = `'tasks_${kind}'@'%'`;
     console.log(`-- ${use}.\n-- create user ${account} identified by '…' require ssl;`);
     console.log(`${grantsFor(kind, database, account).join(';\n')};\n`);
+    if (kind === 'serve' || kind === 'project') {
+      console.log(`-- In a group of MySQL's Group Replication also: ${grantForMembership(account)};\n`);
+    }
   }
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { ActiveLease, FencedError, type LeaseTiming } from '../db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { Membership, NotMemberError } from '../db/membership.ts';
 import { readPacketLimit } from '../db/packet-limit.ts';
 import type { Logger } from '../platform/log.ts';
 import { type RestLimits, restAfterQuiet } from '../platform/rest-after-quiet.ts';
@@ -151,6 +152,7 @@ export function createProjector(options: ProjectorOptions): Projector {
   /** When the outbox was last seen with a row in it. */
   let changedAt = performance.now();
   const lease = new ActiveLease(address, 'project', options.lease);
+  const membership = new Membership(log);
   const failed = new FailedBatches();
   const sweep = new Sweep({ log, passMs: sweepPassMs, counters, tell });
   /** Failures since it last worked for a while; only the first is logged as a warning. */
@@ -174,6 +176,7 @@ export function createProjector(options: ProjectorOptions): Projector {
           failures += 1;
           rest = failed.isEmpty ? Math.min(retryMs.first * failures, retryMs.most) : retryMs.lookingForChange;
           log[failures === 1 ? 'warn' : 'debug'](errorForLog(error), 'the projector failed and tries again');
+          if (error instanceof NotMemberError) await lease.abandon();
           failingSince ??= performance.now();
           if (performance.now() - failingSince > yieldAfterMs) {
             failingSince = undefined;
@@ -197,6 +200,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       if (stopping.signal.aborted) return;
       forgetFailures(began);
       await measureLag(database);
+      await membership.require(database);
       if (await lease.take(database, stopping.signal)) break;
       failingSince = undefined;
     }
@@ -214,6 +218,7 @@ export function createProjector(options: ProjectorOptions): Projector {
       forgetFailures(began);
       woken = new AbortController(); // before it looks: what is written from now on may be seen or not
       try {
+        await membership.require(database);
         const taken = await projectAndKeepHouse(database, epoch, keepHouse);
         conflicts = 0;
         failingSince = undefined;

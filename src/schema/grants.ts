@@ -141,3 +141,8 @@ export function grantsFor(kind: AccountKind, database: string, account: string):
     .sort(([a], [b]) => a.localeCompare(b))
     .map(([table, words]) => `grant ${words.join(', ')} on ${name}.\`${table}\` to ${account}`);
 }
+
+/** The GRANT statement of an account that must see whether its server is a member of its group; MariaDB has no such table. */
+export function grantForMembership(account: string): string {
+  return `grant select on \`performance_schema\`.\`replication_group_members\` to ${account}`;
+}

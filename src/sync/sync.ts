@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { ActiveLease, FencedError } from '../db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { Membership } from '../db/membership.ts';
 import type { Logger } from '../platform/log.ts';
 import { type CoderDatabase, openCoderDatabase, reasonOf } from './coder-database.ts';
 import type { CopyResult } from './copy.ts';
@@ -111,6 +112,7 @@ export function createSync(options: SyncOptions): Sync {
   };
   let running: Promise<void> | undefined;
   const lease = new ActiveLease(options.address, 'sync');
+  const membership = new Membership(log);
 
   async function run(): Promise<void> {
     let failures = 0;
@@ -154,10 +156,12 @@ export function createSync(options: SyncOptions): Sync {
   }
 
   async function keep(database: Database): Promise<void> {
+    await membership.require(database);
     while (!(await lease.take(database, signal))) {
       if (signal.aborted) return;
       if (status.activity !== 'standby') log.info('another process copies from Coder: this one stands by');
       status.activity = 'standby';
+      await membership.require(database);
     }
     if (status.activity !== 'failed') status.activity = 'connecting';
     const state = await takeOverSync(database);

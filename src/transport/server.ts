@@ -62,6 +62,8 @@ export interface ServerParts {
   readonly rateLimitOf?: RateLimitOf;
   /** Whether new calls are refused because others already wait too long; never if absent. */
   readonly isOverloaded?: () => boolean;
+  /** Why nothing is to be served now; never if absent. */
+  readonly whyNotServing?: () => string | undefined;
   /** Proxies whose `x-forwarded-for` is trusted; none if absent. */
   readonly trustedProxies?: BlockList | undefined;
   /** Starts the spans of calls, if traces are on. */
@@ -107,9 +109,9 @@ const lookEveryMs = 10;
  */
 export function createServer(parts: ServerParts): Server {
   const registry = parts.registry ?? new Registry();
-  const { authenticate, log, rateLimitOf, isOverloaded, trace, certificates } = parts;
+  const { authenticate, log, rateLimitOf, isOverloaded, whyNotServing, trace, certificates } = parts;
   const metrics = createCallMetrics(registry);
-  const calls = createCalls({ authenticate, log, metrics, rateLimitOf, isOverloaded, trace });
+  const calls = createCalls({ authenticate, log, metrics, rateLimitOf, isOverloaded, whyNotServing, trace });
   const clientAddress = createClientAddress(parts.trustedProxies);
   addProcessMetrics(registry, () => calls.running, certificates);
 

@@ -256,12 +256,15 @@ export class WatchStream {
   /**
    * Authenticates the caller if a second has passed; returns the new scope if the caller's rights have changed.
    *
-   * @throws {ConnectError} UNAUTHENTICATED; or UNAVAILABLE when the caller could not be authenticated for too long.
+   * @throws {ConnectError} UNAUTHENTICATED; or UNAVAILABLE when the caller could not be authenticated for too long, or the database is
+   *   not to be served from.
    */
   async #reauthenticate(): Promise<WatchScope | undefined> {
     const now = performance.now();
     if (now - this.#checkedAt < reauthenticateMs) return undefined;
     this.#checkedAt = now;
+    const why = this.#parts.whyNotServing?.();
+    if (why !== undefined) throw databaseUnavailable(new Error(why));
     try {
       const caller = await this.#call.reauthenticate();
       const scope = caller === this.#caller ? undefined : await this.#resolveScope(caller);

@@ -26,6 +26,8 @@ export interface WatchParts {
   /** Most watches of one user on this process. */
   readonly watchesPerCaller: number;
   readonly metrics: WatchMetrics;
+  /** Why nothing is to be served now, asked each second: then watches end, to be resumed elsewhere. */
+  readonly whyNotServing?: () => string | undefined;
 }
 
 /** Most watches of a process: each takes some 50 kB, and CPU time for each change. */

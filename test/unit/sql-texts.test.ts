@@ -12,6 +12,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'migrations/20261202000001_create_tasks.js': ['statement'],
   // What a new connection is set to: the constants of the file and numbers of the settings. And the end of a statement by its number.
   'src/db/session.ts': ['sql'],
+  // A statement that an administrator reads and runs.
+  'src/schema/grants.ts': ['account'],
   // The statements of the file.
   'src/schema/migrations.ts': ['statement'],
   // The statements of src/sync, which are made of the tables and columns of synced-tables.ts, with their values beside them.
