@@ -29,10 +29,10 @@ const { values } = parseArgs({
 });
 
 /**
- * What the suite leaves out, and why: tests that start servers or a PostgreSQL of their own never meet the cluster, and how long
- * something takes is measured in the rounds.
+ * What the suite leaves out, and why: tests that never meet the server that files share, those that need a PostgreSQL, whose part is
+ * the copy and not the cluster, and how long something takes, which the rounds measure.
  */
-const startsItsOwn = /describeOnPostgres|startEngine|startServedEngine/;
+const needsPostgres = /describeOnPostgres|startPostgres/;
 const measuresTime = ['projection-lag.test.ts'];
 
 const suite = readdirSync('test/db')
@@ -40,7 +40,7 @@ const suite = readdirSync('test/db')
   .map((name) => join('test/db', name))
   .filter((file) => {
     const text = readFileSync(file, 'utf8');
-    return text.includes('createTestDatabase(') && !startsItsOwn.test(text);
+    return text.includes('createTestDatabase(') && !needsPostgres.test(text);
   });
 
 const starts: Readonly<Record<ClusterKind, (folder: string) => Promise<Cluster>>> = {

@@ -204,7 +204,7 @@ class Rounds {
     const writtenMs = await probes.untilWritten(began, patienceMs);
     const shown = await Promise.all(others.map((other) => probes.untilShown(other, patienceMs)));
     if (shown.includes(undefined)) this.#faults.push(`after "${blow.name}" nothing new shows for ${patienceMs / 1000} s`);
-    const written = performance.now();
+    const shownAt = performance.now();
     const followed = await this.#until(
       () => this.#roaming.every((follower) => probes.hasSince(follower, began)),
       `watchers that go on elsewhere after "${blow.name}"`,
@@ -213,7 +213,7 @@ class Rounds {
       ? await this.#until(async () => (await victim.service.readiness()) !== 200, `readiness that fails after "${blow.name}"`)
       : undefined;
     if (blow.leavesOldData && (await victim.service.isActive())) this.#faults.push('a node that left has the projector');
-    this.#say(`  noticed ${since(noticed)?.toFixed(0)}, shown ${shown.join()}, took ${(written - began).toFixed(0)} ms`);
+    this.#say(`  shows again after ${(shownAt - began).toFixed(0)} ms`);
 
     const repaired = performance.now();
     await blow.repair(victim);
