@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { taskNotFound } from '../../src/call/errors.ts';
+import { invalidArgument, taskNotFound } from '../../src/call/errors.ts';
 import {
   GetTaskResponseSchema,
   type ListTasksRequest,
@@ -31,6 +31,9 @@ describe('/api/v2/tasks on the web port', () => {
       handlers: {
         listTasks({ query, orderBy, pageSize, includeTotalSize }, _call, given) {
           listed.push({ query, orderBy });
+          if (query.includes('nowhere')) {
+            throw invalidArgument([{ field: 'organization', description: 'is none (at position 0)' }], 'INVALID_QUERY');
+          }
           options.push(given);
           return Promise.resolve(
             create(ListTasksResponseSchema, {
@@ -97,6 +100,19 @@ describe('/api/v2/tasks on the web port', () => {
         },
       });
     }
+  });
+
+  test('an organization that is none is refused in the words of Coder', async () => {
+    expect((await ask('?q=organization:nowhere')).body).toEqual({
+      message: 'Invalid task search query.',
+      validations: [
+        {
+          field: 'organization',
+          detail:
+            'Query param "organization" has invalid value: organization "nowhere" either does not exist, or you are unauthorized to view it',
+        },
+      ],
+    });
   });
 
   test.each([

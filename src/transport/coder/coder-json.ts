@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { FindUser } from '../../auth/user-lookup.ts';
 import type { Calls } from '../../call/calls.ts';
-import { canceled, echo, invalidArgument, taskNotFound } from '../../call/errors.ts';
+import { canceled, echo, invalidArgument, reasonOf, taskNotFound } from '../../call/errors.ts';
 import type { CallInfo, ServerCall } from '../../call/server-call.ts';
 import { formatUuid } from '../../db/uuid.ts';
 import {
@@ -111,10 +111,16 @@ export function createCoderJson(parts: {
     if (request.method !== 'GET') return Promise.resolve(onlyGet);
     const wording = stableWording;
     if (user === undefined || task === undefined) {
-      const search = searchOf(request);
+      const parameters = searchOf(request);
       return answerCall(beginList(infoOf(request)), response, { wording }, async (call) => {
-        const query = await listQueryOf(readTaskSearch(search.get('q') ?? ''), call);
-        return readList(tasks.listTasks, { query, limit: 0, offset: 0 }, call, { defaultOwner: 'everyone' }, stableList);
+        const search = readTaskSearch(parameters.get('q') ?? '');
+        const query = await listQueryOf(search, call);
+        const list = { query, limit: 0, offset: 0 };
+        return readList(tasks.listTasks, list, call, { defaultOwner: 'everyone' }, stableList).catch((error: unknown) => {
+          // The organization is all that can be wrong with this query.
+          const isWrong = error instanceof ConnectError && reasonOf(error) === 'INVALID_QUERY';
+          throw isWrong && search.organization !== undefined ? unknownName('organization', search.organization) : error;
+        });
       });
     }
     return answerCall(beginGet(infoOf(request)), response, { user, wording }, async (call) => [
@@ -157,14 +163,10 @@ export function createCoderJson(parts: {
 
   /** The query of ListTasks for what was searched. A user whom the caller may not know of is refused like one who does not exist. */
   async function listQueryOf({ owner, organization, status }: TaskSearch, call: ServerCall): Promise<string> {
-    const refuse = (field: string, what: string, value: string, them: string) => {
-      const description = `Query param "${field}" has invalid value: ${what} "${echo(value)}" either does not exist, or you are unauthorized to view ${them}`;
-      return invalidArgument([{ field, description }], 'INVALID_QUERY');
-    };
     const ownerId = owner === undefined ? undefined : await idOfKnownUser(owner, call, findUser);
-    if (owner !== undefined && ownerId === undefined) throw refuse('owner', 'user', owner, 'them');
+    if (owner !== undefined && ownerId === undefined) throw unknownName('owner', owner);
     // No name has a quotation mark.
-    if (organization?.includes('"')) throw refuse('organization', 'organization', organization, 'it');
+    if (organization?.includes('"')) throw unknownName('organization', organization);
     return [
       ...(ownerId === undefined ? [] : [`owner:${formatUuid(ownerId)}`]),
       ...(organization === undefined ? [] : [`organization:"${organization}"`]),
@@ -253,4 +255,11 @@ function decode(segment: string): string {
 
 function json(value: object): Buffer {
   return Buffer.from(`${JSON.stringify(value)}\n`);
+}
+
+/** Refuses the name of a user or of an organization that does not exist, or that the caller may not know of, as Coder does. */
+function unknownName(field: 'owner' | 'organization', name: string): ConnectError {
+  const [what, them] = field === 'owner' ? ['user', 'them'] : [field, 'it'];
+  const description = `Query param "${field}" has invalid value: ${what} "${echo(name)}" either does not exist, or you are unauthorized to view ${them}`;
+  return invalidArgument([{ field, description }], 'INVALID_QUERY');
 }
