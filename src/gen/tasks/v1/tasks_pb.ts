@@ -181,7 +181,8 @@ export type CountTasksResponse = Message<"tasks.v1.CountTasksResponse"> & {
   waiting?: TaskCount | undefined;
 
   /**
-   * Those of each status: one entry for every status, in the order of their numbers, also where no task has it.
+   * Those of each status: one entry for every status, in the order of their numbers, also where no task has it. A task without a
+   * workspace has none, and is in none of them.
    *
    * @generated from field: repeated tasks.v1.WorkspaceStatusCount statuses = 3;
    */
