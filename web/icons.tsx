@@ -57,6 +57,13 @@ export const WorkspaceIcon = (): JSX.Element => (
   </Icon>
 );
 
+export const HelpIcon = (): JSX.Element => (
+  <Icon>
+    <circle cx="8" cy="8" r="5.75" />
+    <path d="M6.25 6.500a1.750 1.750 0 1 1 2.600 1.500c-.55.32-.85.650-.85 1.250M8 11.250h.01" />
+  </Icon>
+);
+
 export const SearchIcon = (): JSX.Element => (
   <Icon>
     <circle cx="7" cy="7" r="4.5" />

@@ -2,9 +2,11 @@ import type { JSX } from 'react';
 import { listPath } from './address.ts';
 import { ordersOf } from './list-order.ts';
 import { goTo, Link } from './navigation.tsx';
-import { queryScopeOf, withScope } from './query-text.ts';
+import { keyHelp } from './query-completion.ts';
+import { queryScopeOf, quoteValue, valueOf, withScope, withTerm } from './query-text.ts';
 import { tabOf, tabs, withTab } from './tabs.ts';
 import { type Counts, countText } from './use-counts.ts';
+import { ValuePicker, WordPicker } from './value-picker.tsx';
 
 /** The tabs with their counts, and buttons for whose tasks and for the order. All of them only edit the query and the order. */
 export function ListControls(props: {
@@ -36,6 +38,7 @@ export function ListControls(props: {
             All tasks
           </button>
         </div>
+        <Pickers query={query} onQuery={(next) => goTo(pathOf(next))} />
         <span className="total">{total}</span>
         <label className="order">
           <span className="unseen">Order</span>
@@ -65,6 +68,43 @@ export function ListControls(props: {
           </Link>
         ))}
       </nav>
+    </>
+  );
+}
+
+/** Boxes to choose owner, template, status and state: terms of the query, too. */
+function Pickers({ query, onQuery }: { readonly query: string; onQuery(query: string): void }): JSX.Element {
+  const owner = queryScopeOf(query) === 'other' ? valueOf(query, 'owner') : undefined;
+  const choose =
+    (key: string) =>
+    (value: string | undefined): void =>
+      onQuery(withTerm(query, key, value && quoteValue(value)));
+  return (
+    <>
+      <ValuePicker
+        of="owner"
+        label="Owner"
+        none="Owner"
+        value={owner}
+        onChoose={(value) => (value === undefined ? onQuery(withScope(query, 'all')) : choose('owner')(value))}
+      />
+      <ValuePicker
+        of="template"
+        label="Template"
+        none="Template"
+        value={valueOf(query, 'template')}
+        onChoose={choose('template')}
+      />
+      {(['status', 'state'] as const).map((key) => (
+        <WordPicker
+          key={key}
+          label={key === 'status' ? 'Status' : 'State'}
+          none={key === 'status' ? 'Status' : 'State'}
+          words={keyHelp[key]?.values ?? []}
+          value={valueOf(query, key)}
+          onChoose={choose(key)}
+        />
+      ))}
     </>
   );
 }

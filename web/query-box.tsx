@@ -1,10 +1,13 @@
 import { type JSX, type KeyboardEvent, type Ref, useId, useImperativeHandle, useLayoutEffect, useRef, useState } from 'react';
 import { listPath } from './address.ts';
-import { CloseIcon, SearchIcon } from './icons.tsx';
+import { CloseIcon, HelpIcon, SearchIcon } from './icons.tsx';
 import { goTo } from './navigation.tsx';
-import { completeQuery, type Suggestion, takeSuggestion } from './query-completion.ts';
+import { completeQuery, type Suggestion, takeSuggestion, writtenAt } from './query-completion.ts';
+import { QueryHelp, type QueryHelpHandle } from './query-help.tsx';
 import type { QueryProblem } from './query-problems.ts';
 import { repairTerm } from './query-repair.ts';
+import { useService } from './service-context.ts';
+import { useQueryValues } from './use-query-values.ts';
 
 /** Methods of the box for keyboard shortcuts. */
 export interface QueryBoxHandle {
@@ -16,16 +19,15 @@ export function QueryBox(props: {
   readonly query: string;
   readonly orderBy: string;
   readonly problems: readonly QueryProblem[];
-  /** Values seen in tasks, by key. */
-  readonly known: Readonly<Record<string, readonly string[]>>;
   readonly ref: Ref<QueryBoxHandle>;
 }): JSX.Element {
-  const { query, orderBy, problems, known, ref } = props;
+  const { query, orderBy, problems, ref } = props;
   const [text, setText] = useState(query);
   const [caret, setCaret] = useState<number>();
   const [chosen, setChosen] = useState(-1);
   const [scrolled, setScrolled] = useState(0);
   const input = useRef<HTMLInputElement>(null);
+  const help = useRef<QueryHelpHandle>(null);
   const wantedCaret = useRef<number>(undefined);
   const id = useId();
   // Before the next key, which would be lost or come in the wrong place.
@@ -42,7 +44,7 @@ export function QueryBox(props: {
     },
   }));
 
-  const completion = caret === undefined ? undefined : completeQuery(text, caret, known);
+  const completion = useCompletion(text, caret);
   const suggestions = completion?.suggestions ?? [];
   const isOpen = suggestions.length > 0;
   const shownProblems = text === query ? problems : [];
@@ -155,7 +157,17 @@ export function QueryBox(props: {
             <CloseIcon />
           </button>
         )}
+        <button
+          type="button"
+          className="icon-button"
+          title="How to write a query"
+          aria-label="How to write a query"
+          onClick={() => help.current?.show()}
+        >
+          <HelpIcon />
+        </button>
       </div>
+      <QueryHelp ref={help} />
       <ul id={`${id}-suggestions`} role="listbox" aria-label="Suggestions" className="suggestions" hidden={!isOpen}>
         {suggestions.map((suggestion, index) => (
           <li
@@ -198,6 +210,17 @@ export function QueryBox(props: {
       )}
     </div>
   );
+}
+
+/** The completions at the caret, with the owners and templates that the service knows. */
+function useCompletion(text: string, caret: number | undefined): ReturnType<typeof completeQuery> | undefined {
+  const { seen } = useService();
+  const { key, beginning = '' } = (caret === undefined ? undefined : writtenAt(text, caret)) ?? {};
+  const listed = key === 'owner' || key === 'template' ? key : undefined;
+  const values = useQueryValues(listed, beginning);
+  if (caret === undefined) return undefined;
+  const organization = seen.organizations().map((value) => ({ value }));
+  return completeQuery(text, caret, { organization, ...(listed && { [listed]: values }) });
 }
 
 /** A button that puts what may be meant in the place of a wrong term. */

@@ -1,6 +1,6 @@
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
 
-/** What has been listed: the last list, and the owners, templates and organizations so far, for the completion of queries. */
+/** What has been listed: the last list, and the organizations so far, for the completion of queries. */
 export interface SeenValues {
   note(tasks: readonly Task[]): void;
   /** The tasks of the last list, in its order. */
@@ -9,15 +9,13 @@ export interface SeenValues {
   noteViewed(id: string): void;
   /** The task that was viewed last. */
   lastViewed(): string | undefined;
-  /** The values, by key of the query. */
-  values(): Readonly<Record<string, readonly string[]>>;
+  /** The names of the organizations. */
+  organizations(): readonly string[];
 }
 
 /** Makes an empty collection. */
 export function createSeenValues(): SeenValues {
-  const owner = new Set<string>();
-  const template = new Set<string>();
-  const organization = new Set<string>();
+  const organizations = new Set<string>();
   let last: readonly Task[] = [];
   let viewed: string | undefined;
   return {
@@ -31,11 +29,9 @@ export function createSeenValues(): SeenValues {
       last = tasks;
       for (const [index, task] of tasks.entries()) {
         if (task === before[index]) continue;
-        owner.add(task.ownerName);
-        template.add(task.templateName);
-        organization.add(task.organizationName);
+        organizations.add(task.organizationName);
       }
     },
-    values: () => ({ owner: [...owner].sort(), template: [...template].sort(), organization: [...organization].sort() }),
+    organizations: () => [...organizations].sort(),
   };
 }

@@ -40,7 +40,7 @@ export function TaskList({ query, orderBy }: { readonly query: string; readonly 
       <PageHeader live={liveOf(list)} />
       <main>
         <h1 className="unseen">Tasks</h1>
-        <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} known={seen.values()} />
+        <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} />
         <ListControls query={query} orderBy={orderBy} counts={counts} total={totalOf(list, counts, query)} />
         <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} />
       </main>

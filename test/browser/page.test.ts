@@ -206,6 +206,9 @@ describeInBrowser('the page', () => {
       await signIn('developer', '/?q=status:nonsense+login+waiting:maybe');
       const problems = page.getByRole('alert');
       await problems.getByText('is not a valid value').waitFor();
+      // Each is said once, and the list says nothing beside them.
+      expect(await problems.count()).toBe(1);
+      expect(await problems.getByRole('listitem').count()).toBe(2);
       expect(await page.locator('.query-marks mark').allTextContents()).toEqual(['status:nonsense', 'waiting:maybe']);
       await problems.getByRole('button', { name: 'waiting:maybe' }).click();
       expect(await page.evaluate(() => String(getSelection()))).toBe('waiting:maybe');

@@ -2,9 +2,15 @@ import { create } from '@bufbuild/protobuf';
 import type { Caller } from '../../src/call/caller.ts';
 import { unauthenticated } from '../../src/call/errors.ts';
 import { serverStreaming, unary } from '../../src/call/method.ts';
-import { CountTasksResponseSchema, ListTasksResponseSchema, TasksService } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import {
+  CountTasksResponseSchema,
+  ListQueryValuesResponseSchema,
+  ListTasksResponseSchema,
+  TasksService,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
 import type { CountTasks } from '../../src/tasks/count-tasks.ts';
+import type { ListQueryValues } from '../../src/tasks/list-query-values.ts';
 import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { type Addresses, createServer, type Server, type ServerParts } from '../../src/transport/server.ts';
 import type { WatchTasks } from '../../src/watch/watch-tasks.ts';
@@ -30,7 +36,11 @@ export const testCaller: Caller = {
 export type LogLine = Readonly<Record<string, unknown>>;
 
 /** What answers the methods, in messages. */
-export type TestHandlers = TaskMessages & { readonly countTasks: CountTasks; readonly watchTasks: WatchTasks };
+export type TestHandlers = TaskMessages & {
+  readonly countTasks: CountTasks;
+  readonly listQueryValues: ListQueryValues;
+  readonly watchTasks: WatchTasks;
+};
 
 /** The real server on free ports with handlers of the test's own, without a database. */
 export interface TestServer extends Addresses {
@@ -42,7 +52,7 @@ export interface TestServer extends Addresses {
 
 /**
  * Starts one. What is not given: ListTasks answers with the page size as count and a task named like the query, CountTasks with as
- * many tasks as the query has characters; GetTask answers nothing; the good token is taken, as a header, a bearer or a cookie;
+ * many tasks as the query has characters, ListQueryValues with none; GetTask answers nothing; the good token is taken, as a header, a bearer or a cookie;
  * reflection is on everywhere.
  */
 export async function startTestServer({
@@ -55,6 +65,7 @@ export async function startTestServer({
       Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
     countTasks: ({ query }) =>
       Promise.resolve(create(CountTasksResponseSchema, { total: { count: query.length, capped: false } })),
+    listQueryValues: () => Promise.resolve(create(ListQueryValuesResponseSchema)),
     getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
     watchTasks: () => {
       throw new Error('WatchTasks is not part of this test');
@@ -65,6 +76,7 @@ export async function startTestServer({
     methods: [
       unary(TasksService.method.listTasks, (request, call) => handlers.listTasks(request, call)),
       unary(TasksService.method.countTasks, (request, call) => handlers.countTasks(request, call)),
+      unary(TasksService.method.listQueryValues, (request, call) => handlers.listQueryValues(request, call)),
       unary(TasksService.method.getTask, (request, call) => handlers.getTask(request, call)),
       serverStreaming(TasksService.method.watchTasks, (request, call) => handlers.watchTasks(request, call)),
     ],

@@ -85,13 +85,24 @@ describe('the completion', () => {
     expect(keyHelp['state']?.values).toEqual([...stateWords.keys()].filter((word) => word !== 'failure'));
   });
 
-  test.each<[before: string, after: string, known: Record<string, string[]>, suggestions: string[]]>([
+  test.each<[before: string, after: string, known: Parameters<typeof completeQuery>[2], suggestions: string[]]>([
     ['sta', '', {}, ['status:', 'state:']],
     ['status:s', '', {}, ['status:starting', 'status:stopping', 'status:stopped']],
     ['status:running sta', '', {}, ['state:']],
     ['sta', ' status:running', {}, ['state:']],
-    ['owner:', '', { owner: ['bob', 'me'] }, ['owner:me', 'owner:*', 'owner:bob']],
-    ['template:"co', '', { template: ['coding agent'] }, ['template:"coding agent"']],
+    ['owner:', '', { owner: [{ value: 'bob' }, { value: 'me' }] }, ['owner:me', 'owner:*', 'owner:bob']],
+    [
+      'owner:lov',
+      '',
+      {
+        owner: [
+          { value: 'ada', about: 'Ada Lovelace' },
+          { value: 'bob', about: 'Bob' },
+        ],
+      },
+      ['owner:ada'],
+    ],
+    ['template:"co', '', { template: [{ value: 'coding agent' }] }, ['template:"coding agent"']],
     ['waiting:true', '', {}, []],
     ['nothing:', '', {}, []],
   ])('of %j before %j', (before, after, known, suggestions) => {

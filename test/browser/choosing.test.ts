@@ -1,0 +1,171 @@
+import { create } from '@bufbuild/protobuf';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  ListQueryValuesResponseSchema,
+  ListTasksResponseSchema,
+  QueryKey,
+  type QueryValue,
+  QueryValueSchema,
+  type Task,
+  TaskPhase,
+  TaskSchema,
+  TaskState,
+  WatchTasksResponseSchema,
+} from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
+import { pageFolder } from '../../src/transport/page/page.ts';
+import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
+import { axeViolations } from './axe.ts';
+import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+
+// How people choose what they see: boxes of values, and the help for queries. The service is one of the test's own.
+
+describeInBrowser('what people choose', () => {
+  let server: TestServer;
+  let browser: Browser;
+  let context: BrowserContext;
+  let page: Page;
+  let misdeeds: Misdeeds;
+  /** The prefixes that values were asked for with. */
+  let asked: string[];
+  const base = () => `http://${server.web}`;
+
+  const tasks: readonly Task[] = Array.from({ length: 60 }, (_, index) =>
+    create(TaskSchema, {
+      id: `00000000-0000-4000-8000-0000000000${String(index).padStart(2, '0')}`,
+      name: `task-${index}`,
+      displayName: `Do thing ${index}`,
+      ownerName: 'developer',
+      templateName: 'docker',
+      phase: TaskPhase.ACTIVE,
+      currentState: { state: TaskState.WORKING, message: 'Working' },
+    }),
+  );
+  const valueOf = (value: string, displayName = ''): QueryValue => create(QueryValueSchema, { value, displayName });
+  const owners = [
+    valueOf('ada', 'Ada Lovelace'),
+    ...Array.from({ length: 120 }, (_, index) => valueOf(`person-${String(index).padStart(3, '0')}`)),
+  ];
+  const templates = [valueOf('docker', 'Docker containers'), valueOf('k8s', 'Kubernetes'), valueOf('windows')];
+  const handlers = {
+    listTasks: () => Promise.resolve(create(ListTasksResponseSchema, { tasks: [...tasks] })),
+    listQueryValues({ key, prefix }: { key: QueryKey; prefix: string }) {
+      asked.push(`${key === QueryKey.OWNER ? 'owner' : 'template'} ${prefix}`);
+      const all = (key === QueryKey.OWNER ? owners : templates).filter(({ value }) => value.startsWith(prefix));
+      return Promise.resolve(create(ListQueryValuesResponseSchema, { values: all.slice(0, 100), incomplete: all.length > 100 }));
+    },
+    async *watchTasks(_: unknown, { signal }: { signal: AbortSignal }) {
+      yield create(WatchTasksResponseSchema, { resumeToken: '1', event: { case: 'synced', value: {} } });
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+    },
+  };
+
+  beforeAll(async () => {
+    const settings = { folder: pageFolder, imageOrigins: [], coderUrl: undefined };
+    [server, browser] = await Promise.all([startTestServer({ page: settings, handlers }), startBrowser()]);
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+  beforeEach(async () => {
+    asked = [];
+    context = await openContext(browser, { permissions: ['clipboard-read', 'clipboard-write'] });
+    ({ page, misdeeds } = await openPage(context));
+  });
+  afterEach(async () => {
+    expect(misdeeds.errors).toEqual([]);
+    await context.close();
+  });
+
+  async function open(path: string): Promise<void> {
+    await page.goto(base() + path);
+    await page.getByLabel('Session token').fill(goodToken);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.locator('.row').first().waitFor();
+  }
+  const query = () => new URL(page.url()).searchParams.get('q') ?? '';
+  const box = (name: string) => page.getByRole('combobox', { name, exact: true });
+  const options = () => page.getByRole('option').filter({ visible: true });
+
+  describe('a box of values', () => {
+    test('has all owners, by the names that people know them by, also those that no loaded task has', async () => {
+      await open('/?q=owner:*+status:running');
+      await box('Owner').click();
+      await expect.poll(() => options().first().textContent()).toBe('adaAda Lovelace');
+      expect(await axeViolations(page)).toEqual([]);
+      await box('Owner').pressSequentially('lovel');
+      await expect.poll(() => options().allTextContents()).toEqual(['adaAda Lovelace']);
+      await page.keyboard.press('Enter');
+      expect(query()).toBe('owner:ada status:running');
+      expect(await box('Owner').inputValue()).toBe('ada');
+
+      // What was not told the first time is asked for.
+      await box('Owner').fill('person-11');
+      await expect.poll(() => options().count()).toBe(10);
+      expect(asked).toContain('owner person-11');
+      await options().getByText('person-119').click();
+      expect(query()).toBe('owner:person-119 status:running');
+      await box('Owner').click();
+      await options().first().click();
+      expect(query()).toBe('status:running owner:*');
+    });
+
+    test('has all templates, asked for once', async () => {
+      await open('/');
+      expect(asked).toEqual([]);
+      await box('Template').click();
+      await expect.poll(() => options().allTextContents()).toEqual(['dockerDocker containers', 'k8sKubernetes', 'windows']);
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      expect(query()).toBe('template:k8s');
+      await box('Template').fill('nothing');
+      await expect.poll(() => options().allTextContents()).toEqual(['Nothing of that name']);
+      await page.keyboard.press('Escape');
+      expect(await options().count()).toBe(0);
+      expect(await box('Template').inputValue()).toBe('k8s');
+      expect(asked).toEqual(['template ']);
+    });
+
+    test('has the words of a status and of a state', async () => {
+      await open('/?q=owner:*');
+      const words = (map: ReadonlyMap<string, number>) => [...map.keys()].filter((word) => word !== 'failure').toSorted();
+      for (const [name, map] of [['Status', statusWords] as const, ['State', stateWords] as const]) {
+        const shown = await box(name).locator('option').allTextContents();
+        expect(
+          shown
+            .slice(1)
+            .map((word) => word.toLowerCase())
+            .toSorted(),
+        ).toEqual(words(map));
+      }
+      await box('Status').selectOption('stopped');
+      await box('State').selectOption('complete');
+      expect(query()).toBe('owner:* status:stopped state:complete');
+      await box('Status').selectOption('');
+      expect(query()).toBe('owner:* state:complete');
+    });
+  });
+
+  test('the query is completed by owners and templates that no loaded task has', async () => {
+    await open('/');
+    await box('Query').fill('owner:love');
+    await options().getByText('owner:ada').click();
+    expect(query()).toBe('owner:ada');
+    await box('Query').fill('owner:ada template:k');
+    await expect.poll(() => options().allTextContents()).toEqual(['template:k8sKubernetes']);
+  });
+
+  test('the whole language of queries is at hand', async () => {
+    await open('/');
+    await page.getByRole('button', { name: 'How to write a query' }).click();
+    const help = page.getByRole('dialog', { name: 'How to write a query' });
+    expect((await help.locator('tbody th').allTextContents()).toSorted()).toEqual([...queryKeys.keys()].toSorted());
+    const text = (await help.textContent()) ?? '';
+    for (const word of [...statusWords.keys(), ...phaseWords.keys(), ...stateWords.keys()]) expect(text).toContain(word);
+    expect(await axeViolations(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    expect(await help.isVisible()).toBe(false);
+  });
+});
