@@ -11,6 +11,7 @@ export const listKeys: readonly KeyHelp[] = [
   [['Enter'], 'open'],
   [['/'], 'query'],
   [['w'], 'what waits, or all'],
+  [['x', 'X'], 'select, select up to here'],
   [['y'], 'copy the link'],
 ];
 
@@ -44,7 +45,7 @@ export function KeyboardHelp({ keys }: { readonly keys: readonly KeyHelp[] }): J
         <h2 id="keys-title">Keyboard</h2>
         <KeyTable name="In the list" keys={listKeys} />
         <KeyTable name="In a task" keys={taskKeys} />
-        <p className="muted">The page only reads: nothing here changes a task.</p>
+        <p className="muted">The page only reads: nothing here changes a task, also of several that are selected.</p>
         <form method="dialog">
           <button type="submit" className="button">
             Close

@@ -34,9 +34,12 @@ export const TaskListRow = memo(
     /** Whether the task was removed from the list and its row is held back. */
     readonly hasLeft: boolean;
     readonly isFresh: boolean;
+    readonly isSelected: boolean;
     onFocus(id: string): void;
+    /** Selects the task, or with `isRange` all up to it. */
+    onSelect(id: string, isRange: boolean): void;
   }): JSX.Element => {
-    const { task, columns, index, top, height, hasLeft, isFresh, onFocus } = props;
+    const { task, columns, index, top, height, hasLeft, isFresh, isSelected, onFocus, onSelect } = props;
     const title = titleOf(task);
     const template = task.templateDisplayName === '' ? task.templateName : task.templateDisplayName;
     const time = columns.time.at(task);
@@ -45,11 +48,22 @@ export const TaskListRow = memo(
         role="row"
         aria-rowindex={index + 2} // the column headers are row 1
         data-id={task.id}
-        className={`row${hasLeft ? ' left' : ''}${isFresh ? ' fresh' : ''}`}
+        className={`row${hasLeft ? ' left' : ''}${isFresh ? ' fresh' : ''}${isSelected ? ' selected' : ''}`}
         style={{ height, transform: `translateY(${top}px)` }}
         onClick={openFromMark}
       >
         <div role="cell" className="cell task">
+          <label className="select" title="Select, with Shift all up to here">
+            <input
+              type="checkbox"
+              aria-label={`Select ${task.name}`}
+              checked={isSelected}
+              onFocus={() => onFocus(task.id)}
+              onChange={(event) =>
+                onSelect(task.id, event.nativeEvent instanceof window.MouseEvent && event.nativeEvent.shiftKey)
+              }
+            />
+          </label>
           <Link
             className="title"
             href={taskPath(task.id)}
@@ -103,7 +117,7 @@ export const TaskListRow = memo(
 
 /** Marks and times lie above the link of the row, for what they say on hover: a click on them is one on the link. */
 function openFromMark({ target, currentTarget, nativeEvent }: MouseEvent<HTMLElement>): void {
-  if (target instanceof Element && target.closest('a') === null) {
+  if (target instanceof Element && target.closest('a, label') === null) {
     currentTarget.querySelector('a.title')?.dispatchEvent(new window.MouseEvent('click', nativeEvent));
   }
 }

@@ -1,15 +1,15 @@
 import { defaultRangeExtractor, useWindowVirtualizer } from '@tanstack/react-virtual';
 import { type JSX, useEffect, useLayoutEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 import type { Task } from '../src/gen/tasks/v1/tasks_pb.ts';
-import { taskPath } from './address.ts';
-import { inBase } from './base-path.ts';
 import { copyText } from './copy-text.ts';
 import type { TimeColumn } from './list-order.ts';
 import { historyEntry } from './navigation.tsx';
+import { addressOf, SelectionBar } from './selection-bar.tsx';
 import { useService } from './service-context.ts';
 import { settings } from './settings.ts';
 import { columnNames, TaskListRow } from './task-row.tsx';
 import { useKeys } from './use-keys.ts';
+import { useSelection } from './use-selection.ts';
 import type { TaskListState } from './use-task-list.ts';
 
 /** Heights of a row in pixels, on a wide screen and on a phone; those of what waits have room for what the agent asks. */
@@ -78,6 +78,7 @@ export function TaskRows(props: {
     rows.scrollToIndex(tasks.indexOf(task), { align: 'auto' });
     requestAnimationFrame(() => focusRow(task.id));
   };
+  const selection = useSelection(tasks);
   const down = (): void => focusAt(current + 1);
   const up = (): void => focusAt(current - 1);
   useKeys({
@@ -87,7 +88,10 @@ export function TaskRows(props: {
     ArrowUp: up,
     g: () => focusAt(0),
     G: () => focusAt(tasks.length - 1),
-    y: () => currentId !== undefined && void copyText(new URL(inBase(taskPath(currentId)), location.href).href).catch(() => {}),
+    y: () => currentId !== undefined && void copyText(addressOf({ id: currentId })).catch(() => {}),
+    x: () => currentId !== undefined && selection.toggle(currentId, false),
+    X: () => currentId !== undefined && selection.toggle(currentId, true),
+    ...(selection.ids.size > 0 && { Escape: selection.clear }),
   });
 
   const whole = useRef<HTMLDivElement>(null);
@@ -104,7 +108,7 @@ export function TaskRows(props: {
   return (
     <div
       ref={whole}
-      className={`list${isTall ? ' tall' : ''}${withOwner ? ' with-owner' : ''}${settings.coderUrl === undefined ? '' : ' with-coder'}${list.isOutdated ? ' outdated' : ''}`}
+      className={`list${isTall ? ' tall' : ''}${withOwner ? ' with-owner' : ''}${settings.coderUrl === undefined ? '' : ' with-coder'}${list.isOutdated ? ' outdated' : ''}${selection.tasks.length > 0 ? ' selecting' : ''}`}
       aria-busy={list.isOutdated}
       // The browser updates the hovered element only after the layout.
       onPointerLeave={() => requestAnimationFrame(applyPendingIfQuiet)}
@@ -147,12 +151,15 @@ export function TaskRows(props: {
                 height={height}
                 hasLeft={pending.left.has(task.id)}
                 isFresh={fresh.has(task.id)}
+                isSelected={selection.ids.has(task.id)}
                 onFocus={setCurrentId}
+                onSelect={selection.toggle}
               />
             );
           })}
         </div>
       </div>
+      <SelectionBar selection={selection} />
       <p className="end" role="status">
         {list.hasMore ? 'Loading more…' : `${numbers.format(tasks.length)} ${tasks.length === 1 ? 'task' : 'tasks'}`}
       </p>

@@ -24,5 +24,5 @@ export function useKeys(keys: Keys): void {
 }
 
 function isElsewhere(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && target.closest('input, textarea, select, dialog') !== null;
+  return target instanceof HTMLElement && target.closest('input:not([type="checkbox"]), textarea, select, dialog') !== null;
 }

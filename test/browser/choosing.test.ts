@@ -19,7 +19,8 @@ import { goodToken, startTestServer, type TestServer } from '../support/test-ser
 import { axeViolations } from './axe.ts';
 import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
 
-// How people choose what they see: boxes of values, and the help for queries. The service is one of the test's own.
+// How people choose what they see: boxes of values, the help for queries, and the tasks they select. The service is one of the
+// test's own.
 
 describeInBrowser('what people choose', () => {
   let server: TestServer;
@@ -146,6 +147,61 @@ describeInBrowser('what people choose', () => {
       await box('Status').selectOption('');
       expect(query()).toBe('owner:* state:complete');
     });
+  });
+
+  describe('selected tasks', () => {
+    const bar = () => page.getByRole('region', { name: 'Selected tasks' });
+    const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
+    const check = (index: number) => page.getByRole('checkbox', { name: `Select task-${index}`, exact: true });
+    const selected = () => page.locator('.row.selected .name').allTextContents();
+
+    test('are chosen with the mouse, one by one and up to one, and their names and links are copied', async () => {
+      await open('/');
+      expect(await bar().count()).toBe(0);
+      await check(1).click();
+      await check(4).click({ modifiers: ['Shift'] });
+      await check(2).click();
+      expect(await selected()).toEqual(['task-1', 'task-3', 'task-4']);
+      await expectText('3 selected');
+      expect(new URL(page.url()).pathname).toBe('/');
+      expect(await axeViolations(page)).toEqual([]);
+      await bar().getByRole('button', { name: 'Copy names' }).click();
+      await expectText('3 names copied');
+      expect(await clipboard()).toBe('task-1\ntask-3\ntask-4');
+      await bar().getByRole('button', { name: 'Copy links' }).click();
+      await expectText('3 links copied');
+      expect(await clipboard()).toBe([1, 3, 4].map((index) => `${base()}/tasks/${tasks[index]?.id}`).join('\n'));
+      // The keys of the list work on.
+      await page.keyboard.press('j');
+      await page.keyboard.press('x');
+      expect(await selected()).toEqual(['task-1', 'task-4']);
+    });
+
+    test('are chosen with the keyboard, and Escape lets them go', async () => {
+      await open('/');
+      await page.keyboard.press('j');
+      await page.keyboard.press('x');
+      for (let i = 0; i < 3; i++) await page.keyboard.press('j');
+      await page.keyboard.press('X');
+      await expect.poll(selected).toEqual(['task-0', 'task-1', 'task-2', 'task-3']);
+      await page.keyboard.press('Escape');
+      expect(await bar().count()).toBe(0);
+      await check(2).focus();
+      await page.keyboard.press('Space');
+      expect(await selected()).toEqual(['task-2']);
+    });
+
+    test('are opened, each in a tab', async () => {
+      await open('/');
+      await check(0).click();
+      await check(1).click();
+      const opened: string[] = [];
+      context.on('page', (tab) => void tab.waitForURL(/tasks/).then(() => opened.push(new URL(tab.url()).pathname)));
+      await bar().getByRole('button', { name: 'Open' }).click();
+      await expect.poll(() => opened.toSorted()).toEqual([0, 1].map((index) => `/tasks/${tasks[index]?.id}`));
+    });
+
+    const expectText = (text: string) => expect.poll(() => bar().textContent()).toContain(text);
   });
 
   test('the query is completed by owners and templates that no loaded task has', async () => {
