@@ -10,9 +10,23 @@ export interface TimeColumn {
   at(task: Task): number;
 }
 
-/** The order in which the service is asked for a list. What waits longest comes first on the tab of what waits. */
+/** The tabs of what has ended. */
+const ended: ReadonlySet<string | undefined> = new Set(['failed', 'complete']);
+
+/** The order in which the service is asked for a list. What waits longest comes first on the tab of what waits, and what ended last where things have ended. */
 export function orderAsked(query: string, orderBy: string): string {
-  return orderBy === '' && tabOf(query) === 'waiting' ? 'current_state.timestamp' : orderBy;
+  if (orderBy !== '') return orderBy;
+  const tab = tabOf(query);
+  if (tab === 'waiting') return 'current_state.timestamp';
+  return ended.has(tab) ? 'current_state.timestamp desc' : '';
+}
+
+/** How many tasks of a list ended today, in words, on a tab of what has ended whose last ones come first; the list goes on if not all are loaded. */
+export function endedToday(query: string, orderBy: string, tasks: readonly Task[], hasMore: boolean): string | undefined {
+  if (!ended.has(tabOf(query)) || orderAsked(query, orderBy) !== 'current_state.timestamp desc') return undefined;
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  const count = tasks.filter(({ currentState }) => milliseconds(currentState?.timestamp) >= midnight).length;
+  return `${count}${hasMore && count === tasks.length ? '+' : ''} today`;
 }
 
 /** The orders that a list may have, and what they are called. The first is the default. */
@@ -23,6 +37,9 @@ export function ordersOf(query: string): readonly (readonly [orderBy: string, te
   const byCreationAndName = [['created_at', 'Oldest first'] as const, ...(isOneOwners ? names : [])];
   if (tabOf(query) === 'waiting') {
     return [['', 'Waiting longest'], ['current_state.timestamp desc', 'Latest question'], newest, ...byCreationAndName];
+  }
+  if (ended.has(tabOf(query))) {
+    return [['', 'Latest report'], ['current_state.timestamp', 'Oldest report'], newest, ...byCreationAndName];
   }
   const reports = [
     ['current_state.timestamp desc', 'Latest report'] as const,

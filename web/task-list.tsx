@@ -5,7 +5,7 @@ import { listPath } from './address.ts';
 import { ErrorNotice } from './error-notice.tsx';
 import { KeyboardHelp, listKeys } from './keyboard-help.tsx';
 import { ListControls } from './list-controls.tsx';
-import { timeColumnOf } from './list-order.ts';
+import { endedToday, timeColumnOf } from './list-order.ts';
 import { LoadingRows, NoTasks } from './list-states.tsx';
 import { goTo } from './navigation.tsx';
 import { PageHeader } from './page-header.tsx';
@@ -41,7 +41,7 @@ export function TaskList({ query, orderBy }: { readonly query: string; readonly 
       <main>
         <h1 className="unseen">Tasks</h1>
         <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} />
-        <ListControls query={query} orderBy={orderBy} counts={counts} total={totalOf(list, counts, query)} />
+        <ListControls query={query} orderBy={orderBy} counts={counts} total={totalOf(list, counts, query, orderBy)} />
         <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} />
       </main>
       <KeyboardHelp keys={listKeys} />
@@ -78,13 +78,19 @@ function liveOf({ error, live }: TaskListState): LiveState {
   return { status: isPassing(error) ? 'reconnecting' : 'idle' };
 }
 
-/** How many tasks a list has: counted here if all of them are loaded, else by the service. */
-function totalOf({ tasks, hasMore, isOutdated }: TaskListState, counts: Counts | undefined, query: string): string | undefined {
+/** How many tasks a list has: counted here if all of them are loaded, else by the service. Of what has ended, also how many of them today. */
+function totalOf(
+  { tasks, hasMore, isOutdated }: TaskListState,
+  counts: Counts | undefined,
+  query: string,
+  orderBy: string,
+): string | undefined {
   const tab = tabOf(query);
   if (tasks === undefined || isOutdated) return undefined;
   const count = hasMore ? tab && counts?.[tab] : { count: tasks.length, isCapped: false };
   if (count === undefined) return undefined;
-  return `${countText(count)} ${count.count === 1 && !count.isCapped ? 'task' : 'tasks'}`;
+  const today = endedToday(query, orderBy, tasks, hasMore);
+  return `${countText(count)} ${count.count === 1 && !count.isCapped ? 'task' : 'tasks'}${today === undefined ? '' : `, ${today}`}`;
 }
 
 function violationsOf(error: Error | null): readonly { field: string; description: string }[] {

@@ -160,21 +160,21 @@ describeInBrowser('the page', () => {
 
     test('has tabs, each with the number of its tasks', async () => {
       await signIn('admin', '/?q=owner:*');
-      for (const [name, query] of [
-        ['Waiting', 'owner:* waiting:true'],
-        ['Working', 'owner:* state:working phase:active'],
-        ['Failed', 'owner:* state:failed'],
-        ['Complete', 'owner:* state:complete'],
-        ['Paused', 'owner:* phase:paused'],
-        ['All', 'owner:*'],
+      for (const [name, query, orderBy] of [
+        ['Waiting', 'owner:* waiting:true', 'current_state.timestamp'],
+        ['Working', 'owner:* state:working phase:active', ''],
+        ['Failed', 'owner:* state:failed', 'current_state.timestamp desc'],
+        ['Complete', 'owner:* state:complete', 'current_state.timestamp desc'],
+        ['Paused', 'owner:* phase:paused', ''],
+        ['All', 'owner:*', ''],
       ] as const) {
         const tab = page.getByRole('link', { name: new RegExp(`^${name}`) });
-        const tasks = await listed('admin', query);
+        const tasks = await listed('admin', query, orderBy);
         await expectText(tab.locator('.count'), String(tasks.length));
         await tab.click();
         expect(asked()).toBe(query);
         await page.locator(`.tab[aria-current=page]`).getByText(name).waitFor();
-        await expectNames(shown(name === 'Waiting' ? [] : tasks, 3));
+        await expectNames(shown(tasks, 3));
       }
       // What does not run now is not said to work, or to wait.
       const { length } = await listed('admin', 'owner:* waiting:true');
