@@ -1,12 +1,20 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import http, { type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, type Server } from 'node:http';
+import https from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { Registry } from 'prom-client';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { createLog } from '../../src/platform/log.ts';
+import { createCertificates } from '../../src/transport/certificates.ts';
 import { createClientAddress } from '../../src/transport/client-address.ts';
 import { createCoderStreams, streamLimits } from '../../src/transport/coder/coder-streams.ts';
+import { makeAuthority } from '../support/certificates.ts';
 import { freePort } from '../support/free-port.ts';
 import { describeBehind, type ProxyName, type RunningProxy } from '../support/proxies.ts';
 import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
@@ -25,9 +33,10 @@ class FakeCoder {
   readonly opened: Opened[] = [];
   /** What it answers a handshake with; undefined for nothing. */
   answer: ((request: IncomingMessage) => string) | undefined = accept;
-  readonly server: Server = http.createServer((_request, response) => response.writeHead(400).end('{"message":"plain"}'));
+  readonly server: Server;
 
-  constructor() {
+  constructor(server: Server = http.createServer()) {
+    this.server = server;
     this.server.on('upgrade', (request: IncomingMessage, socket: Duplex) => {
       socket.on('error', () => {});
       this.opened.push({ url: request.url, headers: request.headers, socket });
@@ -70,15 +79,17 @@ function textFrame(text: string): string {
 /** Asks for a WebSocket: its connection and the bytes that came with the answer, or the answer that opens none. */
 async function open(
   web: string,
-  { path = `${logs}?follow`, headers = {}, localAddress }: OpenOptions = {},
+  { path = `${logs}?follow`, headers = {}, localAddress, ca }: OpenOptions = {},
 ): Promise<{
   readonly status: number | undefined;
   readonly answer: IncomingMessage;
   readonly socket: Duplex;
   readonly head: Buffer;
 }> {
-  const request = http.request(`http://${web}${path}`, {
+  const { request: send } = ca === undefined ? http : https;
+  const request = send(`${ca === undefined ? 'http' : 'https'}://${web}${path}`, {
     agent: false,
+    ...(ca === undefined ? {} : { ca }),
     ...(localAddress === undefined ? {} : { localAddress }),
     headers: {
       connection: 'Upgrade',
@@ -103,6 +114,8 @@ interface OpenOptions {
   readonly path?: string;
   readonly headers?: OutgoingHttpHeaders;
   readonly localAddress?: string;
+  /** Over TLS, whose certificates are of this authority. */
+  readonly ca?: Buffer;
 }
 
 /** Waits until the other end of a connection has ended it. */
@@ -276,6 +289,32 @@ test('a server that stops ends its WebSockets', async () => {
   await server.stop();
   await Promise.all([ended, left]);
   coder.close();
+});
+
+test('over TLS, to the service and to Coder, it carries messages, and no certificate of nobody', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'coder-streams-'));
+  const before = getCACertificates('default');
+  const authority = makeAuthority(folder, 'authority');
+  const issued = authority.issue('localhost');
+  const coder = new FakeCoder(https.createServer({ cert: issued.cert, key: issued.key }));
+  const { certFile: cert, keyFile: key } = issued;
+  const certificates = createCertificates({ cert, key }, createLog('silent'));
+  const server = await startTestServer({ certificates, coderUrl: `https://localhost:${await coder.open()}` });
+  const ca = authority.cert;
+  try {
+    expect((await open(server.web, { ca })).status).toBe(502);
+    setDefaultCACertificates([...before, ca.toString()]);
+    const { status, socket, head } = await open(server.web, { ca });
+    expect(status).toBe(101);
+    const [first] = head.length > 0 ? [head] : ((await once(socket, 'data')) as [Buffer]);
+    expect(first.toString('latin1')).toBe(textFrame('{"id":1}'));
+  } finally {
+    setDefaultCACertificates(before);
+    await server.stop();
+    certificates.close();
+    coder.close();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 describe('a WebSocket whose Coder', () => {
