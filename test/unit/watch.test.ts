@@ -106,6 +106,25 @@ describe('a subscription', () => {
     expect(all(subscription)).toEqual([[2, true, 2]]);
   });
 
+  test('of a token for some workspaces is told of their tasks alone, also of what it may have no more', () => {
+    const [mine, theirs] = [Buffer.alloc(16, 7), Buffer.alloc(16, 8)];
+    const scope: Scope = { ...shown({}).scope, everything: true, onlyWorkspaces: [mine] };
+    const subscription = new Subscription(createWatchScope(scope, { status: 10 }), 0, 'unknown');
+    const before = (workspaceId: Buffer | null) => ({ ...place(me), workspaceId });
+    const changeIn = (n: number, workspaceId: Buffer | null) =>
+      new TaskUpdate(idOf(n), n, rowOf(n, { workspace_id: workspaceId, status: 3 }), [before(workspaceId)]);
+    const deleted = new TaskUpdate(idOf(4), 4, rowOf(4, { workspace_id: mine, status: 10, live: 0 }), []);
+    const deletedElsewhere = new TaskUpdate(idOf(5), 5, rowOf(5, { workspace_id: theirs, status: 10, live: 0 }), []);
+    subscription.deliver({
+      to: 5,
+      tasks: [changeIn(1, mine), changeIn(2, theirs), changeIn(3, null), deleted, deletedElsewhere],
+    });
+    expect(all(subscription).map(([n, removed]) => [n, removed])).toEqual([
+      [1, true],
+      [4, false],
+    ]);
+  });
+
   test('is lost when the client is too far behind, and not while it catches up', () => {
     const tasks = Array.from({ length: maxPendingTasks + 1 }, (_, i) => change(i, i + 1, rowOf(i)));
     const behind = new Subscription(shown({ everything: true }), 0, 'unknown');
