@@ -36,13 +36,13 @@ export const keyHelp: Readonly<Record<string, KeyHelp>> = {
   shared: { about: 'with anybody', values: booleans },
   shared_with_user: { about: 'a username, or me', values: ['me'] },
   shared_with_group: { about: 'organization/group, or a group of the default organization', example: 'acme/dev' },
-  'has-agent': { about: 'is not live', values: ['connected', 'connecting', 'disconnected', 'timeout'] },
-  healthy: { about: 'is not live', values: booleans },
+  'has-agent': { about: 'how its agent is now: not live', values: ['connected', 'connecting', 'disconnected', 'timeout'] },
+  healthy: { about: 'whether its agent is now: not live', values: booleans },
   dormant: { about: 'only dormant ones', values: ['true'] },
   outdated: { about: 'not of the newest version', values: booleans },
   param: { about: 'name, or name=value, of the latest build', example: 'region=eu' },
   id: { about: 'of a task' },
-  has_external_agent: { about: 'runs elsewhere', values: booleans },
+  has_external_agent: { about: 'its agent runs elsewhere', values: booleans },
   'has-ai-task': { about: 'holds for every task', values: ['true'] },
 };
 

@@ -21,12 +21,21 @@ const rules: readonly string[] = [
 /** The whole language of queries, in a dialog. It is part of the page, so that it is there without a network. */
 export function QueryHelp({ ref }: { readonly ref: Ref<QueryHelpHandle> }): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
-  useImperativeHandle(ref, () => ({ show: () => dialog.current?.showModal() }));
+  const heading = useRef<HTMLHeadingElement>(null);
+  useImperativeHandle(ref, () => ({
+    show: () => {
+      dialog.current?.showModal();
+      // Else the button at the end has the focus, and the beginning is out of sight.
+      heading.current?.focus();
+    },
+  }));
   // What is open when the view goes would stay open in the next one.
   useEffect(() => () => dialog.current?.close(), []);
   return (
     <dialog ref={dialog} className="card key-dialog query-help" aria-labelledby="query-help-title">
-      <h2 id="query-help-title">How to write a query</h2>
+      <h2 ref={heading} id="query-help-title" tabIndex={-1}>
+        How to write a query
+      </h2>
       <ul className="rules">
         {rules.map((rule) => (
           <li key={rule}>{rule}</li>

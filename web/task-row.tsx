@@ -59,9 +59,9 @@ export const TaskListRow = memo(
               aria-label={`Select ${task.name}`}
               checked={isSelected}
               onFocus={() => onFocus(task.id)}
-              onChange={(event) =>
-                onSelect(task.id, event.nativeEvent instanceof window.MouseEvent && event.nativeEvent.shiftKey)
-              }
+              // The event of a change does not say whether Shift is held; one of a click comes from the keyboard, too.
+              onChange={() => {}}
+              onClick={(event) => onSelect(task.id, event.shiftKey)}
             />
           </label>
           <Link

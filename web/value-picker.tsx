@@ -18,10 +18,13 @@ export function ValuePicker(props: {
   const input = useRef<HTMLInputElement>(null);
   /** What is being written; undefined while the list is closed. */
   const [text, setText] = useState<string>();
-  const [chosen, setChosen] = useState(0);
+  const [wanted, setChosen] = useState(0);
   const isOpen = text !== undefined;
   const values = useQueryValues(isOpen ? key : undefined, text ?? '').slice(0, maxShown);
   const options = [...(text === '' && value !== undefined ? [{ value: undefined, about: none }] : []), ...values];
+
+  // There may be fewer of them than a moment ago.
+  const chosen = Math.min(wanted, options.length - 1);
 
   const close = (): void => {
     setText(undefined);
@@ -69,7 +72,7 @@ export function ValuePicker(props: {
         autoCapitalize="off"
         spellCheck={false}
         maxLength={191}
-        placeholder={isOpen ? (value ?? 'Write, or choose') : none}
+        placeholder={isOpen ? (value ?? 'Choose…') : none}
         value={text ?? value ?? ''}
         onFocus={() => setText('')}
         onBlur={close}

@@ -144,7 +144,7 @@ describeInBrowser('the page', () => {
       await expect.poll(() => page.title()).toBe(`(${waiting.length}) Tasks`);
 
       const oldest = await listed('admin', 'owner:* waiting:true', 'created_at');
-      await page.getByLabel('Order').selectOption('Oldest first');
+      await page.locator('.order select').selectOption('Oldest first');
       await expectNames(shown(oldest, 5));
       await page.getByRole('columnheader', { name: 'Created' }).waitFor();
       await page.reload();

@@ -356,7 +356,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
       await signIn();
       await row().waitFor();
       failure = databaseUnavailable(new Error('gone'));
-      await page.getByLabel('Order').selectOption('Oldest first');
+      await page.locator('.order select').selectOption('Oldest first');
       await page.getByText('The service cannot be reached').waitFor({ timeout: 15_000 });
       failure = undefined;
       await row().waitFor({ timeout: 15_000 });
@@ -372,7 +372,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
       await signIn();
       await row().waitFor();
       failure = new ConnectError('for a reason', code);
-      await page.getByLabel('Order').selectOption('Oldest first');
+      await page.locator('.order select').selectOption('Oldest first');
       await page.getByRole('alert').getByText(advice).waitFor();
       failure = undefined;
       await page.getByRole('button', { name: 'Try again' }).click();
@@ -461,7 +461,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
           await signIn();
           await row().waitFor();
           failure = new ConnectError('for a reason', Code.Internal);
-          await page.getByLabel('Order').selectOption('Oldest first');
+          await page.locator('.order select').selectOption('Oldest first');
           await page.getByRole('alert').waitFor();
         },
       ],
