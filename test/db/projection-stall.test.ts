@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
+import { readinessChecks } from '../../src/readiness-checks.ts';
 import { projectionStallMs } from '../../src/schema/outbox.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { newId } from '../support/tasks.ts';
@@ -36,5 +37,27 @@ describeOnEngines('a stall of the projection', (engine) => {
     const seconds = (await projectionStallMs(database)) / 1000;
     expect(seconds).toBeGreaterThanOrEqual(stall);
     expect(seconds).toBeLessThan(stall + 5);
+  });
+
+  test('is also that nobody renews the lease of the projector, unless its holder ended in order', async () => {
+    await database('workspace_changes').delete();
+    const lease = database('leases').where('name', 'project');
+    const { projection } = readinessChecks(database, { MIGRATE_TRIGGERS: false, CODER_DATABASE_URL: undefined }, undefined);
+    const check = () => projection?.(AbortSignal.timeout(30_000));
+    const now = vi.spyOn(performance, 'now');
+    try {
+      await lease.clone().update({ holder: 'somebody', renewals: 1 });
+      now.mockReturnValue(1000);
+      expect(await check()).toBeUndefined();
+      now.mockReturnValue(32_000);
+      await expect(check()).rejects.toThrow('the projector has not renewed its lease for 31 s');
+      await lease.clone().update({ renewals: 2 });
+      expect(await check()).toBeUndefined();
+      await lease.clone().update({ holder: null });
+      now.mockReturnValue(99_000);
+      expect(await check()).toBeUndefined();
+    } finally {
+      now.mockRestore();
+    }
   });
 });
