@@ -8,6 +8,7 @@ import { listsBySize } from './parts/lists.ts';
 import { memory } from './parts/memory.ts';
 import { page } from './parts/page.ts';
 import { scale } from './parts/scale.ts';
+import { sizes } from './parts/sizes.ts';
 import { start } from './parts/start.ts';
 import { sync } from './parts/sync.ts';
 import { unaryCalls } from './parts/unary.ts';
@@ -31,6 +32,7 @@ const parts: Readonly<Record<string, Part>> = {
   start,
   sync,
   page,
+  sizes,
 };
 
 /** The parts that check a ratio; the others only print figures. */
