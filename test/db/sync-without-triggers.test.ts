@@ -69,6 +69,9 @@ await describeOnPostgres('a copy in a database without triggers', '15', () => {
       );
 
     test('changes of tasks show up without a sweep', async () => {
+      await expect
+        .poll(() => target.database('workspace_tasks').where('workspace_tasks.live', 1).limit(1), within)
+        .toHaveLength(1);
       await isSame();
       const [[task]] = (await target.database.raw(
         'select `t`.`id` from `workspace_tasks` as `t` where `t`.`live` = 1 order by `t`.`id` limit 1',

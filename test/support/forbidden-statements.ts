@@ -58,6 +58,7 @@ const ofTests = new RegExp(`^(create|drop) trigger \\S?(${standInPrefix}|poison\
 const ofVersionBefore = [
   /^select get_lock\(concat\(\?, sha2\(database\(\), \?\)\), \?\)( as taken)?$/,
   /^select is_used_lock\(concat\(/,
+  /^select release_lock\(concat\(/,
 ];
 
 /** Says of each statement that is forbidden what it has. */
