@@ -13,7 +13,6 @@ const counters = {
   'rows read': ['Handler_read_first', 'Handler_read_key', 'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd'],
   'pages asked for': ['Innodb_buffer_pool_read_requests'],
   'KiB sent': ['Bytes_sent'],
-  'rows written': ['Innodb_rows_inserted', 'Innodb_rows_updated', 'Innodb_rows_deleted'],
   'KiB of redo log': ['Innodb_os_log_written'],
 } as const;
 type Counter = keyof typeof counters;
@@ -109,7 +108,7 @@ async function changesOf(bench: Bench, data: DataSet, size: number): Promise<Tab
       await data.projected();
     });
     const share = Object.fromEntries(Object.entries(together).map(([name, cost]) => [name, cost / reports])) as typeof together;
-    const shown = (costs: typeof together) => pick(costs, ['rows read', 'rows written', 'pages asked for', 'KiB of redo log']);
+    const shown = (costs: typeof together) => pick(costs, ['rows read', 'pages asked for', 'KiB of redo log']);
     return {
       title: `What a report of an agent costs the database, with its projection, ${size.toLocaleString('en')} tasks`,
       rows: [
