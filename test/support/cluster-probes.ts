@@ -106,8 +106,8 @@ export class Probes {
   /** Waits until a probe was committed after this time. Resolves to how long that took, or to nothing in time. */
   async untilWritten(since: number, limitMs: number): Promise<number | undefined> {
     for (const deadline = performance.now() + limitMs; performance.now() < deadline; await sleep(lookMs)) {
-      const committed = this.#committed.at(-1) ?? 0;
-      if (committed > since) return committed - since;
+      const committed = this.#committed.find((time) => time > since);
+      if (committed !== undefined) return committed - since;
     }
     return undefined;
   }
