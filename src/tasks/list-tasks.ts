@@ -40,9 +40,9 @@ export function createListTasks({ tasks, resolveQuery, pageTokens }: ListTasksPa
     if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
 
     const scope = scopeOf(caller);
-    const question = { filter, order, limit: query.pageSize, ...(after === undefined ? {} : { after }) };
+    const selection = { filter, order, limit: query.pageSize, ...(after === undefined ? {} : { after }) };
     const [{ rows, next }, total] = await Promise.all([
-      tasks.list(scope, question, signal),
+      tasks.list(scope, selection, signal),
       request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1, signal) : undefined,
     ]);
     call.rows = (call.rows ?? 0) + rows.length; // a call of another shape reads several pages

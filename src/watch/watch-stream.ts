@@ -135,13 +135,13 @@ export class WatchStream {
     let after: Position | undefined =
       snapshotPosition === undefined ? undefined : decodePosition(snapshotPosition, snapshotOrder);
     for (;;) {
-      const question = {
+      const selection = {
         filter,
         order: snapshotOrder,
         limit: snapshotPageSize,
         ...(after === undefined ? {} : { after }),
       } as const;
-      const { rows, next } = await this.#parts.tasks.list(scope, question, this.#call.signal);
+      const { rows, next } = await this.#parts.tasks.list(scope, selection, this.#call.signal);
       for (const row of rows) {
         subscription.clientTasks.set(taskKey(row.id), true);
         const value = toTask(row, this.#caller.userId);

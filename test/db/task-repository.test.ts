@@ -7,7 +7,7 @@ import type { Scope } from '../../src/tasks/scope.ts';
 import { type ListOrder, positionOf } from '../../src/tasks/store/list-order.ts';
 import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
-import { createTaskRepository, type ListQuestion, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
+import { createTaskRepository, type PageSelection, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { indexSteps } from '../support/index-steps.ts';
 import { startServedEngine } from '../support/served-engine.ts';
@@ -81,7 +81,7 @@ describeOnEngines('the task repository', (engine) => {
   /** Walks a list page by page and returns its rows. */
   async function walk(scope: Scope, filter: TaskFilter, order: ListOrder, pageSize: number): Promise<TaskRow[]> {
     const all: TaskRow[] = [];
-    let after: ListQuestion['after'];
+    let after: PageSelection['after'];
     for (;;) {
       const question = { filter, order, limit: pageSize, ...(after === undefined ? {} : { after }) };
       const { rows, next } = await repository.list(scope, question);
@@ -501,7 +501,7 @@ describeOnEngines('the task repository', (engine) => {
       expect((await walkFrom(page.next)).map(({ id }) => id)).toEqual([third, ...others]);
     });
 
-    async function walkFrom(next: ListQuestion['after']): Promise<TaskRow[]> {
+    async function walkFrom(next: PageSelection['after']): Promise<TaskRow[]> {
       const rows: TaskRow[] = [];
       for (let after = next; after !== undefined; ) {
         const page = await repository.list(asOwnerOf(writer), { filter: { ownerId: writer }, order: 'name', limit: 200, after });
@@ -625,7 +625,7 @@ describeOnEngines('the task repository', (engine) => {
       expect(first.rows).toHaveLength(limit);
       if (first.next === undefined) throw new Error('no next page');
       for (const after of [undefined, first.next]) {
-        const question: ListQuestion = { filter, order, limit, ...(after === undefined ? {} : { after }) };
+        const question: PageSelection = { filter, order, limit, ...(after === undefined ? {} : { after }) };
         const { plan, read } = await explain(scope, question);
         const used = plan.filter(({ table }) => table === 't').map(({ key }) => key);
         expect(used, JSON.stringify(plan)).toContain(index);
@@ -661,7 +661,7 @@ describeOnEngines('the task repository', (engine) => {
           [site, { organizationId: bigHome }],
           [asBigAdmin, {}],
         ] as const) {
-          const question: ListQuestion = { filter: { ...filter, templateIds: [few] }, order: 'created_at desc', limit: 25 };
+          const question: PageSelection = { filter: { ...filter, templateIds: [few] }, order: 'created_at desc', limit: 25 };
           expect((await repository.list(scope, question)).rows).toHaveLength(12);
           expect((await explain(scope, question)).read).toBeLessThanOrEqual(2 * 12);
         }
@@ -681,7 +681,7 @@ describeOnEngines('the task repository', (engine) => {
           [asBig, { ...named, ownerId: bigOwner }, 'key'],
           [asBig, { ...named, ownerId: bigOwner, status: failed }, 'name desc'],
         ] as const) {
-          const question: ListQuestion = { filter, order, limit: 25 };
+          const question: PageSelection = { filter, order, limit: 25 };
           expect((await explain(scope, question)).read, JSON.stringify(filter)).toBe(0);
         }
       } finally {
@@ -819,7 +819,7 @@ describeOnEngines('the task repository', (engine) => {
     /** The plan of a list, and how many rows reading it walked to. */
     async function explain(
       scope: Scope,
-      question: ListQuestion,
+      question: PageSelection,
     ): Promise<{ plan: { table: string; key: string; extra: string }[]; read: number }> {
       const statements: SentStatement[] = [];
       const onStatement = (statement: SentStatement) => statements.push(statement);

@@ -54,8 +54,8 @@ const allListStatuses: readonly number[] = [0, ...allStatuses, ...Array.from(can
  */
 export const maxBranches = 64;
 
-/** Which tasks are asked for, by whom, and in which order. */
-export interface BranchQuestion {
+/** Which tasks are selected: by which filter, for which caller, and in which order. */
+export interface TaskSelection {
   readonly scope: Scope;
   readonly filter: TaskFilter;
   readonly order: ListOrder;
@@ -69,38 +69,38 @@ export interface BranchQuestion {
  *
  * @param most more branches than these become one walk.
  */
-export function branchesOf(bindings: Bindings, question: BranchQuestion, most = Number.POSITIVE_INFINITY): Branches | undefined {
-  const filter = withinToken(question.scope, question.filter);
+export function branchesOf(bindings: Bindings, selection: TaskSelection, most = Number.POSITIVE_INFINITY): Branches | undefined {
+  const filter = withinToken(selection.scope, selection.filter);
   const statuses = statusesOf(filter);
-  const asked: Asked = { ...question, filter, statuses };
+  const selected: SelectionByStatus = { ...selection, filter, statuses };
   // Nothing that is pending, for one, waits for input.
   const lists = [filter.templateIds, filter.ids, filter.workspaceIds, statuses];
   if (lists.some((list) => list?.length === 0)) return undefined;
-  if (question.nameParts !== undefined) {
-    const branch = { ...scanOf(bindings, asked), nameParts: bindings.bindList(question.nameParts) };
+  if (selection.nameParts !== undefined) {
+    const branch = { ...scanOf(bindings, selected), nameParts: bindings.bindList(selection.nameParts) };
     return { branches: [branch], filter: bindFilter(bindings, filter) };
   }
-  const shared = sharedBranches(bindings, asked);
+  const shared = sharedBranches(bindings, selected);
   if (shared !== undefined) return shared;
   const branches =
-    filter.ownerId === undefined ? branchesOfAll(bindings, asked) : branchesOfOwner(bindings, asked, filter.ownerId);
+    filter.ownerId === undefined ? branchesOfAll(bindings, selected) : branchesOfOwner(bindings, selected, filter.ownerId);
   if (branches.length === 0) return undefined;
-  return { branches: branches.length > most ? [scanOf(bindings, asked)] : branches, filter: bindFilter(bindings, filter) };
+  return { branches: branches.length > most ? [scanOf(bindings, selected)] : branches, filter: bindFilter(bindings, filter) };
 }
 
-interface Asked extends BranchQuestion {
+interface SelectionByStatus extends TaskSelection {
   readonly statuses: readonly StatusEquality[];
 }
 
 /** One owner's tasks are few enough to walk in their order and look up what is shared; that keeps it one branch. */
-function branchesOfOwner(bindings: Bindings, asked: Asked, owner: Buffer): Branch[] {
-  const { scope } = asked;
+function branchesOfOwner(bindings: Bindings, selected: SelectionByStatus, owner: Buffer): Branch[] {
+  const { scope } = selected;
   const ownerId = bindings.bind(owner);
-  if (scope.everything) return walk(asked, 'own', { ownerId });
+  if (scope.everything) return walk(selected, 'own', { ownerId });
   const organizations = organizationsOf(scope, owner);
   if (organizations.length === 0 && scope.sharedWith.length === 0) return [];
   const readable = { organizations: bindings.bindList(organizations), sharing: bindSharing(bindings, scope) };
-  return walk(asked, 'own', { ownerId, readable });
+  return walk(selected, 'own', { ownerId, readable });
 }
 
 /** The organizations in which all tasks of an owner are read. */
@@ -109,11 +109,11 @@ export function organizationsOf(scope: Scope, owner: Buffer): readonly Buffer[] 
 }
 
 /** Everybody's tasks, in one organization or in all. */
-function branchesOfAll(bindings: Bindings, asked: Asked): Branch[] {
-  const { scope, statuses } = asked;
-  const { organizationId } = asked.filter;
-  const walkOrganization = (id: Buffer) => walk(asked, 'org', { organizationId: bindings.bind(id) });
-  if (scope.everything) return organizationId === undefined ? walk(asked, 'all', {}) : walkOrganization(organizationId);
+function branchesOfAll(bindings: Bindings, selected: SelectionByStatus): Branch[] {
+  const { scope, statuses } = selected;
+  const { organizationId } = selected.filter;
+  const walkOrganization = (id: Buffer) => walk(selected, 'org', { organizationId: bindings.bind(id) });
+  if (scope.everything) return organizationId === undefined ? walk(selected, 'all', {}) : walkOrganization(organizationId);
   const wanted = (id: Buffer): boolean => organizationId === undefined || organizationId.equals(id);
   // Of an organization that is read as a whole, no other way leads to more.
   const others = (id: Buffer): boolean => wanted(id) && !has(scope.organizations, id);
@@ -121,7 +121,7 @@ function branchesOfAll(bindings: Bindings, asked: Asked): Branch[] {
   const ownIn = scope.ownIn.filter(others);
   if (ownIn.length > 0) {
     const readable = { organizations: bindings.bindList(ownIn) };
-    branches.push(...walk(asked, 'own', { ownerId: bindings.bind(scope.userId), readable }));
+    branches.push(...walk(selected, 'own', { ownerId: bindings.bind(scope.userId), readable }));
   }
   for (const id of scope.organizations.filter(wanted)) branches.push(...walkOrganization(id));
   // A group reaches wherever the caller is a member, but Everyone of an organization in that alone.
@@ -139,8 +139,12 @@ function branchesOfAll(bindings: Bindings, asked: Asked): Branch[] {
 }
 
 /** A branch for each status, along an index that begins with what is equal. */
-function walk(asked: Asked, scopeIndex: 'own' | 'org' | 'all', equal: Omit<Branch, 'index' | 'statuses'>): Branch[] {
-  const { filter, order, statuses } = asked;
+function walk(
+  selected: SelectionByStatus,
+  scopeIndex: 'own' | 'org' | 'all',
+  equal: Omit<Branch, 'index' | 'statuses'>,
+): Branch[] {
+  const { filter, order, statuses } = selected;
   const suffix = listOrders[order].index;
   const byStatus = statuses !== live || suffix === 'sa';
   // A few ids or workspaces, or a rare template, are found faster through their own index than by walking the scope's: that choice
@@ -169,7 +173,7 @@ function eachWithLive(statuses: readonly StatusEquality[]): StatusEquality[] {
  * The tasks that a filter wants to be shared with somebody, by the rows that say so: with the right to read, and without. Undefined
  * when it wants no such thing, or what is deleted, of which there are no such rows, or only some ids.
  */
-function sharedBranches(bindings: Bindings, { scope, filter, statuses }: Asked): Branches | undefined {
+function sharedBranches(bindings: Bindings, { scope, filter, statuses }: SelectionByStatus): Branches | undefined {
   const { ownerId, sharedWithUserId, sharedWithGroupId, status, ids } = filter;
   const id = sharedWithUserId ?? sharedWithGroupId;
   if (id === undefined || status === deletedStatus || ids !== undefined) return undefined;
@@ -191,11 +195,11 @@ function sharedBranches(bindings: Bindings, { scope, filter, statuses }: Asked):
 }
 
 /**
- * One walk in an index of the optimizer's choice, and for each task the question whether it may be read.
+ * One walk in an index of the optimizer's choice, and for each task a look whether it may be read.
  *
  *     from workspace_tasks as t where (t.list_status = ? or …) and (t.owner_id = ? and … or t.organization_id in (…) or exists …)
  */
-function scanOf(bindings: Bindings, { scope, filter, statuses }: Asked): Branch {
+function scanOf(bindings: Bindings, { scope, filter, statuses }: SelectionByStatus): Branch {
   const ownerId = filter.ownerId === undefined ? {} : { ownerId: bindings.bind(filter.ownerId) };
   return { ...ownerId, statuses, scope: bindScope(bindings, scope) };
 }

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
 import { isOfSomeTasks, type Scope } from '../scope.ts';
-import { type Branch, type Branches, type BranchQuestion, branchesOf, organizationsOf } from './branches.ts';
+import { type Branch, type Branches, branchesOf, organizationsOf, type TaskSelection } from './branches.ts';
 import { bindSharing, whereReadable } from './conditions.ts';
 import { type CountedBy, countBuckets, type KindFilter, type KindRange } from './count-buckets.ts';
 import type { ListQueries } from './list-query.ts';
@@ -32,14 +32,14 @@ interface OwnTasks {
 const maxRanges = 400;
 
 /**
- * How a question is counted. Everyone's tasks, those of an organization and those of an owner are counted by ranges of an index, if
+ * How a selection is counted. Everyone's tasks, those of an organization and those of an owner are counted by ranges of an index, if
  * nothing but their kind is asked for. What is shared comes by several ways, and what else is asked for is in no index: these
  * tasks are read. Undefined means that nothing can be found.
  */
-export function countStructureOf(bindings: Bindings, question: BranchQuestion): CountStructure | undefined {
-  const { scope, filter: asked } = question;
-  const { ownerId, organizationId, status, waiting, phase, state, ...others } = asked;
-  const all = branchesOf(bindings, question);
+export function countStructureOf(bindings: Bindings, selection: TaskSelection): CountStructure | undefined {
+  const { scope, filter: wanted } = selection;
+  const { ownerId, organizationId, status, waiting, phase, state, ...others } = wanted;
+  const all = branchesOf(bindings, selection);
   if (all === undefined) return undefined;
   const readWhole: CountStructure = { ways: [], filter: {}, whole: all };
   if (isOfSomeTasks(scope) || Object.values(others).some((value) => value !== undefined)) return readWhole;
@@ -50,7 +50,7 @@ export function countStructureOf(bindings: Bindings, question: BranchQuestion): 
   const ofOwner = ownerId === undefined || organizationId === undefined ? {} : { organizationId: bindings.bind(organizationId) };
   const counted = { filter, ...ofOwner };
   if (ownerId !== undefined && !scope.everything) return { ...counted, ...ofOwnerInScope(bindings, scope, ownerId, all) };
-  const inScope = branchesOf(bindings, { ...question, filter: definedOf({ ownerId, organizationId }) })?.branches ?? [];
+  const inScope = branchesOf(bindings, { ...selection, filter: definedOf({ ownerId, organizationId }) })?.branches ?? [];
   const ways = inScope.filter(({ subject }) => subject === undefined);
   if (ways.length * buckets > maxRanges) return readWhole;
   const shared = all.branches.filter(({ subject }) => subject !== undefined);

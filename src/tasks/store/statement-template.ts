@@ -23,7 +23,7 @@ export class Slot {
 /** Every slot that was ever needed: they differ in nothing but their index. */
 const allSlots: Slot[] = [];
 
-/** The values of one question, each behind the slot that stands for it in the structure of the question. */
+/** The values of one selection, each behind the slot that stands for it in the structure of the selection. */
 export class Bindings {
   readonly values: Value[] = [];
 
@@ -49,7 +49,7 @@ export function repeatLast<T>(list: readonly T[]): readonly T[] {
 }
 
 /**
- * Returns what makes statements of one kind out of the structure of a question and its values. Knex writes the statement once for each
+ * Returns what makes statements of one kind out of the structure of a selection and its values. Knex writes the statement once for each
  * structure, which takes longer than running it; afterwards its values are put into their places.
  *
  * @param build writes the statement. It is given the structure alone, in which a `Slot` stands for each value: a value cannot get into

@@ -14,8 +14,8 @@ import { longTextBytes, type TaskCells, taskRow } from './task-row.ts';
 import { createTaskStatements } from './task-statements.ts';
 import type { ValueCells, ValueKey } from './value-query.ts';
 
-/** A page's question: filter, order, and where it starts. */
-export interface ListQuestion {
+/** Which tasks a page has: filter, order, and where it starts. */
+export interface PageSelection {
   readonly filter: TaskFilter;
   readonly order: ListOrder;
   readonly after?: Position;
@@ -36,7 +36,7 @@ interface ListedPage {
  */
 export interface TaskRepository {
   /** A page of the tasks that the scope may read, in order, which ends before it has too many bytes. */
-  list(scope: Scope, question: ListQuestion, signal?: AbortSignal): Promise<ListedPage>;
+  list(scope: Scope, selection: PageSelection, signal?: AbortSignal): Promise<ListedPage>;
   /** How many tasks a filter means within the scope, counted up to a limit. */
   count(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<number>;
   /** How many tasks a filter means within the scope, in all and by their kinds, each counted up to a limit, or further. */

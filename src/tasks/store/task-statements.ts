@@ -1,7 +1,7 @@
 import type { Database } from '../../db/connection.ts';
 import type { Statement } from '../../db/read-rows.ts';
 import type { Scope } from '../scope.ts';
-import { type Branches, type BranchQuestion, branchesOf, maxBranches } from './branches.ts';
+import { type Branches, branchesOf, maxBranches, type TaskSelection } from './branches.ts';
 import { type BoundScope, bindScope, whereInScope } from './conditions.ts';
 import { type CountStructure, countQuery, countStructureOf } from './count-query.ts';
 import { listOrders, type Position } from './list-order.ts';
@@ -13,15 +13,15 @@ import { type ValueKey, type ValuesStructure, valuesQuery, valuesStructureOf } f
 /** Writes the statements that read tasks. Undefined means that nothing can be found. */
 interface TaskStatements {
   /** Tasks in order from a position on, without long texts: as many rows as wanted, or some more. */
-  list(question: BranchQuestion & { readonly after?: Position | undefined }, rows: number): Statement | undefined;
+  list(selection: TaskSelection & { readonly after?: Position | undefined }, rows: number): Statement | undefined;
   /** How many tasks there are, counted up to a number, or a little further. */
-  count(question: BranchQuestion, rows: number): Statement | undefined;
+  count(selection: TaskSelection, rows: number): Statement | undefined;
   /** How many tasks there are of each kind, as rows that `addCounts` adds up. */
-  countKinds(question: BranchQuestion): Statement | undefined;
+  countKinds(selection: TaskSelection): Statement | undefined;
   /** Values of a key of a query with a folded prefix, in order: one row more than an answer may have. */
   values(scope: Scope, key: ValueKey, foldedPrefix: string): Statement | undefined;
   /** The ids of tasks in no order: as many rows as wanted, or some more. */
-  ids(question: BranchQuestion, rows: number): Statement | undefined;
+  ids(selection: TaskSelection, rows: number): Statement | undefined;
   /** The tasks with some ids that a scope may read, in no order. */
   byIds(scope: Scope, ids: readonly Buffer[]): Statement;
   /** The task that is not deleted with an owner, by id or folded username, and a folded name, if a scope may read it. */
@@ -89,23 +89,23 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
   );
 
   return {
-    list({ after, ...question }, rows) {
+    list({ after, ...selection }, rows) {
       const bindings = new Bindings();
-      const branches = branchesOf(bindings, question, maxBranches);
+      const branches = branchesOf(bindings, selection, maxBranches);
       if (branches === undefined) return undefined;
       const position = after === undefined ? {} : { after: bindPosition(bindings, after) };
-      return list({ ...branches, ...position, order: question.order, limit: limitFor(rows) }, bindings);
+      return list({ ...branches, ...position, order: selection.order, limit: limitFor(rows) }, bindings);
     },
 
-    count(question, rows) {
+    count(selection, rows) {
       const bindings = new Bindings();
-      const branches = branchesOf(bindings, question);
+      const branches = branchesOf(bindings, selection);
       return branches && count({ ...branches, limit: limitFor(rows) }, bindings);
     },
 
-    countKinds(question) {
+    countKinds(selection) {
       const bindings = new Bindings();
-      const structure = countStructureOf(bindings, question);
+      const structure = countStructureOf(bindings, selection);
       return structure && countKinds(structure, bindings);
     },
 
@@ -115,9 +115,9 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
       return structure && values(structure, bindings);
     },
 
-    ids(question, rows) {
+    ids(selection, rows) {
       const bindings = new Bindings();
-      const branches = branchesOf(bindings, question);
+      const branches = branchesOf(bindings, selection);
       return branches && ids({ ...branches, limit: limitFor(rows) }, bindings);
     },
 
