@@ -84,6 +84,7 @@ try {
   if (kind === 'whole') await step('Build, and start what was built', build);
   const steps = runSteps();
   await Promise.all([steps, tests?.chosen.length === 0 ? undefined : runTests(steps)]);
+  if (kind === 'whole') await step('The database without what distributed engines lack', checkDistributed);
   if (kind === 'whole') await step('Quick benchmark', (run) => run(process.execPath, 'bench/run.ts', '--quick'));
 } finally {
   rmSync(folder, { recursive: true, force: true });
@@ -160,6 +161,12 @@ function ended(child: ChildProcess): Promise<number | string> {
     child.once('error', (error) => resolve(error.message));
     child.once('close', (code, signal) => resolve(code ?? signal ?? 'ended'));
   }).finally(() => children.delete(child));
+}
+
+/** Runs a file of tests in the mode of docs/distributed.md; all of them take too long for each run. */
+async function checkDistributed(run: Run): Promise<void> {
+  if (process.env['TEST_MARIADB_URL'] !== undefined) return; // it reads the log of a private server
+  await run('env', 'TEST_DISTRIBUTED=true', 'vitest', 'run', '--project', 'db', 'test/db/own-tasks.test.ts');
 }
 
 /** Generates into a temporary folder and compares, so that a check changes nothing. */

@@ -133,6 +133,7 @@ function report(found: Partial<Record<Engine, EngineForTests>>): void {
     ran.push('notRun' in engine ? { name, notRun: engine.notRun } : { name, version: engine.version });
     console.log('notRun' in engine ? `NOT RUN: ${name}: ${engine.notRun}` : `${name} ${engine.version}`);
   }
+  if (isDistributed) return; // beside the run that tells of all engines
   mkdirSync(cacheDir, { recursive: true });
   writeFileSync(join(cacheDir, 'test-report.json'), `${JSON.stringify({ engines: ran }, undefined, 2)}\n`);
 }
