@@ -80,11 +80,13 @@ export async function serve(config: Config, development: Development | undefined
     closeDatabase,
   );
   const membership = new Membership(log);
-  await membership.look(watched).catch(() => {});
+  let notServing = await membership.look(watched).catch(() => undefined);
   const left = new AbortController();
   parts.defer(() => left.abort());
-  void keepLooking(membership, watched, left.signal);
-  const whyNotServing = (): string | undefined => membership.whyNot();
+  void keepLooking(membership, watched, left.signal, (why) => {
+    notServing = why;
+  });
+  const whyNotServing = (): string | undefined => notServing;
   const replica = openReplicaOf(config, watched, log);
   if (replica !== undefined) {
     parts.defer(() => replica.close());

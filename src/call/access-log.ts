@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { Code, type ConnectError } from '@connectrpc/connect';
 import { status as statusNames } from '@grpc/grpc-js';
 import { formatUuid } from '../db/uuid.ts';
@@ -93,4 +94,18 @@ function causeOf({ cause }: Error, depth = 0): object | undefined {
   // Three levels of causes are enough; a chain of causes may be circular.
   const deeper = depth < 3 ? causeOf(cause, depth + 1) : undefined;
   return { type: cause.name, message: cause.message, stack: cause.stack, code, errno, cause: deeper };
+}
+
+/** The form in which a client's own request id is accepted; any other text could forge log lines. */
+const saneRequestId = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** Request ids are a random prefix of the process and the number of the call. A UUID for each call would take ten times as long. */
+const processId = randomBytes(9).toString('base64url');
+let requests = 0;
+
+/** The id of a request: the client's own, from `x-request-id`, or a new one. */
+export function requestIdOf(given: string | undefined): string {
+  if (given !== undefined && saneRequestId.test(given)) return given;
+  requests += 1;
+  return `${processId}-${requests.toString(36)}`;
 }

@@ -2,14 +2,13 @@ import type { Message } from '@bufbuild/protobuf';
 import type { ConnectError } from '@connectrpc/connect';
 import type { Logger } from '../platform/log.ts';
 import type { CallSpan, TraceCall } from '../platform/tracing.ts';
-import { callerIdOf, codeName, isFault, writeAccessLog } from './access-log.ts';
+import { callerIdOf, codeName, isFault, requestIdOf, writeAccessLog } from './access-log.ts';
 import type { Admission, AdmissionRequest, Admitted, Authenticate, HeaderReader } from './admission.ts';
 import type { Call } from './call.ts';
 import type { MethodMetrics } from './call-metrics.ts';
 import type { Caller } from './caller.ts';
 import { canceled, reasonOf, shuttingDown, toConnectError } from './errors.ts';
 import type { Method } from './method.ts';
-import { requestIdOf } from './request-id.ts';
 
 /** What a transport knows of a call before its request: the client's address and the headers. */
 export interface CallInfo {

@@ -70,10 +70,18 @@ export class Membership {
   }
 }
 
-/** Asks again and again until the signal is given. While the server cannot be asked, what was known last remains. */
-export async function keepLooking(membership: Membership, database: Database, signal: AbortSignal): Promise<void> {
+/**
+ * Asks again and again until the signal is given, and hands each answer of {@link Membership.look} over. While the server cannot be
+ * asked, what was known last remains.
+ */
+export async function keepLooking(
+  membership: Membership,
+  database: Database,
+  signal: AbortSignal,
+  onAnswer: (whyNot: string | undefined) => void,
+): Promise<void> {
   while (!signal.aborted) {
-    await membership.look(database).catch(() => {});
+    await membership.look(database).then(onAnswer, () => {});
     await sleep(askEveryMs.member, undefined, { signal, ref: false }).catch(() => {});
   }
 }

@@ -28,13 +28,22 @@ export function databaseUrl(address: DatabaseAddress): string {
   return `mysql://${login}@${host ?? 'localhost'}:${port ?? 3306}/${database}${query === '' ? '' : `?${query}`}`;
 }
 
+/** How a service of a test is started. */
+interface StartOptions {
+  readonly folder?: string;
+  readonly program?: string;
+  /** Is told of everything that the program has printed, whenever it prints. */
+  onOutput?(output: string): void;
+}
+
 /** Runs `serve` on a database that is migrated, and waits until it answers; the program is that of the sources unless said. */
 export function startService(
   address: DatabaseAddress,
   env: Readonly<Record<string, string>> = {},
-  { folder = root, program = 'src/main.ts' } = {},
+  options: StartOptions = {},
 ): Promise<RunningService> {
-  return startProgram([program, 'serve'], address, env, folder);
+  const { folder = root, program = 'src/main.ts' } = options;
+  return startProgram([program, 'serve'], address, env, folder, (output) => options.onOutput?.(output));
 }
 
 /** Runs `sync` with these options as a process of its own, and waits until its operators' port answers. */
@@ -51,6 +60,7 @@ async function startProgram(
   address: DatabaseAddress,
   env: Readonly<Record<string, string>>,
   folder: string,
+  onOutput: (output: string) => void = () => {},
 ): Promise<RunningService> {
   const child = spawn(process.execPath, args, {
     cwd: folder,
@@ -71,6 +81,7 @@ async function startProgram(
   const listening = new Promise<{ grpc: string; web: string; ops: string }>((resolve) => {
     const read = (chunk: Buffer) => {
       output += chunk.toString();
+      onOutput(output);
       const line = output.split('\n').find((text) => text.includes('"msg":"listening"'));
       if (line !== undefined) resolve(JSON.parse(line) as { grpc: string; web: string; ops: string });
     };

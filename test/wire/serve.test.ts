@@ -326,11 +326,13 @@ describeOnServerKinds('serve with a database', (engine) => {
       const refused = await run(['serve'], { DATABASE_URL: databaseUrl({ ...address, user: 'nobody', password: 'wrong' }) });
       expect([refused.code, refused.output.trim().split('\n')]).toEqual([1, [expect.stringContaining('Access denied')]]);
       const socketPath = path.join(folder, 'db.sock');
-      const waiting = startService({ ...address, socketPath });
-      await sleep(1000);
-      symlinkSync(address.socketPath ?? '', socketPath);
-      const service = await waiting;
-      expect(service.output()).toContain('waiting for it');
+      let isThere = false;
+      const onOutput = (output: string): void => {
+        if (isThere || !output.includes('waiting for it')) return;
+        isThere = true;
+        symlinkSync(address.socketPath ?? '', socketPath);
+      };
+      const service = await startService({ ...address, socketPath }, {}, { onOutput });
       expect((await fetch(`http://${service.ops}/readyz`)).status).toBe(200);
       expect(await service.stop()).toBe(0);
     } finally {

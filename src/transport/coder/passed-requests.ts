@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import { requestIdOf } from '../../call/request-id.ts';
+import { requestIdOf } from '../../call/access-log.ts';
 import type { Logger } from '../../platform/log.ts';
 import { coderRoutes } from './coder-routes.ts';
 
