@@ -1,12 +1,11 @@
 import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Caller } from '../../src/call/caller.ts';
-import { closeDatabase, type Database, openDatabase, type SentStatement } from '../../src/db/connection.ts';
+import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import {
   CountTasksRequestSchema,
   type CountTasksResponse,
-  ListTasksRequestSchema,
   type Task,
   TaskPhase,
   TaskState,
@@ -19,9 +18,9 @@ import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { indexSteps } from '../support/index-steps.ts';
+import { measureRead } from '../support/measure-read.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
-import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
+import { createTasksService, listAllTasks, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 const limit = 1000;
@@ -164,17 +163,7 @@ describeOnEngines('counts', (engine) => {
     }
   });
 
-  /** The tasks of all pages. */
-  async function listAll(caller: Caller, query: string): Promise<Task[]> {
-    const listed: Task[] = [];
-    for (let pageToken: string | undefined; pageToken !== ''; ) {
-      const request = create(ListTasksRequestSchema, { query, pageSize: 200, pageToken: pageToken ?? '', orderBy: 'created_at' });
-      const page = await service.listTasks(request, testCall(caller));
-      listed.push(...page.tasks);
-      pageToken = page.nextPageToken;
-    }
-    return listed;
-  }
+  const listAll = (caller: Caller, query: string) => listAllTasks(service, testCall(caller), { query, orderBy: 'created_at' });
 
   test.each<[string, Caller, TaskFilter, indexes: string[]]>([
     ['everyone', site, {}, ['all_kind', 'all_st_sa']],
@@ -187,38 +176,16 @@ describeOnEngines('counts', (engine) => {
     ['one owner', site, { ownerId: busy }, ['own_kind', 'own_st_sa']],
     ["one's own", asBusy, { ownerId: busy }, ['own_kind', 'own_st_sa']],
   ])('of %s read each bucket up to the limit, in one statement, by indexes alone', async (_name, caller, filter, indexes) => {
-    const sent: SentStatement[] = [];
-    // One connection: the counters are the session's.
-    const only = openDatabase(testDatabase.address, {
-      size: 1,
-      statementTimeoutMs: 30_000,
-      onStatement: (statement) => sent.push(statement),
-    });
-    try {
-      const tasks = createTaskRepository(only, 30);
-      await tasks.countKinds(scopeOf(caller), filter);
-      const before = await indexSteps(only);
-      sent.length = 0;
-      await tasks.countKinds(scopeOf(caller), filter);
-      const [statement, ...more] = sent.splice(0);
-      const read = (await indexSteps(only)) - before;
-      if (statement === undefined || more.length > 0) throw new Error(`${more.length + 1} statements`);
-      const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
-      const [plan] = (await only.raw(`${explaining} ${statement.sql}`, statement.values as never)) as [
-        { table: string; key: string; Extra: string | null }[],
-      ];
-      const ofTasks = plan.filter(({ table, key }) => table === 't' && indexes.includes(key));
-      expect(new Set(ofTasks.map(({ key }) => key))).toEqual(new Set(indexes));
-      for (const { Extra } of ofTasks) expect(Extra).toContain('Using index');
-      // Up to the limit of each bucket, or twice what is below it; none has walked the 3,700 rows of a scope.
-      const buckets = ofTasks.length / 2;
-      expect(read).toBeLessThanOrEqual(buckets * (limit + 1));
-      // What is shared with one by name is looked up, too.
-      const looked = plan.filter(({ table, key }) => table === 't' && !indexes.includes(key));
-      expect(looked.length).toBeLessThanOrEqual(caller === asBusy ? 1 : 0);
-    } finally {
-      await closeDatabase(only);
-    }
+    const { plan, steps } = await measureRead(engine, testDatabase.address, (tasks) => tasks.countKinds(scopeOf(caller), filter));
+    const ofTasks = plan.filter(({ table, key }) => table === 't' && indexes.includes(key ?? ''));
+    expect(new Set(ofTasks.map(({ key }) => key))).toEqual(new Set(indexes));
+    for (const { Extra } of ofTasks) expect(Extra).toContain('Using index');
+    // Up to the limit of each bucket, or twice what is below it; none has walked the 3,700 rows of a scope.
+    const buckets = ofTasks.length / 2;
+    expect(steps).toBeLessThanOrEqual(buckets * (limit + 1));
+    // What is shared with one by name is looked up, too.
+    const looked = plan.filter(({ table, key }) => table === 't' && !indexes.includes(key ?? ''));
+    expect(looked.length).toBeLessThanOrEqual(caller === asBusy ? 1 : 0);
   });
 });
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RowDataPacket } from 'mysql2';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { reasonOf, toConnectError } from '../../src/call/errors.ts';
 import type { DatabaseAddress } from '../../src/config.ts';
 import { closeDatabase, type Database, openDatabase, withConnection } from '../../src/db/connection.ts';
@@ -12,6 +12,7 @@ import { describeOnEngines } from '../support/database.ts';
 import { type Provocation, provocations, shutsDown } from '../support/database-provocations.ts';
 import { type Engine, type PrivateServer, startEngineServer } from '../support/engines.ts';
 import { freePort } from '../support/free-port.ts';
+import { describeWhere, testWhere } from '../support/test-where.ts';
 
 const call = { requestId: 'the-id', signal: new AbortController().signal };
 const reasons = { unavailable: 'DATABASE_UNAVAILABLE', 'too-expensive': 'QUERY_TOO_EXPENSIVE', busy: 'OVERLOADED' };
@@ -93,7 +94,7 @@ describeOnEngines(
       expect(reasonOf(toConnectError(thrown, call))).toBe('INTERNAL');
     });
 
-    test.runIf(engine === 'mysql')('who watches the server by information_schema.processlist is failed by it', async () => {
+    testWhere(engine === 'mysql')('who watches the server by information_schema.processlist is failed by it', async () => {
       const running = readRows(open(), { sql: 'select sleep(2), ?', values: [Buffer.from('ff00fe8095c3a1', 'hex')] });
       await expect.poll(() => failureOf('select p.id from information_schema.processlist as p')).toMatchObject({ errno: 3854 });
       for (const sql of ['show processlist', 'select p.id from performance_schema.processlist as p']) {
@@ -103,7 +104,7 @@ describeOnEngines(
     });
 
     // MariaDB has not been seen to give up.
-    describe.runIf(engine === 'mysql')('while tables change', () => {
+    describeWhere(engine === 'mysql')('while tables change', () => {
       test('reads go on, though their prepared statements become invalid again and again', async () => {
         const statement = { sql: 'select one.id from one where one.id = ?', values: [3] };
         const enough = new AbortController();

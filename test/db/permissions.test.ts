@@ -17,6 +17,7 @@ import {
 } from '../support/rights-matrix.ts';
 import { idText, rightsNow as now, openRightsWorld, type RightsWorld, type WrittenTask } from '../support/rights-world.ts';
 import { newId } from '../support/tasks.ts';
+import { describeWhere, testWhere } from '../support/test-where.ts';
 
 const read = [{ negate: false, resource_type: 'workspace', action: 'read' }];
 
@@ -261,7 +262,7 @@ function whoMayRead(engine: Engine, tasksAre: TaskSourceName): void {
     }
   });
 
-  test.runIf(tasksAre === 'workspaces')('tasks have rights of their own where they have a table of their own', async () => {
+  testWhere(tasksAre === 'workspaces')('tasks have rights of their own where they have a table of their own', async () => {
     const tasksHaveRights = createFindTasksHaveRights(database);
     expect(await tasksHaveRights()).toBe(false);
     await database('projector_state').update({ task_source: 'tasks' });
@@ -315,7 +316,7 @@ function whoMayRead(engine: Engine, tasksAre: TaskSourceName): void {
       await checkReads(cast, token, tasksAre === 'tasks' ? withTable : withoutTable);
     });
 
-    test.runIf(tasksAre === 'tasks')('must be for all workspaces where the task has none yet', async () => {
+    testWhere(tasksAre === 'tasks')('must be for all workspaces where the task has none yet', async () => {
       const ownerId = await insertUser(database, { username: 'waiting', memberships: [[world.home]] });
       const pending = formatUuid(await world.insertPendingTask({ name: 'pending', ownerId, organizationId: world.home }));
       await world.settle();
@@ -329,7 +330,7 @@ function whoMayRead(engine: Engine, tasksAre: TaskSourceName): void {
     });
   });
 
-  describe.runIf(tasksAre === 'tasks')('in newer versions of Coder', () => {
+  describeWhere(tasksAre === 'tasks')('in newer versions of Coder', () => {
     test.each(newerRightsMatrix)('$caller reads $reads', async (row) => {
       const { implied = [], impliedForServices = [], member = [], organization = [], defaults = [] } = row;
       const inOrganization = await insertOrganization(database, `home-${newId().toString('hex')}`);

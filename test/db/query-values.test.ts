@@ -2,14 +2,8 @@ import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Caller } from '../../src/call/caller.ts';
-import { closeDatabase, type Database, openDatabase, type SentStatement } from '../../src/db/connection.ts';
-import {
-  ListQueryValuesRequestSchema,
-  type ListQueryValuesResponse,
-  ListTasksRequestSchema,
-  QueryKey,
-  type Task,
-} from '../../src/gen/tasks/v1/tasks_pb.ts';
+import type { Database } from '../../src/db/connection.ts';
+import { ListQueryValuesRequestSchema, type ListQueryValuesResponse, QueryKey } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
@@ -17,10 +11,10 @@ import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import type { ValueKey } from '../../src/tasks/store/value-query.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { indexSteps } from '../support/index-steps.ts';
+import { measureRead } from '../support/measure-read.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
-import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
+import { createTasksService, listAllTasks, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 const group = newId();
@@ -131,17 +125,7 @@ describeOnEngines('values of a query', (engine) => {
   const valuesOf = async (caller: Caller, key: QueryKey, prefix = '') =>
     (await list(caller, key, prefix)).values.map(({ value }) => value);
 
-  /** The tasks of all pages. */
-  async function listAll(caller: Caller): Promise<Task[]> {
-    const listed: Task[] = [];
-    for (let pageToken: string | undefined; pageToken !== ''; ) {
-      const request = create(ListTasksRequestSchema, { query: 'owner:*', pageSize: 200, pageToken: pageToken ?? '' });
-      const page = await service.listTasks(request, testCall(caller));
-      listed.push(...page.tasks);
-      pageToken = page.nextPageToken;
-    }
-    return listed;
-  }
+  const listAll = (caller: Caller) => listAllTasks(service, testCall(caller), { query: 'owner:*' });
 
   test.each(Object.keys(kinds) as (keyof typeof kinds)[])('for %s are those of all their tasks', async (kind) => {
     const caller = callerOf(kind);
@@ -212,33 +196,13 @@ describeOnEngines('values of a query', (engine) => {
     ['a member of two', 'owner', '', ['own_ct'], 1010],
     ['a member of two', 'template', '', ['own_ct'], 1010],
   ])('for %s, of key %s with the prefix "%s", read no more than they say', async (kind, key, prefix, indexes, most) => {
-    const sent: SentStatement[] = [];
-    // One connection: the counters are the session's.
-    const only = openDatabase(testDatabase.address, {
-      size: 1,
-      statementTimeoutMs: 30_000,
-      onStatement: (statement) => sent.push(statement),
-    });
-    try {
-      const tasks = createTaskRepository(only, 30);
-      const scope = scopeOf(callerOf(kind));
-      await tasks.values(scope, key, prefix);
-      const before = await indexSteps(only);
-      sent.length = 0;
-      await tasks.values(scope, key, prefix);
-      const [statement, ...more] = sent.splice(0);
-      // None has walked the 2,200 tasks, or the 1,001 of somebody, but where these are what is shared.
-      expect((await indexSteps(only)) - before).toBeLessThanOrEqual(most);
-      if (statement === undefined || more.length > 0) throw new Error(`${more.length + 1} statements`);
-      const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
-      const [plan] = (await only.raw(`${explaining} ${statement.sql}`, statement.values as never)) as [
-        { table: string; key: string; type: string }[],
-      ];
-      const used = plan.filter(({ table }) => table === 't').map((step) => step.key);
-      for (const index of indexes) expect(used).toContain(index);
-      expect(plan.filter(({ table, type }) => ['t', 's', 'c', 'n'].includes(table) && type === 'ALL')).toEqual([]);
-    } finally {
-      await closeDatabase(only);
-    }
+    const { plan, steps } = await measureRead(engine, testDatabase.address, (tasks) =>
+      tasks.values(scopeOf(callerOf(kind)), key, prefix),
+    );
+    // None has walked the 2,200 tasks, or the 1,001 of somebody, but where these are what is shared.
+    expect(steps).toBeLessThanOrEqual(most);
+    const used = plan.filter(({ table }) => table === 't').map((step) => step.key);
+    for (const index of indexes) expect(used).toContain(index);
+    expect(plan.filter(({ table, type }) => ['t', 's', 'c', 'n'].includes(table ?? '') && type === 'ALL')).toEqual([]);
   });
 });

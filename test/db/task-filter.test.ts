@@ -5,14 +5,14 @@ import { loadDemo } from '../../dev/demo/demo.ts';
 import type { Caller } from '../../src/call/caller.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { CountTasksRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
+import { createTasksService, listAllTasks, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
 
 /** What a filter looks at, read from the source tables and put together in memory. */
@@ -56,14 +56,8 @@ describeOnEngines('each filter', (engine) => {
     mayRead: true,
   });
   const names = async (caller: Caller, query: string): Promise<string[]> => {
-    const found: string[] = [];
-    let pageToken = '';
-    do {
-      const page = await service.listTasks(create(ListTasksRequestSchema, { query, pageToken, pageSize: 200 }), testCall(caller));
-      found.push(...page.tasks.map(({ name, id }) => `${name} ${id.slice(0, 8)}`));
-      pageToken = page.nextPageToken;
-    } while (pageToken !== '');
-    return found.toSorted();
+    const tasks = await listAllTasks(service, testCall(caller), { query });
+    return tasks.map(({ name, id }) => `${name} ${id.slice(0, 8)}`).toSorted();
   };
 
   beforeAll(async () => {

@@ -9,7 +9,7 @@ import type { TaskRow } from '../../src/tasks/store/tables.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
 import { createTaskRepository, type PageSelection, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { indexSteps } from '../support/index-steps.ts';
+import { measureRead } from '../support/measure-read.ts';
 import { startServedEngine } from '../support/served-engine.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 
@@ -817,35 +817,9 @@ describeOnEngines('the task repository', (engine) => {
     });
 
     /** The plan of a list, and how many rows reading it walked to. */
-    async function explain(
-      scope: Scope,
-      question: PageSelection,
-    ): Promise<{ plan: { table: string; key: string; extra: string }[]; read: number }> {
-      const statements: SentStatement[] = [];
-      const onStatement = (statement: SentStatement) => statements.push(statement);
-      // One connection: the counters are the session's.
-      const only = openDatabase(test_.address, { size: 1, statementTimeoutMs: 30_000, onStatement });
-      try {
-        const warm = createTaskRepository(only, 30);
-        await warm.list(scope, question); // counts the parts of a name, once
-        const before = await indexSteps(only);
-        statements.length = 0;
-        await warm.list(scope, question);
-        const listed = statements.splice(0);
-        const [statement] = listed;
-        const read = (await indexSteps(only)) - before;
-        if (listed.length !== 1 || statement === undefined) throw new Error(`${listed.length} statements, not one`);
-        const explaining = engine === 'mysql' ? 'explain format=traditional' : 'explain';
-        const [rows] = (await only.raw(`${explaining} ${statement.sql}`, statement.values as never)) as [
-          { table: string; key: string; Extra: string | null }[],
-        ];
-        return {
-          plan: rows.map(({ table, key, Extra }) => ({ table, key, extra: Extra ?? '' })),
-          read,
-        };
-      } finally {
-        await closeDatabase(only);
-      }
+    async function explain(scope: Scope, selection: PageSelection) {
+      const { plan, steps } = await measureRead(engine, test_.address, (tasks) => tasks.list(scope, selection));
+      return { plan: plan.map(({ table, key, Extra }) => ({ table, key, extra: Extra ?? '' })), read: steps };
     }
   });
 });

@@ -12,7 +12,6 @@ import {
   CountTasksRequestSchema,
   GetTaskRequestSchema,
   ListQueryValuesRequestSchema,
-  ListTasksRequestSchema,
   QueryKey,
   WatchTasksRequestSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
@@ -32,7 +31,7 @@ import { createTestDatabase } from './database.ts';
 import type { Engine } from './engines.ts';
 import { insertOrganization } from './people.ts';
 import { newId } from './tasks.ts';
-import { createTasksService } from './tasks-service.ts';
+import { createTasksService, listAllTasks } from './tasks-service.ts';
 import { testCall } from './test-call.ts';
 import { startTestServer, until } from './test-server.ts';
 
@@ -147,16 +146,8 @@ export async function openRightsWorld(engine: Engine, tasksAre: TaskSourceName) 
     testCall(await as((name) => (name === 'coder-session-token' ? token : undefined)));
 
   /** The ids of all tasks of a query. */
-  const list = async (query: string, call: Call): Promise<string[]> => {
-    const found: string[] = [];
-    let pageToken = '';
-    do {
-      const page = await service.listTasks(create(ListTasksRequestSchema, { query, pageToken, pageSize: 200 }), call);
-      found.push(...page.tasks.map(({ id }) => id));
-      pageToken = page.nextPageToken;
-    } while (pageToken !== '');
-    return found;
-  };
+  const list = async (query: string, call: Call): Promise<string[]> =>
+    (await listAllTasks(service, call, { query })).map(({ id }) => id);
 
   /** The id of a task that is got, or the error's code. */
   const get = (

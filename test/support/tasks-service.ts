@@ -1,3 +1,6 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { Call } from '../../src/call/call.ts';
+import { ListTasksRequestSchema, type Task } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type CountTasks, createCountTasks } from '../../src/tasks/count-tasks.ts';
 import { createGetTask } from '../../src/tasks/get-task.ts';
 import { createListQueryValues, type ListQueryValues } from '../../src/tasks/list-query-values.ts';
@@ -17,4 +20,20 @@ export function createTasksService(parts: ListTasksParts): TestTasksService {
     countTasks: createCountTasks(parts),
     listQueryValues: createListQueryValues(parts),
   };
+}
+
+/** The tasks of all pages of a list. */
+export async function listAllTasks(
+  service: TaskMessages,
+  call: Call,
+  request: MessageInitShape<typeof ListTasksRequestSchema>,
+): Promise<Task[]> {
+  const tasks: Task[] = [];
+  let pageToken = '';
+  do {
+    const page = await service.listTasks(create(ListTasksRequestSchema, { ...request, pageToken, pageSize: 200 }), call);
+    tasks.push(...page.tasks);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== '');
+  return tasks;
 }

@@ -20,6 +20,7 @@ import { freePort } from '../support/free-port.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { databaseUrl, startService } from '../support/service.ts';
 import { insertRunningTask } from '../support/source-writer.ts';
+import { testWhere } from '../support/test-where.ts';
 
 const run = promisify(execFile);
 const password = 'recognisable-password';
@@ -111,7 +112,7 @@ describeOnEngines('accounts', (engine) => {
     await expect(signIn({ ...overSocket, user: 'stranger' })).rejects.toThrow(/cannot be reached: Access denied/);
   });
 
-  test.runIf(isMysql)(
+  testWhere(isMysql)(
     'caching_sha2_password, at first and again, over a socket, over TLS, and in clear text by the public key',
     async () => {
       const account = await create('cached', `identified with caching_sha2_password by '${password}'`);
@@ -123,7 +124,7 @@ describeOnEngines('accounts', (engine) => {
     },
   );
 
-  test.runIf(isMysql)('sha256_password, over TLS, and in clear text by the public key', async () => {
+  testWhere(isMysql)('sha256_password, over TLS, and in clear text by the public key', async () => {
     const account = await create('hashed', `identified with sha256_password by '${password}'`);
     for (const way of [overSocket, overTls, overTcp]) {
       expect(await signIn({ ...way, ...account, password })).toBe('hashed@%');
@@ -131,12 +132,12 @@ describeOnEngines('accounts', (engine) => {
     }
   });
 
-  test.runIf(!isMysql)('mysql_native_password', async () => {
+  testWhere(!isMysql)('mysql_native_password', async () => {
     const account = await create('native', `identified by '${password}'`);
     for (const way of [overSocket, overTls, overTcp]) expect(await signIn({ ...way, ...account, password })).toBe('native@%');
   });
 
-  test.runIf(!isMysql)('ed25519, with passwords of any length', async ({ skip }) => {
+  testWhere(!isMysql)('ed25519, with passwords of any length', async ({ skip }) => {
     skip(plugins === undefined);
     for (const [i, secret] of [password, 'ü', 'a'.repeat(31), 'a'.repeat(32), 'b'.repeat(80)].entries()) {
       const account = await create(`curve${i}`, `identified via ed25519 using password('${secret}')`);
@@ -145,7 +146,7 @@ describeOnEngines('accounts', (engine) => {
     }
   });
 
-  test.runIf(engine === 'mariadb')('in clear text, over a socket or checked TLS alone', async ({ skip }) => {
+  testWhere(engine === 'mariadb')('in clear text, over a socket or checked TLS alone', async ({ skip }) => {
     skip(plugins === undefined);
     const account = await create('clear', `identified via cleartext_plugin_server using '${password}'`);
     for (const way of [overSocket, overTls, { ...overTls, ssl: 'verify-ca' as const }]) {
@@ -157,7 +158,7 @@ describeOnEngines('accounts', (engine) => {
     }
   });
 
-  test.runIf(engine === 'mariadb11')(
+  testWhere(engine === 'mariadb11')(
     'parsec is refused in one line, unless the account has another way before it',
     async ({ skip }) => {
       skip(plugins === undefined);
