@@ -1,6 +1,6 @@
 import { createServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import mysql from 'mysql2/promise';
+import mysql, { type RowDataPacket } from 'mysql2/promise';
 import type { CapturedStatement } from './our-statements.ts';
 
 // The floor: the most that Node can do. A bare HTTP/2 server runs the one SQL statement of ours by the driver alone, in the driver's
@@ -62,7 +62,7 @@ function frame(length: number): Buffer {
 
 async function answer(stream: ServerHttp2Stream, path: string, request: Buffer): Promise<void> {
   const { sql, bytes, values } = answers[path as keyof typeof answers];
-  const [rows] = (await pool.execute(sql, values(request))) as unknown as [unknown[][]];
+  const [rows] = await pool.execute<RowDataPacket[]>(sql, values(request));
   stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
   stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': rows.length === 0 ? '5' : '0' }));
   stream.end(rows.length === 0 ? undefined : bytes);
