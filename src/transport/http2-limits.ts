@@ -187,6 +187,12 @@ export class Http2Sessions {
 /** The units of `grpc-timeout` in milliseconds. */
 const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
 
+/** The timeout in the header `grpc-timeout`, in milliseconds; undefined for any other text. */
+export function grpcTimeoutMs(text: string): number | undefined {
+  const [, amount, unit = ''] = /^(\d{1,8})([HMSmun])$/.exec(text) ?? [];
+  return amount === undefined ? undefined : Number(amount) * (unitMs[unit] ?? 0);
+}
+
 /**
  * Removes from the headers of a call a timeout that is longer than any timer of Node, 24.8 days: libraries would take it for an
  * expired one.
@@ -194,7 +200,5 @@ const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1
 export function dropLongTimeout(headers: IncomingHttpHeaders): void {
   if (Number(headers['connect-timeout-ms']) > longestTimerMs) delete headers['connect-timeout-ms'];
   const grpcTimeout = headers['grpc-timeout'];
-  if (typeof grpcTimeout !== 'string') return;
-  const [, amount, unit = ''] = /^(\d{1,8})([HMSmun])$/.exec(grpcTimeout) ?? [];
-  if (Number(amount) * (unitMs[unit] ?? 0) > longestTimerMs) delete headers['grpc-timeout'];
+  if (typeof grpcTimeout === 'string' && (grpcTimeoutMs(grpcTimeout) ?? 0) > longestTimerMs) delete headers['grpc-timeout'];
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempDisposableSync, readFileSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import { bidiStreaming, serverStreaming, unary } from '../../src/call/method.ts'
 import { createLog } from '../../src/platform/log.ts';
 import { type Certificates, createCertificates } from '../../src/transport/certificates.ts';
 import { createGrpcListener } from '../../src/transport/grpc/grpc-listener.ts';
+import { grpcTimeoutMs } from '../../src/transport/http2-limits.ts';
 import { type Listener, listen } from '../../src/transport/listener.ts';
 import { createWebListener } from '../../src/transport/web-listener.ts';
 import { testCaller } from '../support/test-server.ts';
@@ -53,14 +54,11 @@ const requests = new WeakMap<Caller, { testCase: string; headers: Header[]; time
 /** The headers and trailers that the method of a test case has asked for. */
 const answers = new Map<string, { headers: readonly Header[]; trailers: readonly Header[] }>();
 
-const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
-
 const calls = createCalls({
   authenticate: (header) => {
     const caller = { ...testCaller };
     const echoed = header('x-conformance-test');
-    const [, amount, unit = ''] = /^(\d+)([HMSmun])$/.exec(header('grpc-timeout') ?? '') ?? [];
-    const timeoutMs = amount === undefined ? header('connect-timeout-ms') : Number(amount) * (unitMs[unit] ?? 0);
+    const timeoutMs = grpcTimeoutMs(header('grpc-timeout') ?? '') ?? header('connect-timeout-ms');
     requests.set(caller, {
       testCase: header('x-test-case-name') ?? '',
       headers: echoed === undefined ? [] : [create(HeaderSchema, { name: 'x-conformance-test', value: [echoed] })],
@@ -227,17 +225,13 @@ const grpcInterceptor: grpc.ServerInterceptor = (_, call) => {
 
 /** Reads certificates as the service does, from files. */
 function readCertificates(cert: Uint8Array, key: Uint8Array): Certificates {
-  const folder = mkdtempSync(join(tmpdir(), 'tasks-conformance-'));
-  try {
-    const files = { cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem') };
-    writeFileSync(files.cert, cert);
-    writeFileSync(files.key, key);
-    const certificates = createCertificates(files, createLog('silent'));
-    certificates.close(); // these do not change
-    return certificates;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  using folder = mkdtempDisposableSync(join(tmpdir(), 'tasks-conformance-'));
+  const files = { cert: join(folder.path, 'cert.pem'), key: join(folder.path, 'key.pem') };
+  writeFileSync(files.cert, cert);
+  writeFileSync(files.key, key);
+  const certificates = createCertificates(files, createLog('silent'));
+  certificates.close(); // these do not change
+  return certificates;
 }
 
 function createListener(port: string | undefined, certificates: Certificates | undefined): Listener {
