@@ -75,11 +75,6 @@ export function unreadableRequest(why: string): ConnectError {
   return invalidArgument([{ field: 'request', description: `cannot be read: ${echo(why, 200)}` }]);
 }
 
-/** RESOURCE_EXHAUSTED for a request that is over `limit` bytes. Sending it again cannot help. */
-export function requestTooLarge(limit: number): ConnectError {
-  return failure(Code.ResourceExhausted, `the request is larger than ${limit} bytes`, 'INVALID_ARGUMENT');
-}
-
 /** UNIMPLEMENTED for a request in a form that the protocol has and this server does not, such as an unknown compression. */
 export function unsupportedRequest(why: string): ConnectError {
   return failure(Code.Unimplemented, echo(why, 200), 'INVALID_ARGUMENT');
