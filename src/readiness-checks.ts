@@ -1,6 +1,7 @@
 import type { Config } from './config.ts';
 import { readLease } from './db/active-process.ts';
 import type { Database } from './db/connection.ts';
+import { errnoOf } from './db/database-errors.ts';
 import type { Membership } from './db/membership.ts';
 import type { Replica } from './db/replica.ts';
 import type { ReadinessCheck } from './platform/readiness.ts';
@@ -45,7 +46,7 @@ export function readinessChecks(
         throw new Error(`the projector has not renewed its lease for ${seconds} s: it died, or this server is not up to date`);
       }
       const deadLetters = await countDeadLetters(database).catch((error: unknown) => {
-        if ((Object(error) as { errno?: unknown }).errno === noRight) return 0;
+        if (errnoOf(error) === noRight) return 0;
         throw error;
       });
       if (deadLetters === 0) return;
@@ -87,7 +88,7 @@ function leaseWatch(database: Database): () => Promise<number> {
   let seen: { readonly state: string; readonly at: number } | undefined;
   return async () => {
     const lease = await readLease(database, 'project').catch((error: unknown) => {
-      if ((Object(error) as { errno?: unknown }).errno === noRight) return undefined;
+      if (errnoOf(error) === noRight) return undefined;
       throw error;
     });
     if (lease === undefined || lease.holder === null) return 0;

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from './connection.ts';
-import { isConflict } from './database-errors.ts';
+import { errnoOf, isConflict } from './database-errors.ts';
 
 /** Thrown when another process has become the active one: this one must not write any more. */
 export class FencedError extends Error {
@@ -214,7 +214,7 @@ async function isVersionBeforeActive(database: Database, name: LeaseName): Promi
     ];
     return lock !== undefined && lock.holder !== null;
   } catch (error) {
-    if (hasNoLocks.has((Object(error) as { errno?: unknown }).errno)) return false;
+    if (hasNoLocks.has(errnoOf(error))) return false;
     throw error;
   }
 }

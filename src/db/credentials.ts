@@ -16,7 +16,7 @@ const failedMs = 1000;
 const maxPasswordBytes = 64 * 1024;
 
 /** Thrown when credentials cannot be read. The message names the setting, and neither the secret nor the command. */
-export class CredentialsError extends Error {
+class CredentialsError extends Error {
   override readonly name = 'CredentialsError';
   /** Set as the driver sets it on errors that end a connection. */
   readonly fatal = true;

@@ -2,10 +2,10 @@
  * What an error of the database means for the call that met it: the database is away or refuses, for now or until an operator acts;
  * the statement reads too much; or too many calls wait for a connection.
  */
-export type DatabaseErrorKind = 'unavailable' | 'too-expensive' | 'busy';
+type DatabaseErrorKind = 'unavailable' | 'too-expensive' | 'busy';
 
 /** Errors of the database with one cause. */
-export interface DatabaseErrors {
+interface DatabaseErrors {
   /** The cause, in the words of the table in docs/errors.md. */
   readonly cause: string;
   readonly kind: DatabaseErrorKind;
@@ -296,9 +296,14 @@ const conflicts: ReadonlySet<unknown> = new Set([
   3101, // Group Replication: a transaction of another server was first
 ]);
 
+/** The server's number for an error; undefined for an error of anything else. */
+export function errnoOf(error: unknown): unknown {
+  return (Object(error) as { errno?: unknown }).errno;
+}
+
 /** Whether a transaction failed because of another one. */
 export function isConflict(error: unknown): boolean {
-  return conflicts.has((Object(error) as { errno?: unknown }).errno);
+  return conflicts.has(errnoOf(error));
 }
 
 /** Classes of SQLSTATE that are never caused by the SQL itself, for errors that newer servers may add. */

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../platform/log.ts';
 import { type ClusterKind, clusterKind } from './cluster.ts';
 import type { Database } from './connection.ts';
+import { errnoOf } from './database-errors.ts';
 
 /** Thrown when a server is no sound member of its cluster. */
 export class NotMemberError extends Error {
@@ -60,7 +61,7 @@ export class Membership {
     try {
       return whyNotInGroup(await groupStatus(database));
     } catch (error) {
-      if (!noRights.has((Object(error) as { errno?: unknown }).errno)) throw error;
+      if (!noRights.has(errnoOf(error))) throw error;
       this.#kind = undefined; // asked again in a minute
       if (!this.#hasWarned)
         this.#log.warn('the account may not read performance_schema.replication_group_members: see migrate grants');

@@ -71,7 +71,7 @@ const ofMariadb: Readonly<Record<string, string>> = {
  * The statement that sets a session up: text is UTF-8 whatever the handshake said, since servers may ignore that, and then each
  * variable by name. READ COMMITTED, since a locking read of the default level would wait for writers.
  */
-export function sessionStatement(version: string, { statementTimeoutMs, session = {} }: SessionOptions): string {
+function sessionStatement(version: string, { statementTimeoutMs, session = {} }: SessionOptions): string {
   const isMariadb = /MariaDB/i.test(version);
   const [major = 0, minor = 0] = version.split('.').map(Number);
   // MariaDB has had MySQL's names since 11.1.

@@ -4,12 +4,13 @@ import type { Knex } from 'knex';
 import type { Connection } from 'mysql2';
 import { ActiveLease } from '../db/active-process.ts';
 import { addressOf, closeDatabase, type Database, openDatabase } from '../db/connection.ts';
+import { errnoOf } from '../db/database-errors.ts';
 import { runOn } from '../db/session.ts';
 import { MigrationError } from './migration-error.ts';
 import { enqueueAll } from './outbox.ts';
 import { dropTriggers, ensureTriggers, hasExactTriggers, triggerNames } from './triggers.ts';
 
-/** Both `src/db` and `dist/db` are two levels below the root, where the migrations are. */
+/** Both `src/schema` and `dist/schema` are two levels below the root, where the migrations are. */
 const folder = new URL('../../migrations/', import.meta.url);
 
 /** How long a process waits for another one that migrates the same database, in seconds: a large table takes long. */
@@ -280,7 +281,7 @@ async function whileLocked<T>(database: Database, work: (connection: Knex) => Pr
     await connection.migrate.forceFreeMigrationsLock();
     return await work(connection);
   } catch (error) {
-    if (!takesNoWrites.has((Object(error) as { errno?: unknown }).errno)) throw error;
+    if (!takesNoWrites.has(errnoOf(error))) throw error;
     throw new MigrationError(
       'this server takes no writes, being read-only or a secondary of a cluster, and something is to be migrated: run "migrate up" on the server that takes them',
       { cause: error },

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
+import { errnoOf } from '../db/database-errors.ts';
 import { MigrationError } from './migration-error.ts';
 import { type Comparison, type ProjectedTable, projectedTables } from './projected-tables.ts';
 
@@ -98,8 +99,7 @@ async function create(database: Knex, statement: string): Promise<void> {
   try {
     await database.raw(statement);
   } catch (error) {
-    const { errno } = Object(error) as { errno?: unknown };
-    if (!refusals.has(errno)) throw error;
+    if (!refusals.has(errnoOf(error))) throw error;
     throw new MigrationError(
       'this account may not make triggers: grant it TRIGGER on the database and, on a server with a binary log (error 1419), set ' +
         'log_bin_trust_function_creators=1; or set MIGRATE_TRIGGERS=false and let the writers note their changes in workspace_changes',
