@@ -25,7 +25,7 @@ import { addProjectorMetrics } from './projection/projector-metrics.ts';
 import { readinessChecks } from './readiness-checks.ts';
 import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
 import { createMeasuredSync } from './sync/measured-sync.ts';
-import { scopeOf } from './sync/source-version.ts';
+import { copyScopeOf } from './sync/source-version.ts';
 import { createCountTasks } from './tasks/count-tasks.ts';
 import { createGetTask } from './tasks/get-task.ts';
 import { createListQueryValues } from './tasks/list-query-values.ts';
@@ -121,7 +121,7 @@ export async function serve(config: Config, development: Development | undefined
 
   if (config.CODER_DATABASE_URL !== undefined) {
     const url = config.CODER_DATABASE_URL;
-    const sync = createMeasuredSync(config, registry, { address, url, log, scope: scopeOf(config), onWritten });
+    const sync = createMeasuredSync(config, registry, { address, url, log, scope: copyScopeOf(config), onWritten });
     sync.start();
     parts.defer(() => sync.stop());
   }

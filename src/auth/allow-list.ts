@@ -1,4 +1,4 @@
-import { parseUuid } from '../db/uuid.ts';
+import { hasId, parseUuid } from '../db/uuid.ts';
 
 /** The objects of one type that a token is restricted to: all, or those with some ids. */
 export type AllowedIds = 'all' | readonly Buffer[];
@@ -14,11 +14,7 @@ export function allowedIds(allowList: readonly string[], type: string): AllowedI
     if (ofType !== type && ofType !== '*') continue;
     if (id === '*') return 'all';
     const parsed = parseUuid(id);
-    if (parsed !== undefined && !has(ids, parsed)) ids.push(parsed);
+    if (parsed !== undefined && !hasId(ids, parsed)) ids.push(parsed);
   }
   return ids;
-}
-
-function has(ids: readonly Buffer[], wanted: Buffer): boolean {
-  return ids.some((id) => id.equals(wanted));
 }

@@ -13,7 +13,7 @@ export type FindUser = (idOrUsername: Buffer | string, signal?: AbortSignal) => 
 /** Finds users in the database, each with one statement, which ends when the signal is aborted. */
 export function createFindUser(database: Database): FindUser {
   return async (idOrUsername, signal) => {
-    if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
+    if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // no username has one; the database ignores it
     // select u.id, m.organization_id as organizationId from users as u
     // left join organization_members as m on m.user_id = u.id where u.username_lower = ?        (or u.id = ?)
     // order by u.id

@@ -16,7 +16,7 @@ export type FindUserRights = (idOrUsername: Buffer | string) => Promise<UserRigh
 /** Finds users with their rights in the database, in one statement, or two for a user with custom roles. */
 export function createFindUserRights(database: Database): FindUserRights {
   return async (idOrUsername) => {
-    if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // see NameLookup
+    if (typeof idOrUsername === 'string' && idOrUsername.endsWith(' ')) return undefined; // no username has one; the database ignores it
     // select … from users as u <left joins of selectRights>
     // where u.deleted = 0 and u.username_lower = ? order by u.id        (or u.id = ?; a row for each membership)
     const query = selectRights(database, database.from({ u: 'users' }).where('u.deleted', 0).orderBy('u.id'));

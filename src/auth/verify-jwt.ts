@@ -157,7 +157,7 @@ function createGetKey(jwks: string, log?: Logger): JWTVerifyGetKey {
       failure = undefined;
       return new Response(text);
     } catch (error) {
-      failure = { at: Date.now(), error: new KeySetError('the key set of JWT_JWKS cannot be had', { cause: error }) };
+      failure = { at: Date.now(), error: new KeySetError('the key set of JWT_JWKS cannot be read', { cause: error }) };
       log?.warn({ err: failure.error }, 'the keys of the JWT issuer cannot be read; those that are known go on');
       throw failure.error;
     }

@@ -17,7 +17,7 @@ export interface RolePermissions {
 }
 
 /** A caller's membership in an organization. */
-export interface Membership {
+export interface OrganizationMembership {
   readonly organizationId: Buffer;
   /** Role names in this organization, the caller's and those of all its members, besides the implied `organization-member`. */
   readonly roles: readonly string[];
@@ -35,7 +35,7 @@ export interface Caller {
   readonly roles: readonly string[];
   /** The permissions of those site roles that are custom. */
   readonly customRoles: readonly RolePermissions[];
-  readonly memberships: readonly Membership[];
+  readonly memberships: readonly OrganizationMembership[];
   /** Groups of the caller, besides each organization's group Everyone. */
   readonly groupIds: readonly Buffer[];
   /** Set where tasks have rights of their own: reading one needs the right to read tasks, and that to read workspaces. */

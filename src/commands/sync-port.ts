@@ -9,7 +9,7 @@ import { listen } from '../transport/listener.ts';
 import { createOpsListener } from '../transport/ops/ops-listener.ts';
 
 /** The operators' port of a process. */
-export interface OpsPort {
+interface OpsPort {
   /** Where it is, as `host:port`. */
   readonly address: string;
   close(): Promise<void>;

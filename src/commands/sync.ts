@@ -9,7 +9,7 @@ import { openCoderDatabase } from '../sync/coder-database.ts';
 import { copyOnce } from '../sync/copy-once.ts';
 import { createMeasuredSync } from '../sync/measured-sync.ts';
 import { describeSlot, readSlot } from '../sync/replication-standing.ts';
-import { readSourceShape, scopeOf } from '../sync/source-version.ts';
+import { copyScopeOf, readSourceShape } from '../sync/source-version.ts';
 import { countAdjusted, describeSync, openSyncDatabase } from '../sync/sync.ts';
 import { readSyncState, takeOverSync } from '../sync/sync-state.ts';
 import { verifyCopy } from '../sync/verify-copy.ts';
@@ -36,7 +36,7 @@ export async function copyFromCoder(config: Config, address: DatabaseAddress, wi
     const bar = progressBar(process.stderr);
     try {
       const adjusted = countAdjusted();
-      const scope = scopeOf(config, withoutSessions);
+      const scope = copyScopeOf(config, withoutSessions);
       const shape = await readSourceShape(coder, scope, adjusted.add);
       console.log(shape.version);
       const state = await takeOverSync(database);
@@ -99,7 +99,7 @@ export async function followCoder(
     address,
     url,
     log,
-    scope: scopeOf(config, withoutSessions),
+    scope: copyScopeOf(config, withoutSessions),
     onProgress: (rows, about) => bar.show(rows, about),
     onCopied: () => bar.end(),
   });
@@ -122,7 +122,7 @@ const patienceMs = 10_000;
 export async function verifyCopyOfCoder(database: Database, config: Config, withoutSessions: boolean): Promise<void> {
   const coder = await openCoderDatabase(requireCoderDatabaseUrl(config));
   try {
-    const shape = await readSourceShape(coder, scopeOf(config, withoutSessions));
+    const shape = await readSourceShape(coder, copyScopeOf(config, withoutSessions));
     const { mode } = await readSyncState(database);
     const isLive = mode === 'replication' || mode === 'polling';
     const count = await verifyCopy({ coder, database, shape, patienceMs: isLive ? patienceMs : 0 }, (line) => console.log(line));

@@ -32,7 +32,7 @@ export type StatementName = (typeof statementNames)[number];
 export type RunStatement = <T>(name: StatementName, run: () => Promise<T>) => Promise<T>;
 
 /** Runs a statement without metrics or traces. */
-export const runUnseen: RunStatement = (_name, run) => run();
+export const runUnmeasured: RunStatement = (_name, run) => run();
 
 /** Buckets from 0.25 ms, the time of a read by key, to 5 s, more than the statement limit. */
 const secondsBuckets = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
@@ -43,7 +43,7 @@ const secondsBuckets = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05
  *
  * @param run runs the statement, for example within a trace.
  */
-export function measureStatements(registry: Registry, run: RunStatement = runUnseen): RunStatement {
+export function measureStatements(registry: Registry, run: RunStatement = runUnmeasured): RunStatement {
   const seconds = new Histogram({
     name: 'tasks_db_statement_seconds',
     help: 'How long statements of calls took, from asking for a connection to the last row, in seconds.',

@@ -10,3 +10,8 @@ export function formatUuid(bytes: Buffer): string {
   const hex = bytes.toString('hex');
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
+
+/** Whether an id is among some. */
+export function hasId(ids: readonly Buffer[], wanted: Buffer): boolean {
+  return ids.some((id) => id.equals(wanted));
+}

@@ -96,7 +96,7 @@ export async function openCoderDatabase(url: string, purpose = 'sync'): Promise<
     return database;
   } catch (error) {
     socket.destroy();
-    const reason = isPasswordMissing(error) ? 'it asks for a password, and CODER_DATABASE_URL has none' : reasonOf(error);
+    const reason = isPasswordMissing(error) ? 'it asks for a password, and CODER_DATABASE_URL has none' : failureText(error);
     throw new SyncError(`Coder's database cannot be reached: ${reason}`, { cause: error });
   }
 }
@@ -189,13 +189,14 @@ export function quote(name: string): string {
 }
 
 /** Why something of PostgreSQL, or of our own database, failed, in one line. Their errors do not repeat the password. */
-export function reasonOf(error: unknown): string {
+export function failureText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code, fatal, sqlMessage } = error as { code?: unknown; fatal?: unknown; sqlMessage?: unknown };
   // An error of our own database: its message begins with the whole statement.
   if (typeof sqlMessage === 'string') return `this service's database: ${sqlMessage.replace(/\s+/g, ' ')}`;
   if (fatal === true) return `this service's database: ${error.message.split(' - ').at(-1) ?? ''}`;
   // When several addresses were tried, the error for all of them has no message.
-  const text = error.message !== '' ? error.message : error instanceof AggregateError ? reasonOf(error.errors[0]) : String(code);
+  const text =
+    error.message !== '' ? error.message : error instanceof AggregateError ? failureText(error.errors[0]) : String(code);
   return text.replace(/\s+/g, ' ');
 }

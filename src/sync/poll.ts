@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../db/connection.ts';
 import { canFollow, changedSince, keysOnly } from './changed-rows.ts';
-import { type CoderDatabase, quote, reasonOf } from './coder-database.ts';
+import { type CoderDatabase, failureText, quote } from './coder-database.ts';
 import { compareRows, compareTable } from './compare-tables.ts';
 import { copyTables } from './copy.ts';
 import { readSource } from './copy-once.ts';
@@ -297,7 +297,7 @@ function isConflict(error: unknown): boolean {
 }
 
 function conflictAdvice(error: unknown): string {
-  return `${reasonOf(error)}: set hot_standby_feedback = on on the replica, or raise its max_standby_streaming_delay`;
+  return `${failureText(error)}: set hot_standby_feedback = on on the replica, or raise its max_standby_streaming_delay`;
 }
 
 function explainConflict(error: unknown): never {

@@ -1,4 +1,4 @@
-import { type CoderDatabase, quote, reasonOf } from './coder-database.ts';
+import { type CoderDatabase, failureText, quote } from './coder-database.ts';
 import { SyncError } from './sync-error.ts';
 import { syncedTables } from './synced-tables.ts';
 
@@ -104,7 +104,7 @@ export async function dropReplication(
       await coder.rows(statement);
       removed.push(what);
     } catch (error) {
-      if (codeOf(error) !== '42501') throw new SyncError(`${what} cannot be removed: ${reasonOf(error)}`, { cause: error });
+      if (codeOf(error) !== '42501') throw new SyncError(`${what} cannot be removed: ${failureText(error)}`, { cause: error });
       left.push(`${statement};`);
     }
   };

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withTimeLimit } from '../platform/time-limit.ts';
 import { type Applied, applyChanges } from './apply-changes.ts';
-import { type CoderDatabase, connectionOptions, reasonOf } from './coder-database.ts';
+import { type CoderDatabase, connectionOptions, failureText } from './coder-database.ts';
 import { copyTables } from './copy.ts';
 import { parseLsn } from './lsn.ts';
 import { type PublishedTables, publishedTables, type ReplicationNames } from './publication.ts';
@@ -165,7 +165,7 @@ async function identify(url: string): Promise<ServerIdentity> {
   try {
     return await identifyServer(connectionOptions(url, 'replication'));
   } catch (error) {
-    throw new SyncError(`Coder's PostgreSQL does not let the role replicate, see sync grants: ${reasonOf(error)}`, {
+    throw new SyncError(`Coder's PostgreSQL does not let the role replicate, see sync grants: ${failureText(error)}`, {
       cause: error,
     });
   }

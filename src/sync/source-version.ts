@@ -52,7 +52,7 @@ export interface CopyScope {
 }
 
 /** What the settings, or the command line, leave out of a copy. */
-export function scopeOf(
+export function copyScopeOf(
   {
     CODER_WITHOUT_SESSIONS,
     CODER_IGNORE_COLUMNS,

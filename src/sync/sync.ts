@@ -4,7 +4,7 @@ import { ActiveLease, FencedError } from '../db/active-process.ts';
 import { closeDatabase, type Database, openDatabase } from '../db/connection.ts';
 import { Membership } from '../db/membership.ts';
 import type { Logger } from '../platform/log.ts';
-import { type CoderDatabase, openCoderDatabase, reasonOf } from './coder-database.ts';
+import { type CoderDatabase, failureText, openCoderDatabase } from './coder-database.ts';
 import type { CopyResult } from './copy.ts';
 import { type CopyScope, readSourceShape, type SourceShape } from './source-version.ts';
 import { SyncError } from './sync-error.ts';
@@ -147,7 +147,7 @@ export function createSync(options: SyncOptions): Sync {
       log.info('another process copies from Coder now');
       return;
     }
-    const reason = reasonOf(error);
+    const reason = failureText(error);
     // What an operator has to change is said once, and not again at each attempt.
     const level = status.error === reason ? 'debug' : error instanceof SyncError ? 'error' : 'warn';
     status.activity = 'failed';
@@ -169,7 +169,7 @@ export function createSync(options: SyncOptions): Sync {
       await keepActive(database, state);
     } catch (error) {
       if (!signal.aborted && !(error instanceof FencedError))
-        await noteFailure(database, state.epoch, reasonOf(error)).catch(() => {});
+        await noteFailure(database, state.epoch, failureText(error)).catch(() => {});
       throw error;
     }
   }

@@ -30,7 +30,7 @@ export interface TermsDraft {
 }
 
 /** What is wrong with the values of a key, and with which of them. */
-export interface Misreading {
+export interface InvalidValue {
   readonly description: string;
   /** The index of the value. */
   readonly value: number;
@@ -43,7 +43,7 @@ export interface QueryKey {
   /** Whether a value may have `:` outside quotations, as times do. */
   readonly hasColons: boolean;
   /** Reads the values, at least one. Returns what is wrong with them, if anything is. */
-  read(values: readonly [string, ...string[]], terms: TermsDraft): Misreading | undefined;
+  read(values: readonly [string, ...string[]], terms: TermsDraft): InvalidValue | undefined;
   /** What the key means without a value. Most mean nothing then. */
   readonly byDefault?: (terms: TermsDraft) => void;
 }
@@ -165,7 +165,7 @@ function readGroup(value: string, terms: TermsDraft): string | undefined {
 }
 
 /** Parameters: `name` for its presence, `name=value` for its value. */
-function readParameters(words: readonly Word[], terms: TermsDraft): Misreading | undefined {
+function readParameters(words: readonly Word[], terms: TermsDraft): InvalidValue | undefined {
   for (const { text, value } of present(words)) {
     const [name = '', given, ...more] = text.split('=');
     if (more.length > 0) return { description: `"${echo(text)}" can only contain 1 '='`, value };
@@ -195,7 +195,7 @@ interface Word {
   readonly value: number;
 }
 
-function list(read: (words: readonly Word[], terms: TermsDraft) => Misreading | undefined): QueryKey {
+function list(read: (words: readonly Word[], terms: TermsDraft) => InvalidValue | undefined): QueryKey {
   return {
     many: true,
     hasColons: false,

@@ -1,4 +1,5 @@
-import type { Caller, Membership, Permission, RolePermissions } from '../call/caller.ts';
+import type { Caller, OrganizationMembership, Permission, RolePermissions } from '../call/caller.ts';
+import { hasId } from '../db/uuid.ts';
 
 /** Somebody a workspace can be shared with. */
 export interface Subject {
@@ -120,7 +121,7 @@ function deriveScope(caller: Caller): Scope {
 /** Whether a caller reads all of a resource in an organization of theirs, and whether what is their own there. */
 function reachIn(
   caller: Caller,
-  { roles, customRoles, impliedIsCustom }: Membership,
+  { roles, customRoles, impliedIsCustom }: OrganizationMembership,
   resource: Resource,
   custom: readonly RolePermissions[],
 ): { readonly all: boolean; readonly own: boolean } {
@@ -149,10 +150,10 @@ export interface TaskAccess {
 
 /** Whether a scope reads a task: the rule of {@link Scope} for one. */
 export function readsTask(scope: Scope, id: Buffer, { workspaceId, ownerId, organizationId, readers }: TaskAccess): boolean {
-  if (scope.onlyIds !== undefined && !has(scope.onlyIds, id)) return false;
-  if (scope.onlyWorkspaces !== undefined && (workspaceId === null || !has(scope.onlyWorkspaces, workspaceId))) return false;
-  if (scope.everything || has(scope.organizations, organizationId)) return true;
-  if (ownerId.equals(scope.userId) && has(scope.ownIn, organizationId)) return true;
+  if (scope.onlyIds !== undefined && !hasId(scope.onlyIds, id)) return false;
+  if (scope.onlyWorkspaces !== undefined && (workspaceId === null || !hasId(scope.onlyWorkspaces, workspaceId))) return false;
+  if (scope.everything || hasId(scope.organizations, organizationId)) return true;
+  if (ownerId.equals(scope.userId) && hasId(scope.ownIn, organizationId)) return true;
   return readers.some(
     (subject) =>
       scope.sharedWith.some(({ kind, id: one }) => kind === subject.kind && one.equals(subject.id)) &&
@@ -162,11 +163,7 @@ export function readsTask(scope: Scope, id: Buffer, { workspaceId, ownerId, orga
 
 /** Whether what is shared with a group of the caller reaches the caller in an organization. */
 function reachesTo({ memberOf }: Scope, groupId: Buffer, organizationId: Buffer): boolean {
-  return has(memberOf, organizationId) && (!has(memberOf, groupId) || groupId.equals(organizationId));
-}
-
-function has(ids: readonly Buffer[], wanted: Buffer): boolean {
-  return ids.some((id) => id.equals(wanted));
+  return hasId(memberOf, organizationId) && (!hasId(memberOf, groupId) || groupId.equals(organizationId));
 }
 
 /** Site roles that read every organization and every user (coderd/rbac/roles.go). */

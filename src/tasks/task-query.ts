@@ -1,7 +1,7 @@
 import { echo, invalidArgument, type Violation } from '../call/errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import { type ParsedQuery, parseQuery, type QueryValue } from './query-grammar.ts';
-import { type Misreading, type OwnerTerm, type QueryKey, type QueryNames, queryKeys, type TermsDraft } from './query-keys.ts';
+import { type InvalidValue, type OwnerTerm, type QueryKey, type QueryNames, queryKeys, type TermsDraft } from './query-keys.ts';
 import type { ListOrder } from './store/list-order.ts';
 import type { TaskFilter } from './store/task-filter.ts';
 
@@ -40,8 +40,8 @@ const wideningNames = ['organization', 'sharedWithUser', 'sharedWithGroup'] as c
 /** A request as it was read: what it asks for, as far as it is right, and what is wrong with it. */
 export interface ReadTaskQuery {
   readonly query: TaskQuery;
-  readonly ofQuery: readonly Violation[];
-  readonly ofRequest: readonly Violation[];
+  readonly queryViolations: readonly Violation[];
+  readonly requestViolations: readonly Violation[];
 }
 
 /**
@@ -55,7 +55,7 @@ export function readTaskQuery(
   defaultOwner?: 'me' | 'everyone',
 ): ReadTaskQuery {
   const { values, violations: grammar } = split(request.query);
-  const ofQuery: Violation[] = [...grammar];
+  const queryViolations: Violation[] = [...grammar];
   const terms: TermsDraft = { filter: {}, names: {} };
   const unknown: Violation[] = [];
   for (const [name, given] of values) {
@@ -63,24 +63,26 @@ export function readTaskQuery(
     const problem = key === undefined ? undefined : readKey(name, key, given, terms);
     if (key === undefined)
       unknown.push({ field: echo(name), description: `"${echo(name)}" is not a valid query key${at(given[0])}` });
-    else if (problem !== undefined) ofQuery.push({ field: name, description: problem.description + at(given[problem.value]) });
+    else if (problem !== undefined)
+      queryViolations.push({ field: name, description: problem.description + at(given[problem.value]) });
   }
-  ofQuery.push(...unknown);
+  queryViolations.push(...unknown);
 
-  const ofRequest: Violation[] = [];
+  const requestViolations: Violation[] = [];
   const { pageSize, orderBy } = request;
-  if (pageSize < 0) ofRequest.push({ field: 'page_size', description: `must not be negative; 0 means ${defaultPageSize}` });
+  if (pageSize < 0)
+    requestViolations.push({ field: 'page_size', description: `must not be negative; 0 means ${defaultPageSize}` });
   const isWide =
     wideningFilters.some((key) => terms.filter[key] !== undefined) || wideningNames.some((key) => terms.names[key] !== undefined);
   const owner = terms.owner ?? { kind: defaultOwner ?? (isWide ? 'everyone' : 'me') };
   const order = orders.get(orderBy.trim().replace(/ +/g, ' '));
   if (order === undefined) {
-    ofRequest.push({
+    requestViolations.push({
       field: 'order_by',
       description: `"${echo(orderBy)}" is not an order: use created_at, current_state.timestamp, or for one owner's tasks name, each also with desc`,
     });
   } else if (order.startsWith('name') && owner.kind === 'everyone') {
-    ofRequest.push({
+    requestViolations.push({
       field: 'order_by',
       description: 'name orders the tasks of one owner only: use created_at or current_state.timestamp, each also with desc',
     });
@@ -92,7 +94,7 @@ export function readTaskQuery(
     orderBy: order ?? 'default',
     pageSize: pageSize === 0 ? defaultPageSize : Math.min(pageSize, maxPageSize),
   };
-  return { query, ofQuery, ofRequest };
+  return { query, queryViolations, requestViolations };
 }
 
 /** Keys that ask how an agent is connected right now: an agent that falls silent is no change of its task. */
@@ -107,7 +109,7 @@ export function readWatchQuery(query: string): ReadTaskQuery {
     if (given === undefined || given.value === '') return [];
     return [{ field: key, description: `"${key}" depends on the clock and cannot be watched${at(given)}` }];
   });
-  return { ...read, ofQuery: [...read.ofQuery, ...ofClock] };
+  return { ...read, queryViolations: [...read.queryViolations, ...ofClock] };
 }
 
 /**
@@ -117,9 +119,10 @@ export function readWatchQuery(query: string): ReadTaskQuery {
  * @throws {ConnectError} INVALID_ARGUMENT that names every wrong field and query key at once.
  */
 export function checkTaskQuery(read: ReadTaskQuery, unknown: readonly Violation[] = []): TaskQuery {
-  const ofQuery = [...read.ofQuery, ...unknown];
-  const [problem, ...more] = [...ofQuery, ...read.ofRequest];
-  if (problem !== undefined) throw invalidArgument([problem, ...more], ofQuery.length > 0 ? 'INVALID_QUERY' : 'INVALID_ARGUMENT');
+  const queryViolations = [...read.queryViolations, ...unknown];
+  const [problem, ...more] = [...queryViolations, ...read.requestViolations];
+  if (problem !== undefined)
+    throw invalidArgument([problem, ...more], queryViolations.length > 0 ? 'INVALID_QUERY' : 'INVALID_ARGUMENT');
   return read.query;
 }
 
@@ -136,7 +139,7 @@ function at(value: QueryValue | undefined): string {
   return ` (at position ${value?.position ?? 0})`;
 }
 
-function readKey(name: string, key: QueryKey, given: readonly QueryValue[], terms: TermsDraft): Misreading | undefined {
+function readKey(name: string, key: QueryKey, given: readonly QueryValue[], terms: TermsDraft): InvalidValue | undefined {
   const [first, ...more] = given.map(({ value }) => value);
   // An empty first value switches the key off whatever follows, as in Coder.
   if (first === undefined || first === '') {

@@ -2,7 +2,7 @@ import { type BlockList, isIP } from 'node:net';
 import type { HeaderReader } from '../call/admission.ts';
 
 /** The client of a call: its name in the log, with a port where it is known, and the address that limits count. */
-export interface Client {
+interface Client {
   readonly peer: string;
   readonly address: string;
 }

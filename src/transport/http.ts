@@ -37,7 +37,7 @@ export function protect(response: HttpResponse): void {
  * Marks a streamed answer as not to be buffered on the way: nginx would collect it in its buffers, and a compressing proxy would
  * wait for more to compress.
  */
-export function sendThrough(response: HttpResponse): void {
+export function forbidBuffering(response: HttpResponse): void {
   response.setHeader('cache-control', 'no-store, no-transform');
   response.setHeader('x-accel-buffering', 'no');
 }

@@ -85,7 +85,7 @@ export function createWebRequests({
     const leaveWhenDraining = (): void => {
       if (isDraining() && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     };
-    if (sendToBase(request, response, basePath)) return;
+    if (redirectToBase(request, response, basePath)) return;
     const addresses = addressesOf(request, basePath);
     for (const address of addresses) {
       request.url = address;
@@ -121,7 +121,7 @@ export function addressesOf({ url = '' }: Pick<HttpRequest, 'url'>, basePath = '
 }
 
 /** Redirects a request for the base path without its last slash: links of the page are relative to the slash. */
-function sendToBase(request: HttpRequest, response: HttpResponse, basePath: string): boolean {
+function redirectToBase(request: HttpRequest, response: HttpResponse, basePath: string): boolean {
   const path = pathOf(request);
   if (basePath === '/' || `${path}/` !== basePath || (request.method !== 'GET' && request.method !== 'HEAD')) return false;
   protect(response);

@@ -188,7 +188,7 @@ async function compareWatch(
   { told }: Ids,
 ): Promise<string[]> {
   const read = readWatchQuery(query);
-  if ('refused' in expected || read.ofQuery.length > 0) return []; // also what depends on the clock
+  if ('refused' in expected || read.queryViolations.length > 0) return []; // also what depends on the clock
   const { filter } = await createResolveQuery(createNameLookup(database, 0))(read, query, { caller });
   const { parameterNames = [], parameterValues = [] } = filter ?? {};
   const ids = (await database.from('workspace_tasks').select('workspace_tasks.id')) as { id: Buffer }[];

@@ -4,7 +4,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Call } from '../../src/call/call.ts';
-import type { Caller, Membership, RolePermissions } from '../../src/call/caller.ts';
+import type { Caller, OrganizationMembership, RolePermissions } from '../../src/call/caller.ts';
 import {
   databaseUnavailable,
   deadlineExceeded,
@@ -403,7 +403,7 @@ describe('who may know of a user', () => {
     organizationId: Buffer,
     roles: readonly string[],
     customRoles: readonly RolePermissions[] = [],
-  ): Membership => ({
+  ): OrganizationMembership => ({
     organizationId,
     roles,
     customRoles,

@@ -136,8 +136,8 @@ describe('what is wrong with a query', () => {
     ['owner:a owner:b', ['owner:b']],
     ['nokey:1', ['nokey:1']],
   ])('%j is said at its place', (query, places) => {
-    const { ofQuery } = readTaskQuery(create(ListTasksRequestSchema, { query }));
-    const problems = placeProblems(query, ofQuery);
+    const { queryViolations } = readTaskQuery(create(ListTasksRequestSchema, { query }));
+    const problems = placeProblems(query, queryViolations);
     expect(problems.map(({ place }) => place && query.slice(place.start, place.end))).toEqual(places);
     for (const { message } of problems) expect(message).not.toMatch(/position/);
   });

@@ -111,7 +111,7 @@ const questions = fc.record({
   filter: filters,
   order: fc.constantFrom(...(Object.keys(listOrders) as ListOrder[])),
   after: fc.option(fc.oneof(fc.tuple(id, id), fc.tuple(word, id)) as fc.Arbitrary<Position>, { nil: undefined }),
-  nameParts: fc.option(fc.array(id, { minLength: 1, maxLength: 16 }), { nil: undefined }),
+  nameTrigrams: fc.option(fc.array(id, { minLength: 1, maxLength: 16 }), { nil: undefined }),
   rows: fc.integer({ min: 1, max: 201 }),
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { openCoderDatabase, reasonOf } from '../../src/sync/coder-database.ts';
+import { failureText, openCoderDatabase } from '../../src/sync/coder-database.ts';
 import { countAdjusted } from '../../src/sync/sync.ts';
 
 describe('why copying failed', () => {
@@ -12,7 +12,7 @@ describe('why copying failed', () => {
     ['the cause alone, of a lost connection', { fatal: true }, "this service's database: the connection is closed"],
     ['what PostgreSQL says', {}, 'insert into `users` - the connection is closed'],
   ] as const)('is %s', ([, properties, reason]) => {
-    expect(reasonOf(Object.assign(new Error('insert into `users` - the connection is closed'), properties))).toBe(reason);
+    expect(failureText(Object.assign(new Error('insert into `users` - the connection is closed'), properties))).toBe(reason);
   });
 
   test('names the database also where the file of its authorities is missing', async () => {

@@ -13,9 +13,9 @@ const keys: ReadonlySet<string> = new Set(['status', 'phase', 'state', 'waiting'
  * @throws {CommandError} when the query is invalid or has other keys.
  */
 export function readUntil(text: string): (task: Task) => boolean {
-  const { query, ofQuery } = readTaskQuery({ query: text, orderBy: '', pageSize: 0 });
+  const { query, queryViolations } = readTaskQuery({ query: text, orderBy: '', pageSize: 0 });
   const { filter } = query;
-  const [problem] = ofQuery;
+  const [problem] = queryViolations;
   if (problem !== undefined) throw new CommandError(`--until: ${problem.field}: ${problem.description}`);
   const given = [...parseQuery(text).values.keys()];
   const other = given.find((key) => !keys.has(key));

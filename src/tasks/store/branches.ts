@@ -1,3 +1,4 @@
+import { hasId } from '../../db/uuid.ts';
 import type { Scope } from '../scope.ts';
 import { type BoundFilter, type BoundScope, type BoundSharing, bindFilter, bindScope, bindSharing } from './conditions.ts';
 import { type ListOrder, listOrders } from './list-order.ts';
@@ -19,8 +20,8 @@ export interface Branch {
   readonly scope?: BoundScope;
   /** Somebody whose shared tasks are walked, by kind and id in `workspace_task_acl`, instead of an index of all tasks. */
   readonly subject?: { readonly kind: number; readonly id: Slot };
-  /** Parts of the name, whose few tasks are looked at one by one, instead of an index of all tasks. */
-  readonly nameParts?: readonly Slot[];
+  /** Trigrams of the name, whose few tasks are read one by one, instead of walking an index of all tasks. */
+  readonly nameTrigrams?: readonly Slot[];
 }
 
 /** An index of the lists of one owner, one organization, or all: of one status if it says so, and in an order. */
@@ -59,8 +60,8 @@ export interface TaskSelection {
   readonly scope: Scope;
   readonly filter: TaskFilter;
   readonly order: ListOrder;
-  /** Parts of the name that few tasks have: these tasks are then one branch, whatever the scope. */
-  readonly nameParts?: readonly Buffer[] | undefined;
+  /** Trigrams of the name that few tasks have: these tasks are then one branch, whatever the scope. */
+  readonly nameTrigrams?: readonly Buffer[] | undefined;
 }
 
 /**
@@ -76,8 +77,8 @@ export function branchesOf(bindings: Bindings, selection: TaskSelection, most = 
   // Nothing that is pending, for one, waits for input.
   const lists = [filter.templateIds, filter.ids, filter.workspaceIds, statuses];
   if (lists.some((list) => list?.length === 0)) return undefined;
-  if (selection.nameParts !== undefined) {
-    const branch = { ...scanOf(bindings, selected), nameParts: bindings.bindList(selection.nameParts) };
+  if (selection.nameTrigrams !== undefined) {
+    const branch = { ...scanOf(bindings, selected), nameTrigrams: bindings.bindList(selection.nameTrigrams) };
     return { branches: [branch], filter: bindFilter(bindings, filter) };
   }
   const shared = sharedBranches(bindings, selected);
@@ -116,7 +117,7 @@ function branchesOfAll(bindings: Bindings, selected: SelectionByStatus): Branch[
   if (scope.everything) return organizationId === undefined ? walk(selected, 'all', {}) : walkOrganization(organizationId);
   const wanted = (id: Buffer): boolean => organizationId === undefined || organizationId.equals(id);
   // Of an organization that is read as a whole, no other way leads to more.
-  const others = (id: Buffer): boolean => wanted(id) && !has(scope.organizations, id);
+  const others = (id: Buffer): boolean => wanted(id) && !hasId(scope.organizations, id);
   const branches: Branch[] = [];
   const ownIn = scope.ownIn.filter(others);
   if (ownIn.length > 0) {
@@ -131,7 +132,7 @@ function branchesOfAll(bindings: Bindings, selected: SelectionByStatus): Branch[
     const branch = () => ({ statuses, subject: { kind: aclKinds[kind], id: bindings.bind(id) } });
     if (kind === 'user') {
       if (organizationId === undefined || others(organizationId)) branches.push(branch());
-    } else if (!has(scope.memberOf, id)) {
+    } else if (!hasId(scope.memberOf, id)) {
       if (reach.length > 0) branches.push({ ...branch(), readable: { organizations: reach } });
     } else if (others(id)) branches.push({ ...branch(), readable: { organizations: [bindings.bind(id)] } });
   }
@@ -214,7 +215,7 @@ function withinToken({ onlyIds, onlyWorkspaces }: Scope, filter: TaskFilter): Ta
 }
 
 function within(only: readonly Buffer[], asked: readonly Buffer[] | undefined): readonly Buffer[] {
-  return asked === undefined ? only : only.filter((id) => has(asked, id));
+  return asked === undefined ? only : only.filter((id) => hasId(asked, id));
 }
 
 /** The branches of a list by status: all that are not deleted, or those of a status, waiting for input or not. */
@@ -247,8 +248,4 @@ export function isOfAclAlone(
     readable?.sharing === undefined &&
     statuses.every((status) => 'live' in status)
   );
-}
-
-function has(ids: readonly Buffer[], wanted: Buffer): boolean {
-  return ids.some((id) => id.equals(wanted));
 }

@@ -9,7 +9,7 @@ export type KindFilter = Pick<TaskFilter, 'status' | 'waiting' | 'phase' | 'stat
 export type CountedBy = 'waiting' | 'status' | 'phase' | 'state';
 
 /** Tasks that are counted together. */
-export interface CountBucket {
+interface CountBucket {
   readonly by: CountedBy;
   /** The status, phase or state; 1 for what waits. */
   readonly value: number;

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
+import { hasId } from '../../db/uuid.ts';
 import { isOfSomeTasks, type Scope } from '../scope.ts';
 import { type Branch, type Branches, branchesOf, organizationsOf, type TaskSelection } from './branches.ts';
 import { bindSharing, whereReadable } from './conditions.ts';
@@ -68,7 +69,7 @@ function ofOwnerInScope(bindings: Bindings, scope: Scope, owner: Buffer, all: Br
   if (scope.sharedWith.length === 0) return { ways };
   const statuses = all.branches.flatMap((branch) => branch.statuses);
   // What is shared with a group is read in the organizations of the caller alone: if all of these are read, that adds nothing.
-  const byGroup = scope.memberOf.some((id) => !organizations.some((one) => one.equals(id)));
+  const byGroup = scope.memberOf.some((id) => !hasId(organizations, id));
   const shared: Branch = byGroup
     ? {
         index: 'own_kind',

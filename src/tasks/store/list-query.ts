@@ -38,7 +38,7 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
   return {
     page(page) {
       const [first, ...others] = page.branches;
-      const alone = first !== undefined && others.length === 0 && first.nameParts === undefined && first.subject === undefined;
+      const alone = first !== undefined && others.length === 0 && first.nameTrigrams === undefined && first.subject === undefined;
       return alone ? pageOfBranch(first, page) : pageOfUnion(page);
     },
 
@@ -115,7 +115,7 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
    * somebody, `from workspace_task_acl as s straight_join workspace_tasks as t on … where s.kind = ? and s.subject_id = ? and …`
    */
   function rowsOf(branch: Branch, filter: BoundFilter, order?: ListOrder): Knex.QueryBuilder {
-    const { index, ownerId, organizationId, statuses, readable, scope, subject, nameParts } = branch;
+    const { index, ownerId, organizationId, statuses, readable, scope, subject, nameTrigrams } = branch;
     const query = database.queryBuilder();
     if (subject !== undefined) {
       query.from({ s: 'workspace_task_acl' }).where({ 's.kind': subject.kind, 's.subject_id': subject.id });
@@ -128,7 +128,7 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
       // The optimizer chooses where to start when an owner or a template may have fewer tasks.
       if (ownerId === undefined && filter.templateIds === undefined) joinTasks(query, 's');
       else query.joinRaw('join ?? as ?? on ?? = ?? and ?? = ??', ['workspace_tasks', 't', ...taskKeys('s')]);
-    } else if (nameParts !== undefined) joinTasks(query.from(tasksOfParts(nameParts, ownerId).as('n')), 'n');
+    } else if (nameTrigrams !== undefined) joinTasks(query.from(tasksOfTrigrams(nameTrigrams, ownerId).as('n')), 'n');
     else if (index === undefined) query.from({ t: 'workspace_tasks' });
     // MariaDB 10.11 prefers `ref` over `range` for a page in the middle and reads the whole scope (550 ms instead of 0.4).
     else query.fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 't', index]));
@@ -144,18 +144,18 @@ export function createListQueries(database: Database, agentInactiveSeconds: numb
   }
 
   /**
-   * The tasks whose names have parts, and those for which nobody has looked yet:
+   * The tasks whose names have all of some trigrams, and those whose trigrams are not written yet:
    *
    *     <tasksWith>
    *     union select p.owner_id, p.id as task_id from workspace_tasks as p force index (name_pending) where p.name_pending = 1
    */
-  function tasksOfParts(parts: readonly Slot[], ownerId: Slot | undefined): Knex.QueryBuilder {
+  function tasksOfTrigrams(trigrams: readonly Slot[], ownerId: Slot | undefined): Knex.QueryBuilder {
     const pending = database
       .queryBuilder()
       .fromRaw(database.raw('?? as ?? force index (??)', ['workspace_tasks', 'p', 'name_pending']))
       .where('p.name_pending', 1)
       .select('p.owner_id', 'p.id as task_id');
-    return tasksWith(database, parts, ownerId).union(pending);
+    return tasksWith(database, trigrams, ownerId).union(pending);
   }
 }
 

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { LRUCache } from 'lru-cache';
 import { type Database, withConnection } from '../../db/connection.ts';
 import { anyCaseText, equalsInAnyCase, foldCase } from '../../db/letter-case.ts';
-import { type RunStatement, runUnseen, type StatementName } from '../../db/statements.ts';
+import { type RunStatement, runUnmeasured, type StatementName } from '../../db/statements.ts';
 
 /**
  * Finds the ids behind the names in a query. What was found is remembered for a few seconds; what was not found is not. Its
@@ -34,7 +34,7 @@ const maxNames = 10_000;
  * @param rememberSeconds how long an answer may be used again, 0 for never.
  * @param run what runs each statement.
  */
-export function createNameLookup(database: Database, rememberSeconds: number, run: RunStatement = runUnseen): NameLookup {
+export function createNameLookup(database: Database, rememberSeconds: number, run: RunStatement = runUnmeasured): NameLookup {
   const remembered = new LRUCache<string, readonly Buffer[]>({ max: maxNames, ttl: Math.max(1, rememberSeconds * 1000) });
   const read = <T>(name: StatementName, query: Knex.QueryBuilder, signal: AbortSignal | undefined): Promise<T[]> =>
     run(name, () => withConnection(database, signal, (connection) => query.connection(connection) as Promise<T[]>));

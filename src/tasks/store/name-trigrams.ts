@@ -4,7 +4,7 @@ import { type Database, withConnection } from '../../db/connection.ts';
 import { foldCase } from '../../db/letter-case.ts';
 import type { Slot } from './statement-template.ts';
 
-/** Up to so many tasks with a part of a name are looked at one by one; above, walking a list meets enough of them soon. */
+/** Up to so many tasks with rare trigrams are read one by one; of more, walking a list meets enough soon. */
 const fewTasks = 4000;
 
 /** How many trigrams of a name are counted, and looked up together. */
@@ -26,13 +26,13 @@ const countOne =
   'select ? as `place`, count(*) as `count` from (select 1 from `workspace_task_trigrams` as `s` where `s`.`trigram` = ? limit ?) as `n`';
 
 /**
- * Finds parts of a name that few tasks have together: the search then starts from these. Where one part is rare it is that one, else
- * it is all of them.
+ * Finds trigrams of a name that few tasks have: one that is rare by itself, or all of them where they are rare together. The search
+ * then starts from the tasks that have them. Undefined where they are in too many names.
  */
-type FindRareParts = (name: string, signal?: AbortSignal) => Promise<readonly Buffer[] | undefined>;
+type FindRareTrigrams = (name: string, signal?: AbortSignal) => Promise<readonly Buffer[] | undefined>;
 
 /** Counts trigrams in the database, those of one name in one statement and, if none is rare, together in another; remembers both. */
-export function createFindRareParts(database: Database): FindRareParts {
+export function createFindRareTrigrams(database: Database): FindRareTrigrams {
   const counts = new LRUCache<string, number>(remembered);
   return async (name, signal) => {
     const run = <Result>(query: Knex.QueryBuilder | Knex.Raw): Promise<Result> =>
@@ -63,7 +63,7 @@ export function createFindRareParts(database: Database): FindRareParts {
 }
 
 /**
- * The tasks whose names have all of these parts. The optimizer begins with the one that the fewest have:
+ * The tasks whose names have all of these trigrams. The optimizer begins with the rarest:
  *
  *     select s0.owner_id, s0.task_id from workspace_task_trigrams as s0
  *     join workspace_task_trigrams as s1 on s1.owner_id = s0.owner_id and s1.task_id = s0.task_id …
@@ -71,18 +71,18 @@ export function createFindRareParts(database: Database): FindRareParts {
  */
 export function tasksWith<Bound extends Buffer | Slot>(
   database: Database,
-  parts: readonly Bound[],
+  trigrams: readonly Bound[],
   ownerId?: Bound,
 ): Knex.QueryBuilder {
   const query = database.queryBuilder().select('s0.owner_id', 's0.task_id');
-  for (const [place, part] of parts.entries()) {
+  for (const [place, trigram] of trigrams.entries()) {
     const s = `s${place}`;
     if (place === 0) query.from({ s0: 'workspace_task_trigrams' });
     else
       query.join({ [s]: 'workspace_task_trigrams' }, (on) =>
         on.on(`${s}.owner_id`, 's0.owner_id').andOn(`${s}.task_id`, 's0.task_id'),
       );
-    query.where(`${s}.trigram`, part);
+    query.where(`${s}.trigram`, trigram);
   }
   if (ownerId !== undefined) query.where('s0.owner_id', ownerId);
   return query;

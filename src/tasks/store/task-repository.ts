@@ -6,7 +6,7 @@ import type { Scope } from '../scope.ts';
 import { deletedStatus } from './branches.ts';
 import { addCounts, type CountCells, type KindCounts } from './count-query.ts';
 import { type ListOrder, type Position, positionOf } from './list-order.ts';
-import { createFindRareParts } from './name-trigrams.ts';
+import { createFindRareTrigrams } from './name-trigrams.ts';
 import { type ReadByIds, readTogether } from './read-together.ts';
 import type { TaskRow } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';
@@ -58,10 +58,13 @@ export interface TaskRepository {
  */
 export function createTaskRepository(database: Database, agentInactiveSeconds: number): TaskRepository {
   const statements = createTaskStatements(database, agentInactiveSeconds);
-  const findRareParts = createFindRareParts(database);
-  const namePartsOf = async ({ name, status, ids }: TaskFilter, signal?: AbortSignal): Promise<readonly Buffer[] | undefined> =>
+  const findRareTrigrams = createFindRareTrigrams(database);
+  const rareTrigramsOf = async (
+    { name, status, ids }: TaskFilter,
+    signal?: AbortSignal,
+  ): Promise<readonly Buffer[] | undefined> =>
     // A deleted task has none, and a few ids are found faster by themselves.
-    name === undefined || status === deletedStatus || ids !== undefined ? undefined : findRareParts(name, signal);
+    name === undefined || status === deletedStatus || ids !== undefined ? undefined : findRareTrigrams(name, signal);
 
   const readTasks = async (statement: Statement | undefined, signal: AbortSignal | undefined): Promise<TaskRow[]> =>
     statement === undefined ? [] : (await readRows<TaskCells>(database, statement, signal)).map(taskRow);
@@ -84,9 +87,9 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
 
   return {
     async list(scope, { filter, order, after, limit }, signal) {
-      const nameParts = await namePartsOf(filter, signal);
+      const nameTrigrams = await rareTrigramsOf(filter, signal);
       // One row more shows whether there is a next page, without an empty last one.
-      const found = await readTasks(statements.list({ scope, filter, order, after, nameParts }, limit + 1), signal);
+      const found = await readTasks(statements.list({ scope, filter, order, after, nameTrigrams }, limit + 1), signal);
       const listed = found.slice(0, Math.min(limit, rowsInPage(found)));
       const read = await withLongTexts(scope, listed, signal);
       const rows = read.slice(0, rowsInPage(read)); // a text may have grown meanwhile
@@ -97,15 +100,15 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     },
 
     async count(scope, filter, limit, signal) {
-      const nameParts = await namePartsOf(filter, signal);
-      const statement = statements.count({ scope, filter, order: 'created_at', nameParts }, limit);
+      const nameTrigrams = await rareTrigramsOf(filter, signal);
+      const statement = statements.count({ scope, filter, order: 'created_at', nameTrigrams }, limit);
       const [row] = statement === undefined ? [] : await readRows(database, statement, signal);
       return Math.min(limit, Number(row?.[0] ?? 0));
     },
 
     async countKinds(scope, filter, signal) {
-      const nameParts = await namePartsOf(filter, signal);
-      const statement = statements.countKinds({ scope, filter, order: 'created_at', nameParts });
+      const nameTrigrams = await rareTrigramsOf(filter, signal);
+      const statement = statements.countKinds({ scope, filter, order: 'created_at', nameTrigrams });
       const rows = statement === undefined ? [] : await readRows<CountCells>(database, statement, signal);
       return addCounts(rows, filter);
     },
@@ -116,8 +119,8 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
     },
 
     async ids(scope, filter, limit, signal) {
-      const nameParts = await namePartsOf(filter, signal);
-      const statement = statements.ids({ scope, filter, order: 'created_at', nameParts }, limit);
+      const nameTrigrams = await rareTrigramsOf(filter, signal);
+      const statement = statements.ids({ scope, filter, order: 'created_at', nameTrigrams }, limit);
       const rows = statement === undefined ? [] : await readRows(database, statement, signal);
       return rows.slice(0, limit).map(([id]) => id as Buffer);
     },

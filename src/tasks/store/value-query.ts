@@ -13,8 +13,8 @@ export interface ValuesStructure extends Branches {
   readonly key: ValueKey;
   /** What `like` takes. */
   readonly pattern: Slot;
-  /** Whether the tasks are some that are named one by one. */
-  readonly areOfSome: boolean;
+  /** Whether the token reads some tasks alone, which are named one by one. */
+  readonly restricted: boolean;
 }
 
 /** A row of {@link valuesQuery}. */
@@ -57,7 +57,7 @@ export function valuesStructureOf(
 ): ValuesStructure | undefined {
   const branches = branchesOf(bindings, { scope, filter: {}, order: 'created_at' });
   const pattern = bindings.bind(`${foldedPrefix.replaceAll(/[|%_]/g, '|$&')}%`);
-  return branches && { ...branches, key, pattern, areOfSome: isOfSomeTasks(scope) };
+  return branches && { ...branches, key, pattern, restricted: isOfSomeTasks(scope) };
 }
 
 /**
@@ -71,11 +71,11 @@ export function valuesStructureOf(
 export function valuesQuery(
   database: Database,
   queries: ListQueries,
-  { key, pattern, areOfSome, ...all }: ValuesStructure,
+  { key, pattern, restricted, ...all }: ValuesStructure,
 ): Knex.QueryBuilder {
   const { table, folded, columns, nameIndex, taskColumn, allIndex, organizationIndex } = keys[key];
   const limit = maxValues + 1;
-  const ids = areOfSome
+  const ids = restricted
     ? queries.all(all).select(`t.${taskColumn} as id`)
     : database.union(
         all.branches.map((branch) => idsOf(branch)),

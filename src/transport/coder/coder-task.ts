@@ -121,7 +121,7 @@ export function toStableTask(task: Task): CoderTask {
     workspace_agent_health: first.workspace_agent_health,
     workspace_app_id: first.workspace_app_id,
     initial_prompt: first.initial_prompt,
-    status: wordOf(phaseWords, task.phase) || 'unknown',
+    status: wordOf(taskStatusWords, task.phase) || 'unknown',
     current_state: first.current_state && (isFailed ? { ...first.current_state, state: failed } : first.current_state),
     created_at: first.created_at,
     updated_at: first.updated_at,
@@ -129,7 +129,7 @@ export function toStableTask(task: Task): CoderTask {
 }
 
 /** The words for a task's own status, by phase. */
-export const phaseWords = lowerCased(TaskPhase);
+export const taskStatusWords = lowerCased(TaskPhase);
 
 /** A time as Go prints it (RFC3339Nano): in UTC, with as many digits behind the second as it has, zeros at the end cut off. */
 export function formatTime(time: Pick<Timestamp, 'seconds' | 'nanos'> | undefined): string {

@@ -1,7 +1,7 @@
 import { echo, invalidArgument, type Violation } from '../../call/errors.ts';
 import { foldCase } from '../../db/letter-case.ts';
 import { maxQueryBytes, maxQueryTerms, split, unquote } from '../../tasks/query-grammar.ts';
-import { phaseWords } from './coder-task.ts';
+import { taskStatusWords } from './coder-task.ts';
 
 /** What the `q` of `/api/v2/tasks` asks for. All of it is in lower case. */
 export interface TaskSearch {
@@ -53,7 +53,7 @@ export function readTaskSearch(query: string): TaskSearch {
   return Object.fromEntries([...values].flatMap(([key, [value = '']]) => (value === '' ? [] : [[key, value]])));
 }
 
-const statuses: readonly string[] = [...phaseWords.values()];
+const statuses: readonly string[] = [...taskStatusWords.values()];
 
 function refused(description: string): Error {
   return invalidArgument([{ field: 'q', description }], 'INVALID_QUERY');

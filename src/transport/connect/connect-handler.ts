@@ -20,13 +20,13 @@ import type { ClientAddress } from '../client-address.ts';
 import { sendWithEntityTag } from '../entity-tag.ts';
 import {
   connectionOf,
+  forbidBuffering,
   type HttpRequest,
   type HttpResponse,
   pathOf,
   protect,
   sendGrpcStatus,
   sendJson,
-  sendThrough,
 } from '../http.ts';
 
 /**
@@ -197,7 +197,7 @@ async function answer(
   const toSend = forGrpcClients(answered);
   beforeAnswer();
   protect(response);
-  if (handler.method.methodKind !== 'unary') sendThrough(response);
+  if (handler.method.methodKind !== 'unary') forbidBuffering(response);
   if (request.method === 'GET' && toSend.status === 200) await sendWithEntityTag(toSend, request, response);
   else await universalResponseToNodeResponse(toSend, response);
 }

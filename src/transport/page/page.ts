@@ -19,9 +19,9 @@ export interface PageParts {
 /**
  * Answers a request for the page, or tells that it is for something else.
  *
- * @param isForNothing whether nothing has the path of the request: then a browser is shown the page, which says so.
+ * @param isNotFound whether nothing else is served at the path of the request: then a browser is shown the page, which says so.
  */
-export type Page = (request: HttpRequest, response: HttpResponse, isForNothing?: boolean) => boolean;
+export type Page = (request: HttpRequest, response: HttpResponse, isNotFound?: boolean) => boolean;
 
 /** The folder of the built page, relative to the sources as well as to the build. */
 export const pageFolder = path.resolve(import.meta.dirname, '../../../dist-web');
@@ -108,8 +108,8 @@ export function createPage({ folder, imageOrigins, coderUrl, demo }: PageParts, 
     send(request, response, asset.type, (encoding === undefined ? undefined : asset.encoded.get(encoding)) ?? asset.plain);
   };
 
-  return (request, response, isForNothing = false) => {
-    if (isForNothing) {
+  return (request, response, isNotFound = false) => {
+    if (isNotFound) {
       if (html === undefined || !isOfBrowser(request) || pathOf(request).split('/').length > maxDepth) return false;
       protectPage(response);
       sendIndex(request, response, 404);

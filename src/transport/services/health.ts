@@ -10,7 +10,7 @@ import {
 } from '../../gen/grpc/health/v1/health_pb.ts';
 
 /** The state of services as `grpc.health.v1.Health` tells it. */
-export interface Health {
+interface Health {
   readonly methods: readonly Method[];
   /** Sets the state of a service, and tells its watchers. */
   setServing(service: string, serving: boolean): void;
