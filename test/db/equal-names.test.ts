@@ -7,7 +7,8 @@ import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
-import { insertRunningTask, newId } from '../support/source-writer.ts';
+import { insertRunningTask } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 // Coder has no two users or tasks of one name, but a copy of it may have them while it is compared with Coder anew.
 describeOnServerKinds('of two that have one name, the first by id counts', (engine) => {

@@ -9,8 +9,7 @@ import { TaskPhase, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector, type Projector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { describeInconsistency, verify } from '../../src/projection/verify.ts';
-import { enqueueTasks, outboxLagMs, readOutbox, tasksOf } from '../../src/schema/outbox.ts';
+import { enqueueTasks, readOutbox, tasksOf } from '../../src/schema/outbox.ts';
 import { changeKinds } from '../../src/schema/projected-tables.ts';
 import { readTaskSource } from '../../src/schema/task-source.ts';
 import { keepByPolling } from '../../src/sync/poll.ts';
@@ -22,6 +21,7 @@ import { type CoderVersion, coderFolder, createCoderSchema } from '../support/co
 import { parseCsv } from '../support/csv.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { describeOnPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts';
+import { outboxIsEmpty, readModelDifferences } from '../support/projected-tables.ts';
 import { insertRunningTask, insertSource, insertSources, now, type SourceValues } from '../support/source-writer.ts';
 import { newId } from '../support/tasks.ts';
 
@@ -67,10 +67,8 @@ function view(): Record<string, string | null>[] {
 }
 
 async function settled(database: Database): Promise<void> {
-  await expect.poll(() => outboxLagMs(database), patiently).toBe(undefined);
-  const found: string[] = [];
-  await verify(database, (difference) => found.push(describeInconsistency(difference)));
-  expect(found).toEqual([]);
+  await outboxIsEmpty(database);
+  expect(await readModelDifferences(database)).toEqual([]);
 }
 
 describeOnOneEngine('tasks of their own', (engine) => {

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
-import { outboxLagMs } from '../../src/schema/outbox.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
-import { insertRunningTask, insertSource, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
+import { outboxIsEmpty } from '../support/projected-tables.ts';
+import { insertRunningTask, insertSource, now, type SourceTaskIds } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 describeOnEngines('a projector beside writers', (engine) => {
   let test_: TestDatabase;
@@ -16,17 +17,13 @@ describeOnEngines('a projector beside writers', (engine) => {
   });
   afterEach(() => test_.drop());
 
-  async function settled(): Promise<void> {
-    await expect.poll(() => outboxLagMs(database), { timeout: 30_000 }).toBeUndefined();
-  }
-
   test('a change is visible soon after its commit, at 200 writes a second', async () => {
     const projector = startScript('project', test_.address);
     try {
       const tasks: SourceTaskIds[] = [];
       for (let i = 0; i < 200; i++) tasks.push(await insertRunningTask(database));
       await projector.line('is active');
-      await settled();
+      await outboxIsEmpty(database);
       let stopped = false;
       const write = async (): Promise<void> => {
         for (let at = performance.now(); !stopped; at += 20) {

@@ -11,10 +11,9 @@ import { createLog } from '../../src/platform/log.ts';
 import { addDeadLetter } from '../../src/projection/dead-letters.ts';
 import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
 import { projectAll, retryDeadLetters } from '../../src/projection/rebuild.ts';
-import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { readinessChecks } from '../../src/readiness-checks.ts';
 import { outboxLagMs } from '../../src/schema/outbox.ts';
-import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
+import { changeKinds } from '../../src/schema/projected-tables.ts';
 import { decodePosition, encodePosition } from '../../src/tasks/position.ts';
 import type { Scope } from '../../src/tasks/scope.ts';
 import { createTaskRepository, type TaskRepository } from '../../src/tasks/store/task-repository.ts';
@@ -23,8 +22,10 @@ import { toListTasksResponse } from '../../src/tasks/task-mapper.ts';
 import { createFeedRepository } from '../../src/watch/feed-repository.ts';
 import { describeOnEngines } from '../support/database.ts';
 import { Network } from '../support/network.ts';
+import { emptyProjectedTables, outboxIsEmpty, readModelDifferences } from '../support/projected-tables.ts';
 import { type ServedEngine, startServedEngine } from '../support/served-engine.ts';
-import { insertRunningTask, insertSource, newId } from '../support/source-writer.ts';
+import { insertRunningTask, insertSource } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 const mebibyte = 1024 * 1024;
 
@@ -66,15 +67,7 @@ describeOnEngines(
       networks = [];
       await setPackets(mebibyte);
       await database.raw('drop trigger if exists poison');
-      const model = [
-        'workspace_tasks',
-        'workspace_task_acl',
-        'workspace_task_trigrams',
-        'task_events',
-        'workspace_changes_failed',
-      ];
-      for (const table of [...Object.keys(projectedTables), ...model, 'workspace_changes']) await database(table).delete();
-      await database('projector_state').update({ epoch: 0, version_epoch: 0, seq: 0, floor_seq: 0 });
+      await emptyProjectedTables(database);
     });
 
     function start(options: Partial<ProjectorOptions> = {}): Projector {
@@ -105,14 +98,9 @@ describeOnEngines(
       }
     }
 
-    const settled = () => until('the outbox is empty', async () => (await outboxLagMs(database)) === undefined);
+    const settled = () => outboxIsEmpty(database);
     const deadLetters = async (): Promise<FailedRow[]> => (await database('workspace_changes_failed')) as FailedRow[];
     const isProjected = async (id: Buffer): Promise<boolean> => (await database('workspace_tasks').where('id', id)).length === 1;
-    async function differences(of: Database = database): Promise<string[]> {
-      const lines: string[] = [];
-      await verify(of, (difference) => lines.push(describeInconsistency(difference)));
-      return lines;
-    }
     const insertTasks = (count: number) => Promise.all(Array.from({ length: count }, () => insertRunningTask(database)));
 
     /** Sets the limit that new connections have. */
@@ -163,7 +151,7 @@ describeOnEngines(
         expect(row?.prompt === source?.value).toBe(true);
         expect(row?.prompt).toHaveLength(length);
         for (const { workspace } of others) expect(await isProjected(workspace)).toBe(true);
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
         expect(projector.status().active).toBe(true);
         // The answer is larger than a packet, too.
         expect((await tasks.getById(everything, large.workspace))?.prompt).toHaveLength(length);
@@ -172,7 +160,7 @@ describeOnEngines(
 
         await database('workspaces').where('id', large.workspace).update({ name: 'renamed' });
         await settled();
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
       });
 
       test('a longer one that came by a larger packet is cut to 1 MiB', async () => {
@@ -187,7 +175,7 @@ describeOnEngines(
         expect(await deadLetters()).toEqual([]);
         const [row] = (await database('workspace_tasks').where('id', large.workspace)) as { prompt: string }[];
         expect(Buffer.byteLength(row?.prompt ?? '')).toBe(mebibyte);
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
       });
 
       test('whom a workspace is shared with, and who is told that it no longer is, may be 40,000', async () => {
@@ -220,7 +208,7 @@ describeOnEngines(
         expect(await database('workspace_task_acl')).toEqual([]);
         const lengths = await database('task_events').max({ bytes: database.raw('length(old_readers)') });
         expect(lengths).toEqual([{ bytes: 17 * 40_000 }]);
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
       }, 60_000);
 
       test('an ACL that memory has no room for becomes a dead letter, until it is shorter', async () => {
@@ -237,7 +225,7 @@ describeOnEngines(
         const why = expect.stringMatching(/user_acl or group_acl (has more than 4194304 characters|is longer than max_allowed)/);
         expect(await deadLetters()).toEqual([expect.objectContaining({ kind: 1, ref: shared.workspace, error: why })]);
         for (const { workspace } of others) expect(await isProjected(workspace)).toBe(true);
-        expect(await differences()).toContainEqual(
+        expect(await readModelDifferences(database)).toContainEqual(
           expect.stringContaining(`${formatUuid(shared.workspace)} error: stored not compared`),
         );
 
@@ -254,7 +242,7 @@ describeOnEngines(
         await settled();
         expect(await deadLetters()).toEqual([]);
         expect(await projection?.(new AbortController().signal)).toBeUndefined();
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
       }, 60_000);
 
       test('with less, what has no room is a dead letter with its reason, and --retry takes it when there is room', async () => {
@@ -287,7 +275,7 @@ describeOnEngines(
         await setPackets(mebibyte);
         expect(await onNewConnections(retryDeadLetters)).toEqual({ tried: 1, left: [] });
         expect(await deadLetters()).toEqual([]);
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
       });
     });
 
@@ -326,7 +314,7 @@ describeOnEngines(
           await database('workspace_tasks')
             .where('id', one?.workspace ?? '')
             .update({ prompt: 'wrong' });
-          const found = await differences(weak);
+          const found = await readModelDifferences(weak);
           expect(found).toHaveLength(2);
           expect(found).toContainEqual(
             expect.stringContaining(`${formatUuid(one?.workspace ?? newId())} prompt: stored "wrong"`),
@@ -425,7 +413,7 @@ describeOnEngines(
       await settled();
       expect(await isProjected(task.workspace)).toBe(true);
       expect(await deadLetters()).toEqual([]);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('a dead letter of a row that belongs to no workspace is removed by --retry', async () => {

@@ -4,10 +4,9 @@ import type { Database } from '../../src/db/connection.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createProjector } from '../../src/projection/projector.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { describeInconsistency, verify } from '../../src/projection/verify.ts';
-import { outboxLagMs } from '../../src/schema/outbox.ts';
 import { type ChildScript, startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { outboxIsEmpty, readModelDifferences } from '../support/projected-tables.ts';
 import { startRandomWriters } from '../support/random-writer.ts';
 
 /** How much is written before the projectors are left in peace: so many commits and takeovers, or so many milliseconds. */
@@ -41,20 +40,6 @@ describeOnEngines('under random writes', (engine) => {
     database = test_.database;
   });
   afterEach(() => test_.drop());
-
-  async function settled(milliseconds = 30_000): Promise<void> {
-    const deadline = performance.now() + milliseconds;
-    while ((await outboxLagMs(database)) !== undefined) {
-      if (performance.now() > deadline) throw new Error('the outbox does not become empty');
-      await sleep(10);
-    }
-  }
-
-  async function differences(): Promise<string[]> {
-    const lines: string[] = [];
-    await verify(database, (difference) => lines.push(describeInconsistency(difference)));
-    return lines;
-  }
 
   /** Follows the feed as a watcher does: by number, each read from where the last one ended. */
   function watchFeed() {
@@ -115,7 +100,7 @@ describeOnEngines('under random writes', (engine) => {
       }
       await writers.stop();
       for (const projector of projectors) projector.process.kill('SIGCONT');
-      await settled();
+      await outboxIsEmpty(database);
       const { events, holes } = await feed.stop();
       lines.push(...projectors.flatMap((projector) => projector.lines));
 
@@ -126,7 +111,7 @@ describeOnEngines('under random writes', (engine) => {
       console.log(
         `${engine}: ${JSON.stringify(writers.done)}, ${events.length} events, ${tasks} tasks, ${kills} kills, ${stops} stops, epoch ${state?.epoch}`,
       );
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
       expect(await database('workspace_changes_failed')).toEqual([]);
       expect(lines.filter((line) => /cannot be projected|"level":"error"/.test(line))).toEqual([]);
       expect(writers.done.committed).toBeGreaterThan(500);
@@ -149,7 +134,7 @@ describeOnEngines('under random writes', (engine) => {
 
       // And so it is after all of it was made anew.
       await projectAll(database);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     } finally {
       await writers.stop().catch(() => {});
       await feed.stop();
@@ -167,11 +152,11 @@ describeOnEngines('under random writes', (engine) => {
     const deadline = performance.now() + 45_000;
     while (projector.status().swept < 250 && performance.now() < deadline) await sleep(50);
     await writers.stop();
-    await settled();
+    await outboxIsEmpty(database);
     const status = projector.status();
     await projector.stop();
     expect(status.swept).toBeGreaterThanOrEqual(250);
     expect(status).toMatchObject({ repairs: 0, deadLetters: 0 });
-    expect(await differences()).toEqual([]);
+    expect(await readModelDifferences(database)).toEqual([]);
   }, 60_000);
 });

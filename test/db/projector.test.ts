@@ -11,14 +11,15 @@ import { createProjector, type Projector, type ProjectorOptions } from '../../sr
 import { projectTasks } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { readTaskFacts } from '../../src/projection/task-facts.ts';
-import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { migrateUp, newestMigration } from '../../src/schema/migrations.ts';
 import { deleteFromOutbox, enqueueWorkspaces, outboxLagMs, readOutbox } from '../../src/schema/outbox.ts';
-import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
+import { changeKinds } from '../../src/schema/projected-tables.ts';
 import { startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { isDistributed } from '../support/distributed-settings.ts';
-import { insertRunningTask, insertSource, insertWorkspace, newId, now } from '../support/source-writer.ts';
+import { emptyProjectedTables, outboxIsEmpty, readModelDifferences } from '../support/projected-tables.ts';
+import { insertRunningTask, insertSource, insertWorkspace, now } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 type Row = Record<string, Buffer | string | number | null>;
 
@@ -36,10 +37,7 @@ describeOnEngines('the projector', (engine) => {
     await Promise.all(projectors.map((projector) => projector.stop()));
     projectors = [];
     await database.raw('drop trigger if exists poison');
-    const model = ['workspace_tasks', 'workspace_task_acl', 'task_events', 'workspace_changes_failed'];
-    // The outbox last: emptying the sources fills it.
-    for (const table of [...Object.keys(projectedTables), ...model, 'workspace_changes']) await database(table).delete();
-    await database('projector_state').update({ epoch: 0, version_epoch: 0, seq: 0, floor_seq: 0 });
+    await emptyProjectedTables(database);
   });
 
   /** Starts one without the sweep, which would repair what the test is about. */
@@ -63,16 +61,11 @@ describeOnEngines('the projector', (engine) => {
     }
   }
 
-  const settled = () => until('the outbox is empty', async () => (await outboxLagMs(database)) === undefined);
+  const settled = () => outboxIsEmpty(database);
   const taskOf = async (id: Buffer): Promise<Row | undefined> =>
     (await database('workspace_tasks').where('id', id))[0] as Row | undefined;
   const events = async (): Promise<Row[]> => (await database('task_events').orderBy('seq')) as Row[];
   const state = async (): Promise<Row> => (await database('projector_state'))[0] as Row;
-  async function differences(): Promise<string[]> {
-    const lines: string[] = [];
-    await verify(database, (difference) => lines.push(describeInconsistency(difference)));
-    return lines;
-  }
 
   describe('prompts of 1 MiB', () => {
     const mebibyte = 1024 * 1024;
@@ -157,7 +150,7 @@ describeOnEngines('the projector', (engine) => {
       await settled();
       expect(await taskOf(ids.workspace)).toBeUndefined();
       expect((await events()).map(({ kind }) => kind)).toEqual([1, 1, 1, 1, 1, 2]);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test.each(['asc', 'desc'] as const)('builds that have one number, written in the order of their ids %s', async (order) => {
@@ -189,7 +182,7 @@ describeOnEngines('the projector', (engine) => {
         status: WorkspaceStatus.STOPPED,
       });
       expect(await readTaskFacts(database, [task.workspace])).toHaveLength(1);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('the builds of a workspace, of which as few are read as if it had one', async () => {
@@ -264,7 +257,7 @@ describeOnEngines('the projector', (engine) => {
         old_organization_id: before?.['organization_id'],
         old_readers: null,
       });
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('two owners swap the names of their tasks', async () => {
@@ -316,7 +309,7 @@ describeOnEngines('the projector', (engine) => {
       await database('workspaces').where('id', ids.workspace).update({ deleted: 1 });
       await settled();
       expect(await shared()).toEqual([]);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('a space at the end of a text, which the collation does not see', async () => {
@@ -370,7 +363,7 @@ describeOnEngines('the projector', (engine) => {
       await settled();
       expect(await taskOf(ids.workspace)).toBeDefined();
       expect(await database('workspace_task_acl')).toEqual([]);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('notes of writers, without triggers, of any kind', async () => {
@@ -558,7 +551,7 @@ describeOnEngines('the projector', (engine) => {
       await until('it is active', () => next.status().active);
       await settled();
       expect((await taskOf(ids.workspace))?.['name']).not.toBe('of another version');
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
       await next.stop();
       const last = start();
       await until('it is active', () => last.status().active);
@@ -589,7 +582,7 @@ describeOnEngines('the projector', (engine) => {
         [false, 0],
       ]);
       expect(projector.status().repairs).toBe(0);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('a migration fences off the projector that runs, so that it cannot take the notes unseen', async () => {
@@ -645,7 +638,7 @@ describeOnEngines('the projector', (engine) => {
       await closeDatabase(paused);
       expect(await events()).toHaveLength(1);
       expect(await state()).toMatchObject({ epoch: epoch + 1, seq: 1 });
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('a process that is stopped by a signal is replaced, and joins in again as a standby', async () => {
@@ -670,7 +663,7 @@ describeOnEngines('the projector', (engine) => {
         }
         await settled();
         expect(await state()).toMatchObject({ epoch: 2 });
-        expect(await differences()).toEqual([]);
+        expect(await readModelDifferences(database)).toEqual([]);
       } finally {
         first.process.kill('SIGCONT');
         second.process.kill('SIGCONT');
@@ -699,7 +692,7 @@ describeOnEngines('the projector', (engine) => {
         await settled();
         expect(await taskOf(ids.workspace)).toBeDefined();
       }
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
   });
 
@@ -748,7 +741,7 @@ describeOnEngines('the projector', (engine) => {
       expect(await prune(3600, 1_000_000)).toBe(false); // the last of the next thousand is new
       expect(await state()).toMatchObject({ floor_seq: 2000 });
       expect((await events()).at(0)).toMatchObject({ seq: 2001 });
-      expect((await differences()).filter((line) => !line.includes('removed'))).toEqual([]);
+      expect((await readModelDifferences(database)).filter((line) => !line.includes('removed'))).toEqual([]);
     });
 
     test('of an older generation is deleted', async () => {
@@ -761,7 +754,7 @@ describeOnEngines('the projector', (engine) => {
       await database('workspaces').where('id', ids.workspace).update({ name: 'next' });
       await until('the old event is gone', async () => (await events()).map(({ seq }) => seq).join() === '2');
       expect(projector.status().events).toBe(2);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
   });
 
@@ -783,7 +776,7 @@ describeOnEngines('the projector', (engine) => {
       expect(progress).toEqual([200, 252]);
       expect((await state())['generation']).not.toBe(generation);
       await database('workspace_changes').delete();
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
 
     test('works beside a projector, and the feed stays whole', async () => {
@@ -806,7 +799,7 @@ describeOnEngines('the projector', (engine) => {
         await Promise.all([projectAll(database), writing]);
       }
       await settled();
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
   });
 
@@ -823,7 +816,7 @@ describeOnEngines('the projector', (engine) => {
         .where('id', two?.workspace ?? '')
         .delete();
       await until('both are repaired', () => projector.status().repairs === 2);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
       expect(await events()).toHaveLength(122);
 
       const [workspace] = (await database('workspace_tasks')) as Row[];
@@ -870,7 +863,7 @@ describeOnEngines('the projector', (engine) => {
       await settled();
       expect(projector.status().swept).toBeGreaterThanOrEqual(250);
       expect(projector.status().repairs).toBe(0);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
     });
   });
 
@@ -880,7 +873,7 @@ describeOnEngines('the projector', (engine) => {
       const [gone, orphan] = [await insertRunningTask(database), newId()];
       await projectAll(database);
       await database('workspace_changes').delete();
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
       await database('workspace_tasks').where('id', ids.workspace).update({ prompt: 'wrong', favorite: 1 });
       const [row] = (await database('workspace_tasks').where('id', ids.workspace)) as Row[];
       const { name_pending: _derived, ...columns } = row ?? {};
@@ -894,7 +887,7 @@ describeOnEngines('the projector', (engine) => {
         owner_id: newId(),
         organization_id: newId(),
       });
-      const lines = await differences();
+      const lines = await readModelDifferences(database);
       expect(lines).toContain(`${formatUuid(ids.workspace)} prompt: stored "wrong", expected "Do something"`);
       expect(lines).toContain(`${formatUuid(ids.workspace)} favorite: stored 1, expected 0`);
       expect(lines).toContain(`${formatUuid(gone.workspace)} id: stored no row, expected a row`);
@@ -909,12 +902,14 @@ describeOnEngines('the projector', (engine) => {
       for (let i = 0; i < 3; i++) await insertRunningTask(database);
       await projectAll(database);
       await database('task_events').where('seq', 2).delete();
-      expect(await differences()).toContain('feed feed: stored 2 events up to number 3, expected 3 events up to number 3');
+      expect(await readModelDifferences(database)).toContain(
+        'feed feed: stored 2 events up to number 3, expected 3 events up to number 3',
+      );
     });
 
     test('does not count what waits in the outbox', async () => {
       const ids = await insertRunningTask(database);
-      expect(await differences()).toEqual([]);
+      expect(await readModelDifferences(database)).toEqual([]);
       await projectAll(database);
       await database('workspace_changes').delete();
       for (const [table, change] of [
@@ -924,9 +919,9 @@ describeOnEngines('the projector', (engine) => {
       ] as const) {
         const id = { workspaces: ids.workspace, workspace_agents: ids.agent, provisioner_jobs: ids.job }[table];
         await database(table).where('id', id).update(change);
-        expect(await differences(), table).toEqual([]);
+        expect(await readModelDifferences(database), table).toEqual([]);
         await database('workspace_changes').delete();
-        expect(await differences(), table).not.toEqual([]);
+        expect(await readModelDifferences(database), table).not.toEqual([]);
         await projectAll(database);
       }
     });

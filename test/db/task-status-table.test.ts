@@ -5,7 +5,8 @@ import { TaskState } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { phaseWords } from '../../src/tasks/query-keys.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
-import { insertSources, newId, type SourceValues } from '../support/source-writer.ts';
+import { insertSources, type SourceValues } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 // Coder's tables of a task's status (its view tasks_with_status) and of its current state (deriveTaskCurrentState), row by row, as rows
 // of the source tables.

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
@@ -9,15 +8,16 @@ import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { changeKinds, projectedTables } from '../../src/schema/projected-tables.ts';
 import { readTaskSource } from '../../src/schema/task-source.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
+import { outboxIsEmpty } from '../support/projected-tables.ts';
 import {
   insertOwnTask,
   insertRunningTask,
   insertSource,
-  newId,
   now,
   type SourceTaskIds,
   type SourceValues,
 } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 /** The name of each table's row of a task, among its ids. */
 const rowOf: Readonly<Record<string, keyof SourceTaskIds>> = {
@@ -333,15 +333,6 @@ describeOnEngines('triggers', (engine) => {
     });
     afterAll(() => projector.stop());
 
-    async function settled(): Promise<void> {
-      for (let i = 0; i < 500; i++) {
-        const [[row]] = (await database.raw('select count(*) as `n` from `workspace_changes`')) as [{ n: number }[]];
-        if (row?.n === 0) return;
-        await sleep(10);
-      }
-      throw new Error('the outbox does not become empty');
-    }
-
     test.each(['workspaces', 'tasks'])(
       'leaves no difference where %s are the tasks',
       async (source) => {
@@ -359,10 +350,10 @@ describeOnEngines('triggers', (engine) => {
           task = await insertRunningTask(database);
           if (source === 'tasks') own = await insertOwnTask(database, task);
           flipped.set(formatUuid(source === 'tasks' ? own : task.workspace), pair.join('.'));
-          await settled();
+          await outboxIsEmpty(database);
           await where(pair[0]).update(await another(...pair));
         }
-        await settled();
+        await outboxIsEmpty(database);
         const lines: string[] = [];
         await verify(database, (difference) =>
           lines.push(`${flipped.get(difference.taskId ?? '')}: ${describeInconsistency(difference)}`),

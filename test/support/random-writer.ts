@@ -3,7 +3,8 @@ import type { Knex } from 'knex';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { Dice } from './dice.ts';
-import { insertSource, newId, now, type SourceValues } from './source-writer.ts';
+import { insertSource, now, type SourceValues } from './source-writer.ts';
+import { newId } from './tasks.ts';
 import { runWriters, type Writers } from './writers.ts';
 
 /**

@@ -1,8 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Database } from '../../src/db/connection.ts';
-
-/** A new id. */
-export const newId = (): Buffer => randomBytes(16);
+import { newId } from './tasks.ts';
 
 /** A time of today that nothing else uses, as the database keeps it. */
 export function now(): string {
@@ -142,4 +140,20 @@ export async function insertRunningTask(database: Database, workspace: SourceVal
     });
   });
   return ids;
+}
+
+/** Reports a state of a task, as its agent does. */
+export function insertStatus(
+  database: Database,
+  { workspace, agent, app }: Pick<SourceTaskIds, 'workspace' | 'agent' | 'app'>,
+  state: string,
+  message?: string,
+): Promise<SourceValues> {
+  return insertSource(database, 'workspace_app_statuses', {
+    workspace_id: workspace,
+    agent_id: agent,
+    app_id: app,
+    state,
+    ...(message === undefined ? {} : { message }),
+  });
 }

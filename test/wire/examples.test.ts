@@ -14,7 +14,8 @@ import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../s
 import { type ExampleProgram, exampleLanguages } from '../support/example-programs.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, insertSource, newId, now } from '../support/source-writer.ts';
+import { insertRunningTask, insertStatus } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 import { goodToken, startTestServer, until } from '../support/test-server.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -86,14 +87,7 @@ describeOnOneEngine('the examples of clients in other languages', (engine) => {
 
   const line = (task: typeof ids, name: string, state = 'TASK_STATE_WORKING') =>
     `${formatUuid(task.workspace)}\towner/${name}\tWORKSPACE_STATUS_RUNNING\t${state}\n`;
-  const report = (task: typeof ids, state: string) =>
-    insertSource(testDatabase.database, 'workspace_app_statuses', {
-      workspace_id: task.workspace,
-      agent_id: task.agent,
-      app_id: task.app,
-      state,
-      created_at: now(),
-    });
+  const report = (task: typeof ids, state: string) => insertStatus(testDatabase.database, task, state);
 
   describe.each(found)('in $language', ({ language, program }) => {
     const example = (args: readonly string[], more: Record<string, string> = env): Running => {

@@ -13,7 +13,7 @@ import { Load } from '../support/load.ts';
 import { Network } from '../support/network.ts';
 import { type ServedEngine, startServedEngine } from '../support/served-engine.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { newId } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 import { Follower } from '../support/watching.ts';
 
 /** A service must answer again so soon after what kept it from that has ended, in milliseconds. */

@@ -12,7 +12,8 @@ import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { databaseUrl, type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, newId } from '../support/source-writer.ts';
+import { insertRunningTask } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 
 /** A line of `/metrics`: a value of a metric. */
 interface Sample {

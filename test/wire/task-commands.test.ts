@@ -9,7 +9,8 @@ import { formatUuid } from '../../src/db/uuid.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, newId } from '../support/source-writer.ts';
+import { insertRunningTask } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 import { runAtTerminal } from '../support/terminal.ts';
 import { until } from '../support/test-server.ts';
 

@@ -7,8 +7,9 @@ import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '..
 import { insertUser } from '../support/people.ts';
 import { startRandomWriters } from '../support/random-writer.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { newId, now } from '../support/source-writer.ts';
+import { now } from '../support/source-writer.ts';
 import { staleFollowers } from '../support/stale-followers.ts';
+import { newId } from '../support/tasks.ts';
 import { Follower } from '../support/watching.ts';
 
 /** How long is written and killed, in milliseconds. */

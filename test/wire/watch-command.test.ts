@@ -7,7 +7,8 @@ import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, insertSource, newId, now } from '../support/source-writer.ts';
+import { insertRunningTask, insertStatus, type SourceTaskIds } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 import { runAtTerminal } from '../support/terminal.ts';
 import { until } from '../support/test-server.ts';
 
@@ -56,15 +57,7 @@ describe('watch', () => {
 
   const task = (name: string) =>
     insertRunningTask(testDatabase.database, { name, owner_id: owner, organization_id: organization });
-  const report = (ids: Awaited<ReturnType<typeof task>>, state: string, message: string) =>
-    insertSource(testDatabase.database, 'workspace_app_statuses', {
-      workspace_id: ids.workspace,
-      agent_id: ids.agent,
-      app_id: ids.app,
-      state,
-      message,
-      created_at: now(),
-    });
+  const report = (ids: SourceTaskIds, state: string, message: string) => insertStatus(testDatabase.database, ids, state, message);
 
   test('--until ends with 0 when the condition is met, also when the service restarted meanwhile', async () => {
     const ids = await task('for-a-script');

@@ -16,7 +16,8 @@ import { toConnectError } from '../support/clients.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, newId, now, type SourceTaskIds } from '../support/source-writer.ts';
+import { insertRunningTask, now, type SourceTaskIds } from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 import { until } from '../support/test-server.ts';
 import { Watching, watchOverGrpcJs } from '../support/watching.ts';
 

@@ -11,7 +11,15 @@ import { projectAll } from '../../src/projection/rebuild.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
-import { insertRunningTask, insertSource, newId, now, type SourceValues } from '../support/source-writer.ts';
+import {
+  insertRunningTask,
+  insertSource,
+  insertStatus,
+  now,
+  type SourceTaskIds,
+  type SourceValues,
+} from '../support/source-writer.ts';
+import { newId } from '../support/tasks.ts';
 import { until } from '../support/test-server.ts';
 import { type OpenWatch, Watching, watchOver, watchOverGrpcJs } from '../support/watching.ts';
 
@@ -38,15 +46,8 @@ describeOnServerKinds('watching', (engine) => {
   const task = (name: string, values: SourceValues = {}) =>
     insertRunningTask(database, { name, owner_id: people.owner, organization_id: organization, ...values });
   const change = (workspace: Buffer, values: SourceValues) => database('workspaces').where('id', workspace).update(values);
-  const report = (ids: { workspace: Buffer; agent: Buffer; app: Buffer }, state: string, message = state) =>
-    insertSource(database, 'workspace_app_statuses', {
-      workspace_id: ids.workspace,
-      agent_id: ids.agent,
-      app_id: ids.app,
-      state,
-      message,
-      created_at: now(),
-    });
+  const report = (ids: Pick<SourceTaskIds, 'workspace' | 'agent' | 'app'>, state: string, message = state) =>
+    insertStatus(database, ids, state, message);
 
   /** Watches as somebody; with the initial state if nothing else is said. */
   function watch(
