@@ -28,7 +28,7 @@ interface SyncPortParts {
  * Opens the operators' port of a process that copies from Coder and serves nobody: `/healthz` says that the process lives, `/readyz`
  * whether it copies, follows or stands by, or why it does not; `/metrics` has the figures of process, sync and slot.
  *
- * @throws {PortError} when the port cannot be had.
+ * @throws {PortError} when the port cannot be opened.
  */
 export async function openSyncPort({ config, database, sync, registry }: SyncPortParts): Promise<OpsPort> {
   addProcessMetrics(registry, () => 0);

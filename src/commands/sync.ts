@@ -82,7 +82,7 @@ async function takeWithin(lease: ActiveLease, database: Database): Promise<boole
  * Copies Coder's tables and follows their changes, or polls them, until SIGINT or SIGTERM. One process is active, others stand by.
  *
  * @param hasPort whether it has an operators' port.
- * @throws {PortError} when that cannot be had.
+ * @throws {PortError} when that cannot be opened.
  */
 export async function followCoder(
   database: Database,

@@ -55,7 +55,10 @@ export function createWebListener(methods: readonly Method[], calls: Calls, part
     isDraining: () => draining,
   });
 
-  /** Whether a request opens a WebSocket that is passed on: its address is then that which is served. Any other is a request. */
+  /**
+   * Whether a request opens a WebSocket that is passed on to Coder. If so, its address loses the base path; if not, it is answered
+   * like any request.
+   */
   const shouldUpgradeCallback = (request: IncomingMessage): boolean => {
     const { url } = request;
     const isAccepted = addressesOf(request, basePath).some((address) => {

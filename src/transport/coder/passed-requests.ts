@@ -49,7 +49,7 @@ const countedStatuses: ReadonlySet<number> = new Set([
   504,
 ]);
 
-/** Makes what records them. Without a registry nothing is counted, and without a log nothing is logged. */
+/** Makes the recorder of the requests that are passed on. Without a registry nothing is counted, and without a log nothing is logged. */
 export function createPassedRequests(registry?: Registry, log?: Logger): PassedRequests {
   const registers = registry === undefined ? [] : [registry];
   const requests = new Counter({
