@@ -11,7 +11,7 @@ export function encodePosition([first, second]: Position): Buffer {
   return Buffer.concat([typeof first === 'string' ? toMicroseconds(first) : first, second]);
 }
 
-/** The position in such bytes, or undefined when they are too short for the order. */
+/** The position in these bytes, or undefined when they are too short for the order. */
 export function decodePosition(bytes: Buffer, order: ListOrder): Position | undefined {
   if (order === 'key' || order === 'run') return [bytes];
   const split = bytes.length - 16;
