@@ -231,8 +231,8 @@ function newerSchema(unknown: readonly string[]): MigrationError {
 }
 
 /**
- * The tables that are there before any migration, and stay after all of them: knex's own, which it would create with the collation
- * of the connection as a character set, and the leases, of which one keeps two processes from migrating at once.
+ * The tables that exist before the first migration, and after the last was reverted. Two are knex's own: it would create them with
+ * the wrong character set. The third has the leases, one of which keeps two processes from migrating at once.
  */
 const ledger = [
   `create table if not exists \`knex_migrations\` (

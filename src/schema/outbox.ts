@@ -181,7 +181,7 @@ async function taskLinks(database: Database, changes: readonly Pick<OutboxChange
   const tasksOfId = (id: Buffer): readonly Buffer[] => tasks.get(id.toString('hex')) ?? [];
   const links = [
     ...ofWorkspaces.flatMap((link) => tasksOfId(link.id).map((id) => ({ ...link, id }))),
-    // A row of before has its workspace's id.
+    // A row from when workspaces were the tasks has its workspace's id.
     ...refs.flatMap((ref) => [ref, ...tasksOfId(ref)].map((id) => ({ kind, ref, id }))),
   ];
   if (refs.length === 0) return links;
@@ -193,7 +193,7 @@ async function taskLinks(database: Database, changes: readonly Pick<OutboxChange
 }
 
 /**
- * Where workspaces are the tasks again, the rows of before beside the workspaces that take their place, and the other way round:
+ * Where workspaces are the tasks again: for each workspace the old row of its task, and for each old row its workspace.
  *
  *   select r.workspace_id as ref, r.id from workspace_tasks as r where r.workspace_id in (…) and r.id <> r.workspace_id
  *   union all select r.id as ref, r.workspace_id as id from workspace_tasks as r where r.id in (…) and r.id <> r.workspace_id
@@ -210,7 +210,10 @@ async function replacedTasks(database: Database, links: readonly TaskLink[]): Pr
   return links.flatMap((link) => (others.get(link.id.toString('hex')) ?? []).map(({ id }) => ({ ...link, id })));
 }
 
-/** The tasks of workspaces, by the workspace's id in hexadecimal, and the rows of before under these ids. */
+/**
+ * The tasks of workspaces, by the workspace's id in hexadecimal, and the old rows that have these ids, from when workspaces were the
+ * tasks.
+ */
 async function tasksOfWorkspaces(database: Database, ids: readonly Buffer[]): Promise<Map<string, Buffer[]>> {
   const found = new Map<string, Buffer[]>();
   if (ids.length === 0) return found;
@@ -319,8 +322,8 @@ async function idsAfter(database: Database, table: TaskSourceName, after: Buffer
 }
 
 /**
- * Writes everything that may be a task to the outbox, after all rows were inserted, those of one owner next to each other: so are the
- * rows of the read model, and most of its keys, so that the projector writes many of a batch into the same pages.
+ * Writes everything that may be a task to the outbox, after all rows were inserted. It is ordered by owner, as the rows of the read
+ * model and most of its keys are, so that the projector writes many rows of a batch into the same pages.
  *
  *   insert into workspace_changes (kind, ref) select 1, w.id from workspaces as w order by w.owner_id, w.name_lower, w.id
  *   insert into workspace_changes (kind, ref) select 6, t.id from tasks as t order by t.owner_id, t.id

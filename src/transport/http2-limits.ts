@@ -118,9 +118,9 @@ function closeWhenAnswered(stream: ServerHttp2Stream): void {
 }
 
 /**
- * Streams of a connection that ended with an error code, most of them reset by the client, after which it gets GOAWAY: nghttp2
- * cuts a connection, with all its calls, after a burst of a thousand resets and 33 a second, which a proxy that carries the calls
- * of many users reaches when the database is slow.
+ * After so many streams that ended with an error code, a connection gets GOAWAY; most of them are reset by the client. After a
+ * burst of a thousand resets, and 33 a second, nghttp2 would cut the connection with all its calls. A proxy that carries the calls
+ * of many users comes to that when the database is slow.
  */
 const maxResets = 250;
 

@@ -113,8 +113,8 @@ export function createWebRequests({
 }
 
 /**
- * The addresses that a request can mean; the first that is served counts: the path without the base path, for a proxy that keeps the
- * base path, and the path as it came, for a proxy that has removed it.
+ * The addresses that a request can mean, of which the first that is served counts. A proxy may pass the base path on, or have removed
+ * it: so they are the path without the base path, and the path as it came.
  */
 export function addressesOf({ url = '' }: Pick<HttpRequest, 'url'>, basePath = '/'): readonly string[] {
   return basePath === '/' || !url.startsWith(basePath) ? [url] : [url.slice(basePath.length - 1), url];
