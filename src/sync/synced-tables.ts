@@ -50,6 +50,9 @@ const id = { convert: uuid };
 const at = { convert: time };
 const words = (characters: number): SyncedColumn => ({ convert: text(characters) });
 
+/** A value of an enum: whatever a newer Coder adds is kept, since PostgreSQL has no longer ones. */
+const enumText = text(63);
+
 /**
  * The tables that are copied, from Coder of August 2025 to that of June 2026. What refers to others comes behind them, but for
  * workspaces, which come last: a build is copied when all that it has is there, a workspace when its builds and its task are, and a
@@ -66,7 +69,7 @@ export const syncedTables: readonly SyncedTable[] = [
       name: words(255),
       email: words(255),
       avatar_url: { convert: longText(65_535) },
-      status: { convert: text(16), own: 'active' },
+      status: { convert: enumText, own: 'active' },
       rbac_roles: { convert: array },
       deleted: { convert: flag },
       is_service_account: { convert: flag, absent: 0 },
@@ -180,7 +183,7 @@ export const syncedTables: readonly SyncedTable[] = [
     name: 'workspace_resources',
     key: ['id'],
     via: 'replication',
-    columns: { id, job_id: id, transition: words(8), type: words(192), name: words(64), created_at: at },
+    columns: { id, job_id: id, transition: { convert: enumText }, type: words(192), name: words(64), created_at: at },
   },
   {
     name: 'workspace_agents',
@@ -192,7 +195,7 @@ export const syncedTables: readonly SyncedTable[] = [
       parent_id: id,
       name: words(64),
       deleted: { convert: flag },
-      lifecycle_state: words(32),
+      lifecycle_state: { convert: enumText },
       connection_timeout_seconds: { convert: integer() },
       first_connected_at: at,
       last_connected_at: at,
@@ -205,7 +208,7 @@ export const syncedTables: readonly SyncedTable[] = [
     name: 'workspace_apps',
     key: ['id'],
     via: 'replication',
-    columns: { id, agent_id: id, slug: words(191), display_name: words(64), health: words(16), created_at: at },
+    columns: { id, agent_id: id, slug: words(191), display_name: words(64), health: { convert: enumText }, created_at: at },
   },
   {
     name: 'workspace_build_parameters',
@@ -222,7 +225,7 @@ export const syncedTables: readonly SyncedTable[] = [
       workspace_id: id,
       template_version_id: id,
       build_number: { convert: integer() },
-      transition: words(8),
+      transition: { convert: enumText },
       job_id: id,
       has_ai_task: { convert: flag },
       ai_task_sidebar_app_id: { convert: uuid, absent: null },
@@ -240,7 +243,7 @@ export const syncedTables: readonly SyncedTable[] = [
       workspace_id: id,
       agent_id: id,
       app_id: id,
-      state: words(16),
+      state: { convert: enumText },
       message: { convert: longText() },
       uri: { convert: longText() },
       created_at: at,
@@ -255,7 +258,7 @@ export const syncedTables: readonly SyncedTable[] = [
       hashed_secret: { convert: bytes(32) },
       user_id: id,
       token_name: words(191),
-      login_type: words(32),
+      login_type: { convert: enumText },
       scope: { convert: text(64), absent: 'all' },
       scopes: { convert: array, absent: null },
       allow_list: { convert: array, absent: null },

@@ -345,6 +345,31 @@ for (const [postgres, kind] of [
           ).toEqual([{ dormant_at: '0001-01-01 00:00:00.000000' }]);
         });
 
+        test('words of enums that a newer Coder has added are kept whole, however long', async () => {
+          await using pair = await open('newest');
+          // select a.attrelid::regclass, a.attname, a.atttypid::regtype from pg_attribute as a where …
+          const { rows: enums } = await pair.client.query<{ table: string; column: string; type: string }>(
+            `select c.relname as "table", a.attname as "column", t.typname as type from pg_attribute a
+             join pg_class c on c.oid = a.attrelid and c.relkind = 'r' join pg_type t on t.oid = a.atttypid where t.typtype = 'e'`,
+          );
+          const word = 'w'.repeat(63); // the longest that PostgreSQL takes
+          for (const type of new Set(enums.map((one) => one.type))) {
+            await pair.client.query(`alter type ${type} add value '${word}'`);
+          }
+          const copied = enums.filter(
+            ({ table, column }) => syncedTables.find(({ name }) => name === table)?.columns[column] !== undefined,
+          );
+          for (const { table, column } of copied) await pair.client.query(`update ${table} set ${column} = '${word}'`);
+          expect(new Set(copied.map(({ column }) => column))).toEqual(
+            new Set(['status', 'transition', 'lifecycle_state', 'health', 'state', 'login_type']),
+          );
+          await pair.copy();
+          expect([...pair.adjusted]).toEqual([]);
+          for (const { table, column } of copied) {
+            expect(await target.database(table).distinct(`${column} as word`), `${table}.${column}`).toEqual([{ word }]);
+          }
+        });
+
         test('what we note of a token stays, until Coder moves it; tokens made here stay; without sessions none is touched', async () => {
           await using pair = await open('seed');
           const [one, two, three] = coderRows('seed', 'api_keys').map(({ id }) => id ?? '');
