@@ -117,6 +117,8 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     knex_migrations: ['select'],
     service_settings: ['select'],
     sync_state: ['select', 'update'],
+    // A first copy says what the tasks are.
+    projector_state: ['select', 'update (`task_source`)'],
     leases: ['select', 'update (`holder`, `renewals`, `renewed_at`)'],
     workspace_changes: ['insert'],
   },

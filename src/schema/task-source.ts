@@ -14,12 +14,20 @@ export const kindOfTasks = {
   tasks: changeKinds.task,
 } as const satisfies Record<TaskSourceName, ChangeKind>;
 
-/** Reads from which source the read model is made. Only the projector changes it. */
+/** Reads from which source the read model is made. Only the projector changes it, and a first copy of Coder. */
 export async function readTaskSource(database: Database): Promise<TaskSourceName> {
   const [[row]] = (await database.raw('select `p`.`task_source` from `projector_state` as `p` where `p`.`id` = 1')) as [
     { task_source: TaskSourceName }[],
   ];
   return row?.task_source ?? 'workspaces';
+}
+
+/**
+ * Says from which source the read model is made, in the transaction in which a first copy writes all that may be a task and notes
+ * it: then nothing has to be noted again.
+ */
+export async function writeTaskSource(transaction: Database, source: TaskSourceName): Promise<void> {
+  await transaction.raw('update `projector_state` set `task_source` = ? where `id` = 1', [source]);
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { Database } from '../db/connection.ts';
 import { enqueueChanges, enqueueInserted } from '../schema/outbox.ts';
 import { changeKinds } from '../schema/projected-tables.ts';
-import { readTaskSource } from '../schema/task-source.ts';
+import { writeTaskSource } from '../schema/task-source.ts';
 import { outboxBypass } from '../schema/triggers.ts';
 import type { CoderDatabase } from './coder-database.ts';
 import { compareTable, type TableDifferences } from './compare-tables.ts';
@@ -116,10 +116,10 @@ class Copy {
           this.#progress(part);
         }
       });
-      // Where the tasks come from another table than before, the projector notes all of them when it sees that.
-      const source = await readTaskSource(transaction);
-      if ((source === 'tasks') === end.hasTasks) await enqueueInserted(transaction, source);
-      else await askForTaskSource(transaction);
+      // Noted by owner, and here: the projector, when it saw another source, would note them again, in no order of use.
+      const source = end.hasTasks === true ? 'tasks' : 'workspaces';
+      await writeTaskSource(transaction, source);
+      await enqueueInserted(transaction, source);
       return end;
     });
   }

@@ -1,7 +1,9 @@
+import { randomBytes } from 'node:crypto';
 import type { Client } from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
 import { FencedError } from '../../src/db/active-process.ts';
 import { closeDatabase, type Database } from '../../src/db/connection.ts';
+import { grantsFor } from '../../src/schema/grants.ts';
 import { changeKinds } from '../../src/schema/projected-tables.ts';
 import { type CoderDatabase, openCoderDatabase } from '../../src/sync/coder-database.ts';
 import { type CopyOptions, type CopyResult, copyTables } from '../../src/sync/copy.ts';
@@ -52,7 +54,7 @@ for (const [postgres, kind] of [
           return () => target.drop();
         });
 
-        async function open(version: CoderVersion, rows = true): Promise<Pair> {
+        async function open(version: CoderVersion, rows = true, address = target.address): Promise<Pair> {
           const name = `coder_${databases++}`;
           const operator = await server.connect();
           await operator.query(`create database ${name}`);
@@ -61,7 +63,7 @@ for (const [postgres, kind] of [
           await createCoderSchema(client, version);
           if (rows) await loadCoderRows(client, version);
           const coder = await openCoderDatabase(server.url(name));
-          const database = openSyncDatabase(target.address);
+          const database = openSyncDatabase(address);
           const adjusted = new Set<string>();
           const shapeOf = (scope: CopyScope) =>
             readSourceShape(coder, scope, (table, column, why) => adjusted.add(`${table}.${column} ${why}`));
@@ -102,7 +104,6 @@ for (const [postgres, kind] of [
             syncedTables.map(({ name }) => [name, tables.has(name) ? coderRows(version, name).length : 0]),
           );
           const total = Object.values(expected).reduce((sum, count) => sum + count, 0);
-          if (version === 'newest') await target.database('projector_state').update({ task_source: 'tasks' });
           const progress: number[] = [];
           expect(await pair.copy({ onProgress: (rows, about) => progress.push(rows / about) })).toMatchObject({
             rows: total,
@@ -124,6 +125,7 @@ for (const [postgres, kind] of [
           // Each workspace or task once, and nothing else; those of one owner next to each other.
           const [source, kind] =
             version === 'seed' ? (['workspaces', changeKinds.workspace] as const) : (['tasks', changeKinds.task] as const);
+          expect(await target.database('projector_state').select('task_source')).toEqual([{ task_source: source }]);
           const owners = new Map(coderRows(version, source).map((row) => [hex(row['id']), hex(row['owner_id'])]));
           const noted = await notes();
           expect(noted.toSorted()).toEqual([...owners.keys()].map((id) => `${kind} ${id}`).toSorted());
@@ -133,9 +135,12 @@ for (const [postgres, kind] of [
         });
 
         test('where the tasks come from another table than before, the projector is asked to note them', async () => {
-          await using pair = await open('newest');
-          await pair.copy();
-          expect(await notes()).toEqual([`${changeKinds.task} ${'0'.repeat(32)}`]);
+          await using before = await open('seed');
+          await before.copy();
+          await using upgraded = await open('newest');
+          await upgraded.copy();
+          expect(await notes()).toContain(`${changeKinds.task} ${'0'.repeat(32)}`);
+          expect(await target.database('projector_state').select('task_source')).toEqual([{ task_source: 'workspaces' }]);
         });
 
         test('what has changed is changed, and noted; the rest is left alone', async () => {
@@ -435,6 +440,22 @@ for (const [postgres, kind] of [
           await expect(pair.copy()).rejects.toThrow('users.rbac_roles is missing');
           await pair.client.query('alter table groups rename to teams');
           await expect(pair.copy()).rejects.toThrow(/users.rbac_roles is missing|no table groups/);
+        });
+
+        test('the account that migrate grants makes for it can make a first copy, and a later one', async () => {
+          const account = { user: `sync_${randomBytes(4).toString('hex')}`, password: 'copies-only' };
+          const { database, address } = target;
+          await database.raw(`create user '${account.user}'@'%' identified by '${account.password}'`);
+          try {
+            for (const statement of grantsFor('sync', address.database, `'${account.user}'@'%'`)) await database.raw(statement);
+            await using pair = await open('newest', true, { ...address, ...account });
+            expect(await pair.copy()).toMatchObject({ updated: 0, deleted: 0 });
+            await pair.client.query("update workspaces set name = name || '-2'");
+            expect(await pair.copy()).toMatchObject({ inserted: 0, deleted: 0 });
+            expect(await pair.verify()).toEqual([]);
+          } finally {
+            await database.raw(`drop user '${account.user}'@'%'`);
+          }
         });
 
         test('a reader needs SELECT on what is read, and no more', async () => {
