@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Client } from 'pg';
 import { createCoderSchema } from '../test/support/coder-schema.ts';
 
-/** A Coder database in PostgreSQL, with so many workspaces that are tasks: about nine rows of the copied tables each. */
+/** A Coder database in PostgreSQL, with so many workspaces, each with a task: some ten rows of the copied tables each. */
 export async function makeCoder(client: Client, workspaces: number): Promise<void> {
   await createCoderSchema(client, 'newest');
   // Without triggers and foreign keys: what is made here belongs together.
@@ -15,18 +15,18 @@ export async function makeCoder(client: Client, workspaces: number): Promise<voi
 /** The user who may read everything. */
 export const siteOwner = 'user-1';
 
-/** The id of a workspace, by its number. */
-export function workspaceId(number: number): string {
-  const digits = createHash('md5').update(`workspace ${number}`).digest('hex');
+/** The id of a task, by its number. */
+export function taskId(number: number): string {
+  const digits = createHash('md5').update(`task ${number}`).digest('hex');
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
-/** Changes of a running Coder, each a transaction: `$1` is the number of a workspace, `$2` a text. */
+/** Changes of a running Coder, each a transaction: `$1` is the number of a workspace and its task, `$2` a text. */
 export const coderChanges = [
   `insert into workspace_app_statuses (id, created_at, agent_id, app_id, workspace_id, state, message)
    values (gen_random_uuid(), clock_timestamp(), ${idOf('agent', '$1::int')}, ${idOf('app', '$1::int')}, ${idOf('workspace', '$1::int')}, 'working', $2)`,
   `update workspace_agents set name = $2, updated_at = clock_timestamp() where id = ${idOf('agent', '$1::int')}`,
-  `update workspaces set name = $2, last_used_at = clock_timestamp() where id = ${idOf('workspace', '$1::int')}`,
+  `update tasks set name = $2 where id = ${idOf('task', '$1::int')}`,
 ] as const;
 
 /** How many there are of what tasks share. */
@@ -208,6 +208,29 @@ const tables: readonly MadeTable[] = [
       workspace_id: idOf('workspace', 'i'),
       state: text('working'),
       message: "'Working on issue ' || i",
+    },
+  },
+  {
+    name: 'tasks',
+    columns: {
+      id: idOf('task', 'i'),
+      organization_id: organizationOf,
+      owner_id: userOf,
+      name: "'task-' || i",
+      workspace_id: idOf('workspace', 'i'),
+      template_version_id: versionOf,
+      template_parameters: "'{}'::jsonb",
+      prompt: "'Mend issue ' || i || repeat(' and test it', 20)",
+      created_at: times.created_at,
+    },
+  },
+  {
+    name: 'task_workspace_apps',
+    columns: {
+      task_id: idOf('task', 'i'),
+      workspace_build_number: '1',
+      workspace_agent_id: idOf('agent', 'i'),
+      workspace_app_id: idOf('app', 'i'),
     },
   },
 ];

@@ -12,7 +12,7 @@ import { grantStatements, replicationNames } from '../../src/sync/publication.ts
 import { type PostgresServer, startPostgres } from '../../test/support/postgres.ts';
 import type { Bench, Table } from '../bench.ts';
 import { openClient, type TasksClient } from '../client.ts';
-import { coderChanges, makeCoder, siteOwner, workspaceId } from '../coder-data.ts';
+import { coderChanges, makeCoder, siteOwner, taskId } from '../coder-data.ts';
 import { cacheDir, dataDir, tokenSeconds } from '../data.ts';
 import { familyProcessorMs, type Program, processorMs, startOurs } from '../program.ts';
 import { median, quantile } from '../statistics.ts';
@@ -140,7 +140,7 @@ async function measureIdle(
   return { service: share('service'), database: share('database'), postgres: share('postgres'), firstLag };
 }
 
-/** Renames a workspace in PostgreSQL again and again, and returns how long each name took to be listed, in milliseconds. */
+/** Renames a task in PostgreSQL again and again, and returns how long each name took to be listed, in milliseconds. */
 async function probe({ postgres }: World, client: TasksClient, goesOn: () => boolean): Promise<number[]> {
   const writer = await postgres.connect();
   const lags: number[] = [];
@@ -157,7 +157,7 @@ async function probe({ postgres }: World, client: TasksClient, goesOn: () => boo
 
 /** The name under which the probe is listed. */
 async function listedName(client: TasksClient): Promise<string | undefined> {
-  const { tasks } = await client.listTasks({ query: `id:${workspaceId(1)}` });
+  const { tasks } = await client.listTasks({ query: `id:${taskId(1)}` });
   return tasks[0]?.name;
 }
 
