@@ -17,7 +17,11 @@ interface DatabaseErrors {
 }
 
 const unreachable = 'it cannot be reached, or the connection is lost';
-const takesNoClients = 'it shuts down, starts, or takes no clients, alone or as a member of a cluster';
+
+/** Causes in {@link databaseErrors}: it is not there for anybody; a lock or another transaction is in the way; it is read-only. */
+export const noClientsCause = 'it shuts down, starts, or takes no clients, alone or as a member of a cluster';
+export const lockCause = 'a lock is held, or two transactions wait for each other';
+export const noWritesCause = 'it takes no writes';
 
 /**
  * Every error by which a read or write of ours can fail without a mistake in its SQL, out of all that MariaDB (to 11.8) and MySQL
@@ -69,7 +73,7 @@ export const databaseErrors: readonly DatabaseErrors[] = [
     ],
   },
   {
-    cause: takesNoClients,
+    cause: noClientsCause,
     kind: 'unavailable',
     errors: [
       [1047, 'ER_UNKNOWN_COM_ERROR'], // Galera: the node is not part of a quorum
@@ -100,7 +104,7 @@ export const databaseErrors: readonly DatabaseErrors[] = [
     ],
   },
   {
-    cause: 'a lock is held, or two transactions wait for each other',
+    cause: lockCause,
     kind: 'unavailable',
     errors: [
       [1020, 'ER_CHECKREAD'], // a row changed after the snapshot
@@ -115,7 +119,7 @@ export const databaseErrors: readonly DatabaseErrors[] = [
     ],
   },
   {
-    cause: 'it takes no writes',
+    cause: noWritesCause,
     kind: 'unavailable',
     errors: [
       [1036, 'ER_OPEN_AS_READONLY'],
@@ -319,12 +323,18 @@ const kinds: ReadonlyMap<unknown, DatabaseErrorKind> = new Map(
   ),
 );
 
+/** The errors with one cause of {@link databaseErrors}, each by its number, code or name. */
+export function errorsOfCause(cause: string): (number | string)[] {
+  return databaseErrors
+    .filter((errors) => errors.cause === cause)
+    .flatMap(({ errors }) => errors.map((error) => (typeof error === 'string' ? error : error[0])));
+}
+
 const awayErrors: ReadonlySet<unknown> = new Set([
   1040, // too many connections
   'ConnectionWaitError',
-  ...databaseErrors
-    .filter(({ cause }) => cause === unreachable || cause === takesNoClients)
-    .flatMap(({ errors }) => errors.map((error) => (typeof error === 'string' ? error : error[0]))),
+  ...errorsOfCause(unreachable),
+  ...errorsOfCause(noClientsCause),
 ]);
 
 /** Whether an error says that the database is away, and may come back by itself. */

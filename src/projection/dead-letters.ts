@@ -8,7 +8,8 @@ import { failureKind } from './failure-kind.ts';
 interface Patience {
   /**
    * Whether it looks for an item that causes them: it splits the items as for an error about the data, and tries a single one
-   * {@link mostTries} times. It also tries again when another transaction was first. By default these errors are thrown.
+   * {@link mostTries} times. It also tries again when another transaction was first, and in smaller parts when one was refused that
+   * may be too large. By default these errors are thrown.
    */
   readonly patient?: boolean;
 }
@@ -49,6 +50,7 @@ export async function processOrDeadLetter<T>(
       }
       const isOfData = kind === 'row' || kind === 'slow';
       const [first] = items;
+      if (patient && kind === 'transient' && items.length > 1) break;
       if (first === undefined || !(isOfData || (patient && begun && kind === 'unclear'))) throw error;
       if (items.length > 1) break;
       errors.push(error);

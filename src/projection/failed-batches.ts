@@ -6,10 +6,10 @@ interface FailedBatch {
   readonly seqs: ReadonlySet<number>;
   /** What the batch failed with; for a single change, the first time it was tried alone. */
   readonly error: unknown;
-  /** How often a single change has failed alone; Infinity when nothing but its data can be the cause. */
+  /**
+   * How often a single change has failed alone by an error that it may cause; Infinity when nothing but its data can be the cause.
+   */
   readonly times: number;
-  /** Whether it was a lock the last time, which may be one of the whole table. */
-  readonly isLocked: boolean;
   /** How many batches had been projected before it failed alone for the first time. */
   readonly projected: number;
   /** All changes that had been read from the outbox before. */
@@ -74,11 +74,12 @@ export class FailedBatches {
     const before = this.#failed.find(({ seqs }) => changes.every(({ seq }) => seqs.has(seq)));
     const again = changes.length === 1 && before?.seqs.size === 1 ? before : undefined;
     this.#failed = this.#failed.filter((batch) => batch !== before);
+    const timesBefore = again?.times ?? 0;
     this.#failed.push({
       seqs: new Set(changes.map(({ seq }) => seq)),
-      error: again === undefined ? error : again.error,
-      times: changes.length > 1 ? 0 : kind === 'slow' ? Number.POSITIVE_INFINITY : (again?.times ?? 0) + 1,
-      isLocked: kind === 'locked',
+      error: timesBefore === 0 ? error : again?.error,
+      times:
+        changes.length > 1 || kind === 'transient' ? timesBefore : kind === 'slow' ? Number.POSITIVE_INFINITY : timesBefore + 1,
       projected: again?.projected ?? this.#projected,
       read: this.#read,
     });
@@ -96,10 +97,8 @@ export class FailedBatches {
 
   /** Takes out the changes that have failed by themselves often enough. */
   takeFound(changes: readonly OutboxChange[]): FoundChange[] {
-    const isFound = ({ times, projected, isLocked }: FailedBatch): boolean => {
-      const isAlone = this.#projected === projected;
-      return times >= (isAlone ? timesAlone : timesAmongOthers) && !(isAlone && isLocked);
-    };
+    const isFound = ({ times, projected }: FailedBatch): boolean =>
+      times >= (this.#projected === projected ? timesAlone : timesAmongOthers);
     const found = this.#failed.filter(isFound);
     this.#failed = this.#failed.filter((batch) => !isFound(batch));
     return found.flatMap(({ seqs, error, read }) => {

@@ -1,4 +1,4 @@
-import { databaseErrorKind, isConflict } from '../db/database-errors.ts';
+import { databaseErrorKind, errorsOfCause, isConflict, lockCause, noClientsCause, noWritesCause } from '../db/database-errors.ts';
 
 /**
  * What an error says of the rows whose projection it ended:
@@ -6,11 +6,12 @@ import { databaseErrorKind, isConflict } from '../db/database-errors.ts';
  * - `row`: the data of a row cause it, so that the same work without that row succeeds. The connection is as it was.
  * - `slow`: the same, of a row that takes longer than the statement limit. Each try takes as long.
  * - `server`: every row would fail in the same way, such as on a server that takes no writes.
- * - `locked`: others hold the row, or the whole table; or, in Galera, COMMIT failed, perhaps since the transaction is too large.
  * - `conflict`: another transaction was first, of this server or of another one of a cluster. No row is the cause.
+ * - `transient`: others hold the row, or the whole table; or COMMIT failed, perhaps since the transaction is too large. No row is the
+ *   cause, however often it comes, and smaller parts of the work may succeed.
  * - `unclear`: a row may cause it or not, such as a lost connection. It shows when it comes again for one row and for no other.
  */
-export type FailureKind = 'row' | 'slow' | 'server' | 'locked' | 'conflict' | 'unclear';
+export type FailureKind = 'row' | 'slow' | 'server' | 'conflict' | 'transient' | 'unclear';
 
 /**
  * Classes of SQLSTATE that are about the data: too many rows, a value that does not fit, a constraint, an error that SQL raises.
@@ -33,19 +34,25 @@ const dataErrors: ReadonlySet<unknown> = new Set([
   3854, // MySQL: a string cannot be converted
 ]);
 
-/** A lock that was waited for too long, and an error at COMMIT in Galera. */
-const lockErrors: ReadonlySet<unknown> = new Set([1180, 1205]);
+/** Errors of locks, and of transactions that a server or its cluster refuses at COMMIT, among others for their size. */
+const transientErrors: ReadonlySet<unknown> = new Set([
+  ...errorsOfCause(lockCause).filter((error) => error !== 1020 && error !== 1213), // these are conflicts
+  1197, // larger than max_binlog_cache_size
+  1206, // more locks than there is room for
+  3100, // Group Replication: larger than group_replication_transaction_size_limit, or the node has just left
+  3231, // Group Replication: more keys than its certification takes
+]);
 
 /** Errors of the server's state, and of the rights of the account, that no single row can cause. */
 const serverErrors: ReadonlySet<unknown> = new Set([
+  ...errorsOfCause(noClientsCause),
+  ...errorsOfCause(noWritesCause),
   1021, // the disk is full
   1026, // error writing a file
   1041, // out of memory
   1044, // access denied to the database
   1045, // access denied
-  1047, // Galera: the node is not part of a quorum
   1049, // no such database
-  1053, // shutdown
   1054, // no such column
   1114, // the table is full
   1142, // no right for the table
@@ -53,10 +60,7 @@ const serverErrors: ReadonlySet<unknown> = new Set([
   1146, // no such table
   1223, // a read lock
   1227, // no such privilege
-  1290, // read_only
   1370, // no right for the routine
-  1792, // a read-only transaction
-  1836, // read_only
   3906, // super_read_only
 ]);
 
@@ -68,9 +72,9 @@ export function failureKind(error: unknown): FailureKind {
     return (error instanceof TypeError || error instanceof RangeError) && code === undefined ? 'row' : 'unclear';
   }
   if (databaseErrorKind(error) === 'too-expensive') return 'slow';
-  if (serverErrors.has(errno)) return 'server';
-  if (lockErrors.has(errno)) return 'locked';
+  if (transientErrors.has(errno)) return 'transient';
   if (isConflict(error)) return 'conflict';
+  if (serverErrors.has(errno)) return 'server';
   if (fatal === true) return 'unclear'; // the connection is lost
   return dataClasses.has(sqlState.slice(0, 2)) || dataErrors.has(errno) ? 'row' : 'unclear';
 }

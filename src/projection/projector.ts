@@ -83,10 +83,10 @@ const fencedMs = 2000;
 const yieldAfterMs = 10_000;
 
 /**
- * How long it waits at most before it tries again when a transaction of another process was first, at random: after the first, and
- * after many, in milliseconds.
+ * How long it waits at most before it tries again after a transaction was refused, at random: after the first, after many, and where
+ * other changes may be projected meanwhile, in milliseconds.
  */
-const conflictRestMs = { first: 50, most: 1000 };
+const conflictRestMs = { first: 50, most: 1000, besideOthers: 400 };
 
 /** How long a connection may take to close, and the current batch to end when the projector is stopped, in milliseconds. */
 const closeMs = 1000;
@@ -228,10 +228,13 @@ export function createProjector(options: ProjectorOptions): Projector {
       } catch (error) {
         // The next transaction sees by the epoch whether it was another projector's.
         const kind = failureKind(error);
-        if (kind !== 'conflict' && !(kind === 'locked' && failed.isEmpty)) throw error;
+        if (kind !== 'conflict' && kind !== 'transient') throw error;
+        failingSince ??= performance.now();
+        if (performance.now() - failingSince > yieldAfterMs) throw error;
         conflicts += 1;
-        log.debug(errorForLog(error), 'another transaction was first');
-        await pause(Math.random() * Math.min(conflictRestMs.first * 2 ** conflicts, conflictRestMs.most));
+        log.debug(errorForLog(error), 'a transaction was refused, and is tried again');
+        const mostMs = failed.isEmpty ? conflictRestMs.most : conflictRestMs.besideOthers;
+        await pause(Math.random() * Math.min(conflictRestMs.first * 2 ** conflicts, mostMs));
       }
     }
   }

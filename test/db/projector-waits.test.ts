@@ -1,7 +1,8 @@
+import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Database } from '../../src/db/connection.ts';
 import { createLog } from '../../src/platform/log.ts';
-import { createProjector, type Projector } from '../../src/projection/projector.ts';
+import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
 import { retryDeadLetters } from '../../src/projection/rebuild.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { outboxLagMs } from '../../src/schema/outbox.ts';
@@ -29,7 +30,7 @@ describeOnOneEngine('a row for which the projector waits', (engine) => {
     await database('projector_state').update({ seq: 0, floor_seq: 0 });
   });
 
-  function start(options: { readonly statementTimeoutMs?: number } = {}): void {
+  function start(options: Partial<Pick<ProjectorOptions, 'statementTimeoutMs' | 'log'>> = {}): void {
     projector = createProjector({
       address: testDatabase.address,
       log: createLog('silent'),
@@ -75,4 +76,74 @@ describeOnOneEngine('a row for which the projector waits', (engine) => {
     await retryDeadLetters(database);
     expect(await verify(database, () => {})).toBe(0);
   }, 90_000);
+
+  /** A log that counts the lines with an error that the tests raise. */
+  function countingLog(): { readonly log: ProjectorOptions['log']; count(): number } {
+    let count = 0;
+    const write = (line: string): void => void (count += line.includes('raised here') ? 1 : 0);
+    return { log: pino({ level: 'debug' }, { write }), count: () => count };
+  }
+
+  test.each<[errno: number, name: string]>([
+    [1180, 'ER_ERROR_DURING_COMMIT'],
+    [1205, 'ER_LOCK_WAIT_TIMEOUT'],
+  ])('since it is refused by %i %s again and again is not held against it; the others are projected meanwhile', async (errno) => {
+    await database.raw(
+      `create trigger poison before insert on workspace_tasks for each row if new.name = 'refused' then signal sqlstate 'HY000' set mysql_errno = ${errno}, message_text = 'raised here'; end if`,
+    );
+    const { log, count } = countingLog();
+    await insertTasks(10);
+    await insertRunningTask(database, { name: 'refused' });
+    start({ log });
+    for (let round = 0; round < 12; round++) {
+      const refusals = count();
+      const { workspace } = await insertRunningTask(database);
+      await expect.poll(() => rowsOf('id', workspace), patiently).toBe(1);
+      await expect.poll(count, patiently).toBeGreaterThan(refusals);
+    }
+    expect(await rowsOf('live', 1)).toBe(22);
+    expect(await database('workspace_changes_failed')).toEqual([]);
+    await database.raw('drop trigger poison');
+    await settle();
+    expect(await rowsOf('live', 1)).toBe(23);
+    expect(await database('workspace_changes_failed')).toEqual([]);
+  });
+
+  test.each<[errno: number, name: string]>([
+    [1213, 'ER_LOCK_DEADLOCK'],
+    [1290, 'ER_OPTION_PREVENTS_STATEMENT'],
+    [1836, 'ER_READ_ONLY_MODE'],
+    [3101, 'ER_TRANSACTION_ROLLBACK_DURING_COMMIT'],
+  ])('since every write is refused by %i %s is not held against it', async (errno) => {
+    await database.raw(
+      `create trigger poison before insert on workspace_tasks for each row signal sqlstate 'HY000' set mysql_errno = ${errno}, message_text = 'raised here'`,
+    );
+    const { log, count } = countingLog();
+    await insertTasks(3);
+    start({ log });
+    await expect.poll(count, patiently).toBeGreaterThan(6);
+    expect(await database('workspace_changes_failed')).toEqual([]);
+    await database.raw('drop trigger poison');
+    await settle();
+    expect(await rowsOf('live', 1)).toBe(3);
+    expect(await database('workspace_changes_failed')).toEqual([]);
+  });
+
+  test.each<[errno: number, name: string]>([
+    [1180, 'ER_ERROR_DURING_COMMIT'],
+    [3100, 'ER_RUN_HOOK_ERROR'],
+  ])('since a batch of it is too large for the cluster, by %i %s, is projected in a smaller one', async (errno) => {
+    // `now` is the time of the statement: counts its rows.
+    await database.raw(`create trigger poison before insert on workspace_tasks for each row begin
+      set @rows_of_it = if(@statement_of_it <=> now(6), @rows_of_it + 1, 1), @statement_of_it = now(6);
+      if @rows_of_it > 20 then signal sqlstate 'HY000' set mysql_errno = ${errno}, message_text = 'raised here'; end if;
+    end`);
+    const { log, count } = countingLog();
+    await insertTasks(100);
+    start({ log });
+    await settle();
+    expect(count()).toBeGreaterThan(0);
+    expect(await rowsOf('live', 1)).toBe(100);
+    expect(await database('workspace_changes_failed')).toEqual([]);
+  });
 });

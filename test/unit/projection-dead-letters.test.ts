@@ -102,6 +102,20 @@ describe('processing with dead letters', () => {
     await expect(processOrDeadLetter([1, 2], process, deadLetter)).rejects.toBe(error);
   });
 
+  test('also then, what is refused at COMMIT is tried in smaller parts, and what is refused by itself is nobody’s fault', async () => {
+    const refused = Object.assign(new Error('Got error 90 "Message too long" during COMMIT'), { sqlState: 'HY000', errno: 1180 });
+    const done: number[] = [];
+    const deadLetter = () => Promise.reject(new Error('nothing is to blame'));
+    const atMost = (most: number) => async (some: readonly number[], begin: () => void) => {
+      begin();
+      if (some.length > most) throw refused;
+      done.push(...some);
+    };
+    await processOrDeadLetter(upTo(500), atMost(63), deadLetter, { patient: true });
+    expect(done).toEqual(upTo(500));
+    await expect(processOrDeadLetter([1, 2], atMost(0), deadLetter, { patient: true })).rejects.toBe(refused);
+  });
+
   test('also then, what fails before it has begun is nobody’s fault', async () => {
     const error = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
     const refused = processOrDeadLetter(
