@@ -41,6 +41,7 @@ import { createServer } from './transport/server.ts';
 import { tasksMethods } from './transport/tasks-methods.ts';
 import { createFeedRepository } from './watch/feed-repository.ts';
 import { clusterLagMs, TaskFeed } from './watch/task-feed.ts';
+import { createWatchFrom } from './watch/watch-from.ts';
 import { addWatchMetrics } from './watch/watch-metrics.ts';
 import { createWatchTasks } from './watch/watch-tasks.ts';
 
@@ -135,7 +136,13 @@ export async function serve(config: Config, development: Development | undefined
       : preferReplica(tasks, taskRepository(replica.database), replica, addReplicaMetrics(registry, replica));
   const resolveQuery = createResolveQuery(createNameLookup(database, config.AUTH_CACHE_SECONDS, run));
   const tokenKeys = await tokenKeysOf(config, database);
-  const listTasks = createListTasks({ tasks: reads, resolveQuery, pageTokens: createPageTokens(tokenKeys) });
+  const feedOfCalls = feedRepository(database);
+  const listTasks = createListTasks({
+    tasks: reads,
+    resolveQuery,
+    pageTokens: createPageTokens(tokenKeys),
+    watched: { tasks, watchFrom: createWatchFrom(feedOfCalls, tokenKeys) },
+  });
   const countTasks = createCountTasks({ tasks: reads, resolveQuery });
   const listQueryValues = createListQueryValues({ tasks: reads });
   const getTask = createGetTask({ tasks: reads });
@@ -143,7 +150,7 @@ export async function serve(config: Config, development: Development | undefined
   const watchTasks = createWatchTasks({
     tasks,
     feed,
-    feedRepository: feedRepository(database),
+    feedRepository: feedOfCalls,
     resolveQuery,
     tokenKeys,
     watchesPerCaller: config.WATCHES_PER_CALLER,

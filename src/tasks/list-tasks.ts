@@ -1,4 +1,5 @@
 import type { Call } from '../call/call.ts';
+import type { Caller } from '../call/caller.ts';
 import { invalidArgument } from '../call/errors.ts';
 import type { ListTasksRequest } from '../gen/tasks/v1/tasks_pb.ts';
 import type { PageTokens, TokenScope } from './page-token.ts';
@@ -6,6 +7,7 @@ import { decodePosition, encodePosition } from './position.ts';
 import type { ResolveQuery } from './resolve-query.ts';
 import { scopeOf } from './scope.ts';
 import type { ListOrder, Position } from './store/list-order.ts';
+import type { TaskFilter } from './store/task-filter.ts';
 import type { TaskRepository } from './store/task-repository.ts';
 import type { TaskPage } from './task-mapper.ts';
 import { readTaskQuery, type TaskQuery } from './task-query.ts';
@@ -24,30 +26,54 @@ export interface ListTasksParts {
   readonly tasks: TaskRepository;
   readonly resolveQuery: ResolveQuery;
   readonly pageTokens: PageTokens;
+  /** For lists that are watched afterwards. Without it, lists have no resume tokens. */
+  readonly watched?: WatchedListParts;
 }
+
+/** What a list needs whose client goes on with WatchTasks. */
+export interface WatchedListParts {
+  /** Must read from the primary, as the feed is: a page from a replica could be older than its token. */
+  readonly tasks: TaskRepository;
+  readonly watchFrom: WatchFrom;
+}
+
+/**
+ * Where the feed of changes stands now, as a resume token of WatchTasks for this caller and query: what is read after that has all
+ * changes before it. Undefined when the query cannot be watched.
+ *
+ * @param filter the query in terms of columns, as it was resolved for the caller.
+ */
+export type WatchFrom = (query: string, filter: TaskFilter | undefined, caller: Caller) => Promise<string | undefined>;
 
 /** A total is counted up to here; beyond, `total_size_capped` is set. Counting further would cost what the list costs. */
 const maxTotalSize = 10_000;
 
 /** Makes the method ListTasks. */
-export function createListTasks({ tasks, resolveQuery, pageTokens }: ListTasksParts): ListTasks {
+export function createListTasks({ tasks, resolveQuery, pageTokens, watched }: ListTasksParts): ListTasks {
   return async (request, call, { defaultOwner } = {}) => {
     const { caller, signal } = call;
     const { query, ownerId, filter } = await resolveQuery(readTaskQuery(request, defaultOwner), request.query, call);
     const order = orderOf(query, ownerId, caller.userId);
     const tokenScope: TokenScope = { callerId: caller.userId, query: request.query, orderBy: `${request.orderBy} / ${order}` };
     const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
-    if (filter === undefined) return request.includeTotalSize ? { rows: [], total: { size: 0, capped: false } } : { rows: [] };
+    const isWatched = request.includeResumeToken && watched !== undefined;
+    // Before the page is read, which then has at least what the feed had.
+    const resumeToken = isWatched ? await watched.watchFrom(request.query, filter, caller) : undefined;
+    const resume = resumeToken === undefined ? {} : { resumeToken };
+    if (filter === undefined)
+      return { rows: [], ...resume, ...(request.includeTotalSize ? { total: { size: 0, capped: false } } : {}) };
 
     const scope = scopeOf(caller);
+    const from = isWatched ? watched.tasks : tasks;
     const selection = { filter, order, limit: query.pageSize, ...(after === undefined ? {} : { after }) };
     const [{ rows, next }, total] = await Promise.all([
-      tasks.list(scope, selection, signal),
-      request.includeTotalSize ? tasks.count(scope, filter, maxTotalSize + 1, signal) : undefined,
+      from.list(scope, selection, signal),
+      request.includeTotalSize ? from.count(scope, filter, maxTotalSize + 1, signal) : undefined,
     ]);
     call.rows = (call.rows ?? 0) + rows.length; // a call of another shape reads several pages
     return {
       rows,
+      ...resume,
       ...(next === undefined ? {} : { nextPageToken: pageTokens.encode(encodePosition(next), tokenScope) }),
       ...(total === undefined ? {} : { total: { size: Math.min(total, maxTotalSize), capped: total > maxTotalSize } }),
     };

@@ -28,6 +28,7 @@ export function encodeListTasksResponse(page: TaskPage, callerId: Buffer): Buffe
     writer.number(list.totalSize, page.total.size);
     if (page.total.capped) writer.number(list.totalSizeCapped, 1);
   }
+  if (page.resumeToken !== undefined) writer.text(list.resumeToken, page.resumeToken);
   return writer.toBytes();
 }
 
@@ -44,6 +45,7 @@ const list = {
   count: tagOf(ListTasksResponseSchema.field.count, 'varint'),
   totalSize: tagOf(ListTasksResponseSchema.field.totalSize, 'varint'),
   totalSizeCapped: tagOf(ListTasksResponseSchema.field.totalSizeCapped, 'varint'),
+  resumeToken: tagOf(ListTasksResponseSchema.field.resumeToken, 'bytes'),
 };
 
 const get = { task: tagOf(GetTaskResponseSchema.field.task, 'bytes') };

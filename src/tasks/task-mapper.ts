@@ -23,15 +23,18 @@ export interface TaskPage {
   readonly nextPageToken?: string;
   /** How many tasks the list has, if that was asked for; `capped` when there are more. */
   readonly total?: { readonly size: number; readonly capped: boolean };
+  /** From where WatchTasks tells what this page has not, if that was asked for and the query can be watched. */
+  readonly resumeToken?: string;
 }
 
 /** The message for a page. */
-export function toListTasksResponse({ rows, nextPageToken, total }: TaskPage, callerId: Buffer): ListTasksResponse {
+export function toListTasksResponse({ rows, nextPageToken, total, resumeToken }: TaskPage, callerId: Buffer): ListTasksResponse {
   return create(ListTasksResponseSchema, {
     tasks: rows.map((row) => toTask(row, callerId)),
     count: rows.length,
     ...(nextPageToken === undefined ? {} : { nextPageToken }),
     ...(total === undefined ? {} : { totalSize: total.size, totalSizeCapped: total.capped }),
+    ...(resumeToken === undefined ? {} : { resumeToken }),
   });
 }
 

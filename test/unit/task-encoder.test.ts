@@ -76,6 +76,7 @@ const pages: fc.Arbitrary<TaskPage> = fc.record(
     rows: fc.array(rows, { maxLength: 4 }),
     nextPageToken: fc.base64String({ minLength: 1, maxLength: 200 }),
     total: fc.record({ size: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 10_000 })), capped: fc.boolean() }),
+    resumeToken: fc.base64String({ minLength: 1, maxLength: 200 }),
   },
   { requiredKeys: ['rows'] },
 );

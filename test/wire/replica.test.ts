@@ -66,8 +66,8 @@ describeOnEngines('a primary with a replica', (engine) => {
     const untilUsed = (used: 0 | 1) =>
       vi.waitFor(async () => expect(await metric('tasks_replica_in_use')).toBe(used), { timeout: 20_000, interval: 50 });
     const client = () => createClient(TasksService, createGrpcTransport({ baseUrl: `http://${service.grpc}` }));
-    const names = async () => {
-      const { tasks } = await client().listTasks({}, { headers: { 'coder-session-token': token }, timeoutMs: 20_000 });
+    const names = async (request: { readonly includeResumeToken?: boolean } = {}) => {
+      const { tasks } = await client().listTasks(request, { headers: { 'coder-session-token': token }, timeoutMs: 20_000 });
       return tasks.map(({ name }) => name);
     };
     const addTask = async (name: string): Promise<string> =>
@@ -84,6 +84,8 @@ describeOnEngines('a primary with a replica', (engine) => {
       await there.raw('set session sql_log_bin = 0'); // no transaction of its own, which would end the replication
       await there.raw("update `workspace_tasks` set `name` = 'of the replica'");
       expect(await names()).toEqual(['of the replica']);
+      // A list that is watched afterwards must not be older than its token.
+      expect(await names({ includeResumeToken: true })).toEqual(['first']);
       await there.raw("update `workspace_tasks` set `name` = 'first'");
       await closeDatabase(there);
       expect(await state()).toMatchObject({ status: 'ready', parts: { replica: 'ok' } });

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Code } from '@connectrpc/connect';
+import { Code, createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { reasonOf } from '../../src/call/errors.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
@@ -150,6 +150,67 @@ describeOnServerKinds('watching', (engine) => {
       const watching = watch('owner', {}, { open: make(), timeoutMs: 500 });
       expect((await watching.error()).code).toBe(Code.DeadlineExceeded);
       expect(performance.now() - began).toBeLessThan(3000);
+    });
+  });
+
+  describe('after a list', () => {
+    /** The first page of a list with its resume token, and its tasks by id. */
+    async function list(who: keyof typeof people, query = '') {
+      const client = createClient(TasksService, createGrpcTransport({ baseUrl: `http://${service.grpc}` }));
+      const headers = { 'coder-session-token': tokens[who] };
+      const { tasks, resumeToken } = await client.listTasks({ query, pageSize: 200, includeResumeToken: true }, { headers });
+      return { resumeToken, known: new Map(tasks.map((each) => [each.id, each])) };
+    }
+
+    test('tells what has changed since, and nothing else', async () => {
+      const one = await task('one');
+      await task('unchanged');
+      await projected(database);
+      const { resumeToken, known } = await list('owner', 'owner:me');
+      await change(one.workspace, { deleted: 1 });
+      await task('two');
+      await projected(database);
+      const watching = await watch('owner', { query: 'owner:me', resumeToken }, { known }).synced();
+      expect(watching.told).toEqual([`- ${formatUuid(one.workspace)}`, '+ two', 'synced']);
+      await change(one.workspace, { deleted: 0 });
+      await watching.has('one', 'two', 'unchanged');
+    });
+
+    test('misses nothing, however much changes meanwhile', async () => {
+      const ids = await Promise.all(Array.from({ length: 10 }, (_, index) => task(`task-${index}`)));
+      let isWriting = true;
+      const writing = (async () => {
+        for (let round = 0; isWriting; round++) {
+          for (const [index, { workspace }] of ids.entries()) await change(workspace, { name: `task-${index}-${round}` });
+        }
+      })();
+      const watchings: Watching[] = [];
+      for (let round = 0; round < 20; round++) {
+        const { resumeToken, known } = await list('owner');
+        watchings.push(watch('owner', { resumeToken }, { known }));
+        await sleep(20);
+      }
+      isWriting = false;
+      await writing;
+      const names = (await database('workspaces').select('workspaces.name')).map(({ name }) => String(name));
+      for (const watching of watchings) await watching.has(...names);
+    });
+
+    test('the token is for the same caller, query and rights alone, and no other list has one', async () => {
+      await task('one', { user_acl: readers('read', people.member) });
+      await projected(database);
+      const { resumeToken } = await list('owner', 'owner:me');
+      expect((await watch('owner', { query: 'owner:*', resumeToken }).error()).code).toBe(Code.InvalidArgument);
+      expect((await watch('member', { query: 'owner:me', resumeToken }).error()).code).toBe(Code.InvalidArgument);
+      const member = await list('member', 'owner:*');
+      expect(member.known.size).toBe(1);
+      await database('users').where('users.id', people.member).update({ rbac_roles: '["owner"]' });
+      await sleep(1500); // AUTH_CACHE_SECONDS
+      const refused = await watch('member', { query: 'owner:*', resumeToken: member.resumeToken }).error();
+      expect(reasonOf(refused)).toBe('RESUME_TOKEN_EXPIRED');
+      await database('users').where('users.id', people.member).update({ rbac_roles: '[]' });
+      expect((await list('owner', 'has-agent:connected')).resumeToken).toBe('');
+      expect((await list('owner', 'template:nothing-has-this-name')).resumeToken).not.toBe('');
     });
   });
 

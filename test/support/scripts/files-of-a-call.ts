@@ -42,6 +42,7 @@ const list = toBinary(ListTasksRequestSchema, {
   pageToken: '',
   orderBy: '',
   includeTotalSize: false,
+  includeResumeToken: false,
 });
 const session = new Session();
 session.connect();
