@@ -18,7 +18,7 @@ const stampFile = join(built, '.sources');
 /** What the page is made from, as one word: it changes with its sources, the generated code and the packages. */
 function fingerprint() {
   const hash = createHash('sha256').update(readFileSync(join(root, 'package-lock.json')));
-  for (const file of [...filesIn('web'), ...filesIn(join('src', 'gen'))]) {
+  for (const file of ['web', join('src', 'gen'), join('packages', 'client', 'src')].flatMap(filesIn)) {
     hash.update(`\0${file}\0`).update(readFileSync(join(root, file)));
   }
   return hash.digest('hex');

@@ -1,7 +1,8 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { OpenWatch } from '../packages/client/src/resume-watch.ts';
 import { type WatchTasksResponse, WatchTasksResponseSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { basePath } from './base-path.ts';
-import { type LiveState, type OpenStream, runTaskStream, type StreamListener } from './task-stream.ts';
+import { type LiveState, runTaskStream, type StreamListener } from './task-stream.ts';
 
 /** Messages between tabs: events from the tab with the stream, and the request of a tab that joins. */
 type TabMessage =
@@ -28,18 +29,20 @@ const noticedMs = 500;
  * The tab that holds the lock of the watch has the stream, and forwards its messages over a channel. When that tab closes, the
  * browser gives the lock to another one, which resumes after the last message.
  *
- * @param resumeToken where to resume, or empty to start now.
+ * @param resumeToken where to resume, or empty.
+ * @param begin called when this tab has the stream and nothing to resume from: gives where to start, or empty to start now.
  */
 export async function runSharedStream(
-  open: OpenStream,
+  open: OpenWatch,
   watch: Watch,
   resumeToken: string,
+  begin: () => Promise<string>,
   listener: StreamListener,
   stop: AbortSignal,
 ): Promise<void> {
   // Browsers have both only for pages from HTTPS or localhost. Elsewhere every tab has a stream of its own.
   if (navigator.locks === undefined || crypto.subtle === undefined) {
-    await runTaskStream(open, watch.query, resumeToken, listener, stop);
+    await runTaskStream(open, watch.query, resumeToken || (await begin()), listener, stop);
     return;
   }
   const name = `tasks-service.watch.${await fingerprint(watch)}`;
@@ -100,6 +103,8 @@ export async function runSharedStream(
         listener.onGap();
       },
     };
+    token ||= await Promise.race([begin(), aborted(stop).then(() => '')]);
+    if (stop.aborted) return;
     const waiting = setTimeout(() => both.onStatus('polling'), noticedMs);
     await withStreamPermit(stop, async () => {
       clearTimeout(waiting);

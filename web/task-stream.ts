@@ -1,6 +1,6 @@
-import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code } from '@connectrpc/connect';
-import type { WatchTasksRequestSchema, WatchTasksResponse } from '../src/gen/tasks/v1/tasks_pb.ts';
+import { type OpenWatch, resumeWatch } from '../packages/client/src/resume-watch.ts';
+import type { WatchTasksResponse } from '../src/gen/tasks/v1/tasks_pb.ts';
 import { isCode } from './service.ts';
 
 /** The status of updates: `live` with a stream, `polling` when the service has none for the query, `idle` without anything to follow. */
@@ -23,89 +23,44 @@ export interface StreamListener {
   onGap(): void;
 }
 
-/** Opens a stream: WatchTasks of the client. */
-export type OpenStream = (
-  request: MessageInitShape<typeof WatchTasksRequestSchema>,
-  options: { readonly signal: AbortSignal },
-) => AsyncIterable<WatchTasksResponse>;
-
-/** The first and the longest wait before a new attempt, in milliseconds. Half of it is random, so that clients spread. */
-const firstWaitMs = 400;
-const longestWaitMs = 10_000;
-
-/** Silence after which a stream counts as dead, in milliseconds: the service sends a heartbeat each 15 s. */
-const silenceMs = 45_000;
-
 /**
- * Watches a query until it is stopped: reopens the stream when it breaks, and resumes.
+ * Watches a query until it is stopped, and says how the stream is.
  *
  * @param resumeToken where to resume, or empty to start now; then `onGap` is called first.
  */
 export async function runTaskStream(
-  open: OpenStream,
+  open: OpenWatch,
   query: string,
   resumeToken: string,
   listener: StreamListener,
   stop: AbortSignal,
 ): Promise<void> {
-  let token = resumeToken;
-  let waitMs = firstWaitMs;
+  let isOpen = false;
+  let isResumed = resumeToken !== '';
   let since: number | undefined;
   listener.onStatus('connecting');
-  while (!stop.aborted) {
-    const attempt = new AbortController();
-    const signal = AbortSignal.any([stop, attempt.signal]);
-    let silence = setTimeout(() => attempt.abort(), silenceMs);
-    let isOpen = false;
-    try {
-      for await (const message of open({ query, resumeToken: token, includeInitial: false }, { signal })) {
-        clearTimeout(silence);
-        silence = setTimeout(() => attempt.abort(), silenceMs);
+  try {
+    for await (const watched of resumeWatch(open, { query, resumeToken, network: window }, stop)) {
+      if (watched.event === 'message') {
         if (!isOpen) {
           isOpen = true;
-          waitMs = firstWaitMs;
           since = undefined;
           listener.onStatus('live');
-          if (token === '') listener.onGap();
+          if (!isResumed) listener.onGap();
+          isResumed = true;
         }
-        token = message.resumeToken || token;
-        listener.onMessage(message);
+        listener.onMessage(watched.message);
+        continue;
       }
-    } catch (error) {
-      const isTokenRefused = token !== '' && isCode(error, Code.OutOfRange, Code.InvalidArgument);
-      if (isTokenRefused)
-        token = ''; // expired, or signed with a former key of the service
-      else if (isCode(error, Code.Unimplemented, Code.InvalidArgument, Code.PermissionDenied, Code.ResourceExhausted)) {
-        listener.onStatus('polling');
-        return;
-      }
-      if (isCode(error, Code.Unauthenticated)) {
-        listener.onGap(); // the next call fails in the same way and signs out
-        return;
-      }
-    } finally {
-      clearTimeout(silence);
+      isOpen = false;
+      if (watched.event === 'restarted') isResumed = false;
+      since ??= Date.now();
+      const retryAt = Date.now() + watched.retryMs;
+      listener.onStatus(navigator.onLine ? 'reconnecting' : 'offline', { since, retryAt });
     }
-    if (stop.aborted) return;
-    since ??= Date.now();
-    const pauseMs = waitMs * (0.5 + Math.random() / 2);
-    listener.onStatus(navigator.onLine ? 'reconnecting' : 'offline', { since, retryAt: Date.now() + pauseMs });
-    await pause(pauseMs, stop);
-    waitMs = Math.min(waitMs * 2, longestWaitMs);
+  } catch (error) {
+    if (isCode(error, Code.Unauthenticated))
+      listener.onGap(); // the next call fails in the same way and signs out
+    else listener.onStatus('polling');
   }
-}
-
-/** Waits for a time, until the stream is stopped, or until the network is back. */
-function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      stop.removeEventListener('abort', done);
-      removeEventListener('online', done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    stop.addEventListener('abort', done);
-    addEventListener('online', done);
-  });
 }

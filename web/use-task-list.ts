@@ -19,10 +19,10 @@ const { listTasks } = TasksService.method;
 const pageSize = 100;
 
 /**
- * How long a list waits for its stream at most, in milliseconds. What is loaded behind the beginning of the stream has missed no
- * change, and need not be loaded again.
+ * How long a list waits at most to learn whether another tab has its stream, in milliseconds. If one has, what is loaded after that
+ * has missed nothing that the other tab tells; if none has, which is known at once, the stream starts where the list was read.
  */
-const headStartMs = 250;
+const maxWaitMs = 250;
 
 /** How soon loading a list is retried after an error, in milliseconds. */
 const againMs = 3000;
@@ -53,12 +53,15 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
   const { transport } = useService();
   const answers = useQueryClient();
   const order = useMemo(() => orderOf(query, orderBy), [query, orderBy]);
-  const input = useMemo(() => ({ query, orderBy, pageSize, pageToken: '' }), [query, orderBy]);
+  const input = useMemo(
+    () => ({ query, orderBy, pageSize, pageToken: '', includeResumeToken: isWatchable(query) }),
+    [query, orderBy],
+  );
   const key = useMemo(
     () => createConnectQueryKey({ schema: listTasks, input, transport, cardinality: 'infinite', pageParamKey: 'pageToken' }),
     [input, transport],
   );
-  const [mayLoad, setMayLoad] = useHeadStart(key);
+  const [mayLoad, setMayLoad] = useMayLoad(key);
   const [isPolling, setPolling] = useState(false);
   const [pending, latestPending, setPending] = usePendingChanges(key);
 
@@ -99,7 +102,12 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
     void answers.invalidateQueries({ queryKey: key, exact: true });
     setPending(noPendingChanges);
   }, [answers, key, setPending]);
-  const live = useWatch(query, { onEvents: apply, onGap: reload });
+  const loaded = useLoaded(list.isPlaceholderData ? undefined : list.data?.pages[0]?.resumeToken, list.failureCount > 0);
+  const begin = useCallback((): Promise<string> => {
+    setMayLoad();
+    return loaded();
+  }, [setMayLoad, loaded]);
+  const live = useWatch(query, { onEvents: apply, onGap: reload, begin });
   const { status } = live;
   useEffect(() => {
     setPolling(status === 'polling');
@@ -128,12 +136,31 @@ export function useTaskList(query: string, chosenOrder: string): TaskListState {
   };
 }
 
-/** Whether a list may be loaded: when its stream is there, or has been waited for long enough. */
-function useHeadStart(list: unknown): [boolean, () => void] {
+/** A function that waits for the resume token of a list; what cannot be loaded just now has none. */
+function useLoaded(resumeToken: string | undefined, hasFailed: boolean): () => Promise<string> {
+  const latest = useRef<string>(undefined);
+  const tell = useRef<(resumeToken: string) => void>(undefined);
+  const known = resumeToken ?? (hasFailed ? '' : undefined);
+  useEffect(() => {
+    latest.current = known;
+    if (known !== undefined) tell.current?.(known);
+  }, [known]);
+  return useCallback(
+    () =>
+      new Promise((resolve) => {
+        if (latest.current === undefined) tell.current = resolve;
+        else resolve(latest.current);
+      }),
+    [],
+  );
+}
+
+/** Whether a list may be loaded: when it is known who has its stream, or that has been waited for long enough. */
+function useMayLoad(list: unknown): [boolean, () => void] {
   const [ready, setReady] = useState<unknown>();
   const setMayLoad = useCallback(() => setReady(list), [list]);
   useEffect(() => {
-    const timer = setTimeout(setMayLoad, headStartMs);
+    const timer = setTimeout(setMayLoad, maxWaitMs);
     return () => clearTimeout(timer);
   }, [setMayLoad]);
   return [ready === list, setMayLoad];

@@ -12,6 +12,8 @@ interface WatchHandlers {
   onEvents(events: readonly LiveEvent[]): void;
   /** Changes may have been missed: load again. */
   onGap(): void;
+  /** Loads what is watched, and gives its resume token. Called when nothing is known yet; without it, `onGap` tells to load. */
+  begin?(): Promise<string>;
 }
 
 /** Events are collected for this time, in milliseconds, so that a burst costs one rendering. */
@@ -72,7 +74,8 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
       },
       onGap: () => latest.current.onGap(),
     };
-    void runSharedStream(client.watchTasks, { token, query }, resumeTokens.get(key) ?? '', listener, stop.signal);
+    const begin = async (): Promise<string> => (await latest.current.begin?.()) ?? '';
+    void runSharedStream(client.watchTasks, { token, query }, resumeTokens.get(key) ?? '', begin, listener, stop.signal);
     return () => {
       stop.abort();
       handOver();

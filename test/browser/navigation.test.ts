@@ -10,6 +10,7 @@ import {
   TaskPhase,
   TaskSchema,
   TaskState,
+  type WatchTasksRequest,
   WatchTasksResponseSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { pageFolder } from '../../src/transport/page/page.ts';
@@ -44,12 +45,14 @@ describeInBrowser('the ways of the page', () => {
     }),
   );
   const handlers = {
-    listTasks({ query }: { query: string }) {
+    listTasks({ query, includeResumeToken }: { query: string; includeResumeToken: boolean }) {
       called.push(`list ${query}`);
       if (query.includes('nonsense')) {
         return Promise.reject(invalidArgument([{ field: 'status', description: 'is wrong' }], 'INVALID_QUERY'));
       }
-      return Promise.resolve(create(ListTasksResponseSchema, { tasks: [...tasks] }));
+      return Promise.resolve(
+        create(ListTasksResponseSchema, { tasks: [...tasks], resumeToken: includeResumeToken ? 'list' : '' }),
+      );
     },
     async getTask({ identifier }: Pick<GetTaskRequest, 'identifier'>) {
       called.push(`get ${identifier.case}`);
@@ -61,8 +64,8 @@ describeInBrowser('the ways of the page', () => {
       if (found === undefined) throw taskNotFound();
       return create(GetTaskResponseSchema, { task: found });
     },
-    async *watchTasks({ query }: { query: string }, { signal }: { signal: AbortSignal }) {
-      called.push(`watch ${query}`);
+    async *watchTasks({ query, resumeToken }: WatchTasksRequest, { signal }: { signal: AbortSignal }) {
+      called.push(`watch ${query}${resumeToken === '' ? '' : ` from ${resumeToken}`}`);
       if (query.includes('nonsense')) throw invalidArgument([{ field: 'status', description: 'is wrong' }], 'INVALID_QUERY');
       yield create(WatchTasksResponseSchema, { resumeToken: '1', event: { case: 'synced', value: {} } });
       await new Promise((resolve) => signal.addEventListener('abort', resolve));
@@ -104,15 +107,26 @@ describeInBrowser('the ways of the page', () => {
   const focused = () => page.evaluate(() => document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset['id']);
   const heading = (index: number) => page.getByRole('heading', { level: 1, name: `Do thing ${index}`, exact: true });
 
-  test('a list is loaded once, at the sign-in as after it', async () => {
+  test('a list is loaded once, at the sign-in as after it, and its stream starts where it was read', async () => {
     await open('/');
     await page.locator('.row').first().waitFor();
     await expect.poll(status).toBe('Live');
     await page.getByRole('link', { name: /^Paused/ }).click();
-    await expect.poll(() => called.filter((call) => call.startsWith('watch'))).toEqual(['watch ', 'watch phase:paused']);
+    await expect
+      .poll(() => called.filter((call) => call.startsWith('watch')))
+      .toEqual(['watch  from list', 'watch phase:paused from list']);
     await expect.poll(status).toBe('Live');
     await page.waitForTimeout(500); // a second loading would come when the stream has begun
     expect(called.filter((call) => call.startsWith('list'))).toEqual(['list ', 'list phase:paused']);
+
+    const other = await openPage(context);
+    await other.page.goto(`${base()}/?q=phase:paused`);
+    await expect.poll(() => other.page.locator('.live-indicator').textContent()).toBe('Live');
+    await other.page.locator('.row').first().waitFor();
+    await other.page.waitForTimeout(500);
+    expect(called.filter((call) => call.endsWith('phase:paused'))).toEqual(['list phase:paused', 'list phase:paused']);
+    expect(called.filter((call) => call.startsWith('watch'))).toHaveLength(2);
+    expect(other.misdeeds.errors).toEqual([]);
   });
 
   test('keys lead through a list, to a task, from it to the next, and back to that one', async () => {
@@ -172,7 +186,7 @@ describeInBrowser('the ways of the page', () => {
     });
     await page.locator('.row a.title').first().click();
     await heading(0).waitFor();
-    expect(called).toContain('get id');
+    await expect.poll(() => called).toContain('get id');
     answer();
   });
 

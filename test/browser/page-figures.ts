@@ -62,7 +62,9 @@ function startServer(): Promise<TestServer> {
         const from = Number(pageToken);
         const to = from + (query === 'many' ? 500 : pageSize);
         const nextPageToken = to < listed ? String(to) : '';
-        return Promise.resolve(create(ListTasksResponseSchema, { tasks: tasks.slice(from, to), nextPageToken }));
+        return Promise.resolve(
+          create(ListTasksResponseSchema, { tasks: tasks.slice(from, to), nextPageToken, resumeToken: '0' }),
+        );
       },
       async *watchTasks({ query }, { signal }) {
         const left = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));

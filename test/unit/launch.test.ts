@@ -398,7 +398,8 @@ describe('the page', () => {
   beforeEach(async () => {
     await launch(['tools/tool.ts']); // installs
     copyFileSync(join(launcher, '../build-page.mjs'), join(root, 'bin/build-page.mjs'));
-    for (const path of ['web/parts', 'src/gen', 'node_modules/vite/bin']) mkdirSync(join(root, path), { recursive: true });
+    for (const path of ['web/parts', 'src/gen', 'packages/client/src', 'node_modules/vite/bin'])
+      mkdirSync(join(root, path), { recursive: true });
     writeFileSync(join(root, 'web/index.html'), 'first');
     writeFileSync(
       join(root, 'node_modules/vite/bin/vite.js'),
@@ -422,6 +423,7 @@ describe('the page', () => {
     ['its sources', 'web/index.html'],
     ['a new file of theirs', 'web/parts/new.ts'],
     ['the generated code', 'src/gen/tasks_pb.ts'],
+    ['what it has from the client', 'packages/client/src/resume-watch.ts'],
   ])('is built again when %s changed', async (_, file) => {
     await launch(['serve']);
     writeFileSync(join(root, file), 'second');
