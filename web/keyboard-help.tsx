@@ -1,4 +1,5 @@
-import { type JSX, useEffect, useRef } from 'react';
+import { type JSX, useRef } from 'react';
+import { type DialogHandle, KeyDialog } from './key-dialog.tsx';
 import { useKeys } from './use-keys.ts';
 
 /** A key, or several with the same meaning, and what it does. */
@@ -24,11 +25,9 @@ export const taskKeys: readonly KeyHelp[] = [
 
 /** The legend at the bottom of a view, with a dialog of all keys behind `?`. */
 export function KeyboardHelp({ keys }: { readonly keys: readonly KeyHelp[] }): JSX.Element {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const show = (): void => dialog.current?.showModal();
+  const dialog = useRef<DialogHandle>(null);
+  const show = (): void => dialog.current?.show();
   useKeys({ '?': show });
-  // What is open when the view goes would stay open in the next one.
-  useEffect(() => () => dialog.current?.close(), []);
   return (
     <>
       <footer className="keys" aria-label="Keyboard">
@@ -41,17 +40,11 @@ export function KeyboardHelp({ keys }: { readonly keys: readonly KeyHelp[] }): J
           <kbd>?</kbd> all keys
         </button>
       </footer>
-      <dialog ref={dialog} className="card key-dialog" aria-labelledby="keys-title">
-        <h2 id="keys-title">Keyboard</h2>
+      <KeyDialog ref={dialog} title="Keyboard">
         <KeyTable name="In the list" keys={listKeys} />
         <KeyTable name="In a task" keys={taskKeys} />
         <p className="muted">The page only reads: nothing here changes a task, also of several that are selected.</p>
-        <form method="dialog">
-          <button type="submit" className="button">
-            Close
-          </button>
-        </form>
-      </dialog>
+      </KeyDialog>
     </>
   );
 }

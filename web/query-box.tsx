@@ -1,9 +1,10 @@
 import { type JSX, type KeyboardEvent, type Ref, useId, useImperativeHandle, useLayoutEffect, useRef, useState } from 'react';
 import { listPath } from './address.ts';
 import { CloseIcon, HelpIcon, SearchIcon } from './icons.tsx';
+import type { DialogHandle } from './key-dialog.tsx';
 import { goTo } from './navigation.tsx';
 import { completeQuery, type Suggestion, takeSuggestion, writtenAt } from './query-completion.ts';
-import { QueryHelp, type QueryHelpHandle } from './query-help.tsx';
+import { QueryHelp } from './query-help.tsx';
 import type { QueryProblem } from './query-problems.ts';
 import { repairTerm } from './query-repair.ts';
 import { useService } from './service-context.ts';
@@ -27,7 +28,7 @@ export function QueryBox(props: {
   const [chosen, setChosen] = useState(-1);
   const [scrolled, setScrolled] = useState(0);
   const input = useRef<HTMLInputElement>(null);
-  const help = useRef<QueryHelpHandle>(null);
+  const help = useRef<DialogHandle>(null);
   const wantedCaret = useRef<number>(undefined);
   const id = useId();
   // Before the next key, which would be lost or come in the wrong place.

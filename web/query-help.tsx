@@ -1,10 +1,6 @@
-import { type JSX, type Ref, useEffect, useImperativeHandle, useRef } from 'react';
+import type { JSX, Ref } from 'react';
+import { type DialogHandle, KeyDialog } from './key-dialog.tsx';
 import { keyHelp } from './query-completion.ts';
-
-/** Shows the help. */
-export interface QueryHelpHandle {
-  show(): void;
-}
 
 const rules: readonly string[] = [
   'Terms stand with spaces between them, and all of them must hold: status:running template:docker.',
@@ -19,23 +15,9 @@ const rules: readonly string[] = [
 ];
 
 /** The whole language of queries, in a dialog. It is part of the page, so that it is there without a network. */
-export function QueryHelp({ ref }: { readonly ref: Ref<QueryHelpHandle> }): JSX.Element {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const heading = useRef<HTMLHeadingElement>(null);
-  useImperativeHandle(ref, () => ({
-    show: () => {
-      dialog.current?.showModal();
-      // Else the button at the end has the focus, and the beginning is out of sight.
-      heading.current?.focus();
-    },
-  }));
-  // What is open when the view goes would stay open in the next one.
-  useEffect(() => () => dialog.current?.close(), []);
+export function QueryHelp({ ref }: { readonly ref: Ref<DialogHandle> }): JSX.Element {
   return (
-    <dialog ref={dialog} className="card key-dialog query-help" aria-labelledby="query-help-title">
-      <h2 ref={heading} id="query-help-title" tabIndex={-1}>
-        How to write a query
-      </h2>
+    <KeyDialog ref={ref} className="query-help" title="How to write a query">
       <ul className="rules">
         {rules.map((rule) => (
           <li key={rule}>{rule}</li>
@@ -63,11 +45,6 @@ export function QueryHelp({ ref }: { readonly ref: Ref<QueryHelpHandle> }): JSX.
           ))}
         </tbody>
       </table>
-      <form method="dialog">
-        <button type="submit" className="button">
-          Close
-        </button>
-      </form>
-    </dialog>
+    </KeyDialog>
   );
 }
