@@ -15,8 +15,8 @@ import { useWatch } from './use-watch.ts';
 
 const { listTasks } = TasksService.method;
 
-/** Tasks in a page, about two screens: the next page is loaded before the user has scrolled to it. */
-const pageSize = 100;
+/** Tasks in a page, about three screens: the next page is loaded before the user has scrolled to it. */
+const pageSize = 60;
 
 /**
  * How long a list waits at most to learn whether another tab has its stream, in milliseconds. If one has, what is loaded after that
@@ -28,7 +28,7 @@ const maxWaitMs = 250;
 const againMs = 3000;
 
 /** Most pages of a list that is polled when there is no stream: each page is a call. */
-const maxPolledPages = 5;
+const maxPolledPages = 8;
 
 /** A list of tasks that stays up to date. */
 export interface TaskListState {

@@ -16,8 +16,12 @@ interface WatchHandlers {
   begin?(): Promise<string>;
 }
 
-/** Events are collected for this time, in milliseconds, so that a burst costs one rendering. */
+/**
+ * For how long events are collected, in milliseconds, so that a burst costs one rendering; and how far renderings are apart while
+ * events never pause: of a list of thousands each can cost a frame.
+ */
 const batchMs = 50;
+const apartMs = 500;
 
 const connecting: LiveState = { status: 'connecting' };
 
@@ -52,9 +56,11 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
     const stop = new AbortController();
     let batch: LiveEvent[] = [];
     let timer: number | undefined;
+    let handedOverAt = Number.NEGATIVE_INFINITY;
     const handOver = (): void => {
       clearTimeout(timer);
       timer = undefined;
+      handedOverAt = performance.now();
       const events = batch;
       batch = [];
       if (events.length === 0) return;
@@ -67,7 +73,7 @@ export function useWatch(query: string | undefined, handlers: WatchHandlers): Li
         const event = toEvent(message);
         if (event === undefined) return;
         batch.push(event);
-        timer ??= window.setTimeout(handOver, batchMs);
+        timer ??= window.setTimeout(handOver, Math.max(batchMs, handedOverAt + apartMs - performance.now()));
       },
       onStatus: (status: LiveState['status'], away?: Omit<LiveState, 'status'>) => {
         if (!stop.signal.aborted) setLive({ ...away, status });
