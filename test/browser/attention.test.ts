@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { BrowserContext, Page } from 'playwright-core';
+import { beforeEach, expect, test } from 'vitest';
 import {
   CountTasksResponseSchema,
   GetTaskResponseSchema,
@@ -12,8 +12,8 @@ import {
   WatchTasksResponseSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { pageFolder } from '../../src/transport/page/page.ts';
-import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
-import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+import { startTestServer, type TestServer } from '../support/test-server.ts';
+import { describeInBrowser, openPage, useSuitePage } from './browser.ts';
 
 // How the page draws attention to tasks that wait. The service is one of the test's own, which says how many do.
 
@@ -24,11 +24,8 @@ interface Shown {
 }
 
 describeInBrowser('a task that waits', () => {
-  let server: TestServer;
-  let browser: Browser;
   let context: BrowserContext;
   let page: Page;
-  let misdeeds: Misdeeds;
   let waiting: readonly Task[];
   /** The task that GetTask answers with; if there is none, the first that waits. */
   let opened: Task | undefined;
@@ -37,7 +34,6 @@ describeInBrowser('a task that waits', () => {
   /** When tasks were counted. */
   let counted: number[];
   let changesEveryMs: number | undefined;
-  const base = () => `http://${server.web}`;
 
   const task = (number: number, asked: string): Task =>
     create(TaskSchema, {
@@ -49,8 +45,8 @@ describeInBrowser('a task that waits', () => {
       currentState: { state: TaskState.IDLE, message: asked, timestamp: { seconds: 1_790_000_000n + BigInt(number) } },
     });
 
-  beforeAll(async () => {
-    server = await startTestServer({
+  const start = (): Promise<TestServer> =>
+    startTestServer({
       page: { folder: pageFolder, imageOrigins: [] },
       handlers: {
         listTasks({ query, pageSize }) {
@@ -77,20 +73,8 @@ describeInBrowser('a task that waits', () => {
         },
       },
     });
-    browser = await startBrowser();
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
-  beforeEach(async () => {
-    waiting = [];
-    opened = undefined;
-    noticed = 0;
-    counted = [];
-    changesEveryMs = undefined;
-    context = await openContext(browser, { permissions: ['notifications'] });
-    // A browser without a screen shows none.
+  // A browser without a screen shows none.
+  const noteNotifications = async (context: BrowserContext): Promise<void> => {
     await context.addInitScript(() => {
       class Noted extends EventTarget {
         static permission = 'granted';
@@ -104,21 +88,20 @@ describeInBrowser('a task that waits', () => {
       }
       Object.assign(window, { Notification: Noted });
     });
-    ({ page, misdeeds } = await openPage(context));
-  });
-  afterEach(async () => {
-    expect(misdeeds.errors).toEqual([]);
-    await context.close();
+  };
+  const suite = useSuitePage(start, ['notifications'], noteNotifications);
+  const { base, open } = suite;
+  beforeEach(() => {
+    waiting = [];
+    opened = undefined;
+    noticed = 0;
+    counted = [];
+    changesEveryMs = undefined;
+    ({ page, context } = suite);
   });
 
   const notified = (): Promise<Shown[]> => page.evaluate(() => JSON.parse(localStorage.getItem('shown') ?? '[]') as Shown[]);
   const icon = () => page.locator('link[rel=icon]').getAttribute('href');
-  async function open(path: string): Promise<void> {
-    await page.goto(base() + path);
-    await page.getByLabel('Session token').fill(goodToken);
-    await page.getByRole('button', { name: 'Sign in' }).click();
-    await page.getByRole('banner').waitFor();
-  }
   const setVisible = (visible: boolean): Promise<void> =>
     page.evaluate(
       (state) => {

@@ -1,5 +1,6 @@
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { describe, inject } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject } from 'vitest';
+import { goodToken, type TestServer } from '../support/test-server.ts';
 
 /** What a page has done that it must not do. */
 export interface Misdeeds {
@@ -51,4 +52,56 @@ export async function openPage(context: BrowserContext): Promise<WatchedPage> {
     });
   });
   return { page, misdeeds: { errors, clear: () => void errors.splice(0) } };
+}
+
+/** A page for each test of a suite, and the server of them all. */
+export interface SuitePage extends WatchedPage {
+  readonly context: BrowserContext;
+  /** The present server; a test that starts another one puts it here. */
+  server: TestServer;
+  /** The address of the server. */
+  base(): string;
+  /** Goes to a path, signs in, and waits until the page is there. */
+  open(path: string): Promise<void>;
+}
+
+/**
+ * Starts a server and a browser for the suite that is being defined, and gives each of its tests a page in a context of its own. A
+ * test whose page has done something wrong fails.
+ *
+ * @param prepare what each context needs before its first page.
+ */
+export function useSuitePage(
+  start: () => Promise<TestServer>,
+  permissions: readonly string[],
+  prepare: (context: BrowserContext) => Promise<void> = () => Promise.resolve(),
+): SuitePage {
+  let browser: Browser | undefined;
+  const suite = {
+    base: () => `http://${suite.server.web}`,
+    async open(path) {
+      await suite.page.goto(suite.base() + path);
+      await suite.page.getByLabel('Session token').fill(goodToken);
+      await suite.page.getByRole('button', { name: 'Sign in' }).click();
+      await suite.page.getByRole('banner').waitFor();
+    },
+  } as SuitePage;
+  beforeAll(async () => {
+    [suite.server, browser] = await Promise.all([start(), startBrowser()]);
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await suite.server?.stop();
+  });
+  beforeEach(async () => {
+    if (browser === undefined) throw new Error('the browser has not started');
+    const context = await openContext(browser, { permissions: [...permissions] });
+    await prepare(context);
+    Object.assign(suite, await openPage(context), { context });
+  });
+  afterEach(async () => {
+    expect(suite.misdeeds.errors).toEqual([]);
+    await suite.context.close();
+  });
+  return suite;
 }

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { BrowserContext, Page } from 'playwright-core';
+import { beforeEach, describe, expect, test } from 'vitest';
 import {
   ListQueryValuesResponseSchema,
   ListTasksResponseSchema,
@@ -15,22 +15,18 @@ import {
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
 import { pageFolder } from '../../src/transport/page/page.ts';
-import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
+import { startTestServer } from '../support/test-server.ts';
 import { axeViolations } from './axe.ts';
-import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+import { describeInBrowser, useSuitePage } from './browser.ts';
 
 // How people choose what they see: boxes of values, the help for queries, and the tasks they select. The service is one of the
 // test's own.
 
 describeInBrowser('what people choose', () => {
-  let server: TestServer;
-  let browser: Browser;
   let context: BrowserContext;
   let page: Page;
-  let misdeeds: Misdeeds;
   /** The prefixes that values were asked for with. */
   let asked: string[];
-  const base = () => `http://${server.web}`;
 
   const tasks: readonly Task[] = Array.from({ length: 60 }, (_, index) =>
     create(TaskSchema, {
@@ -62,30 +58,17 @@ describeInBrowser('what people choose', () => {
     },
   };
 
-  beforeAll(async () => {
-    const settings = { folder: pageFolder, imageOrigins: [], coderUrl: undefined };
-    [server, browser] = await Promise.all([startTestServer({ page: settings, handlers }), startBrowser()]);
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
-  beforeEach(async () => {
+  const settings = { folder: pageFolder, imageOrigins: [], coderUrl: undefined };
+  const suite = useSuitePage(() => startTestServer({ page: settings, handlers }), ['clipboard-read', 'clipboard-write']);
+  const { base } = suite;
+  beforeEach(() => {
     asked = [];
-    context = await openContext(browser, { permissions: ['clipboard-read', 'clipboard-write'] });
-    ({ page, misdeeds } = await openPage(context));
+    ({ page, context } = suite);
   });
-  afterEach(async () => {
-    expect(misdeeds.errors).toEqual([]);
-    await context.close();
-  });
-
-  async function open(path: string): Promise<void> {
-    await page.goto(base() + path);
-    await page.getByLabel('Session token').fill(goodToken);
-    await page.getByRole('button', { name: 'Sign in' }).click();
+  const open = async (path: string): Promise<void> => {
+    await suite.open(path);
     await page.locator('.row').first().waitFor();
-  }
+  };
   const query = () => new URL(page.url()).searchParams.get('q') ?? '';
   const box = (name: string) => page.getByRole('combobox', { name, exact: true });
   const options = () => page.getByRole('option').filter({ visible: true });

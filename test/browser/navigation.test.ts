@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { BrowserContext, Page } from 'playwright-core';
+import { beforeEach, expect, test } from 'vitest';
 import { invalidArgument, taskNotFound } from '../../src/call/errors.ts';
 import {
   type GetTaskRequest,
@@ -14,15 +14,13 @@ import {
   WatchTasksResponseSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { pageFolder } from '../../src/transport/page/page.ts';
-import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
+import { startTestServer, type TestServer } from '../support/test-server.ts';
 import { axeViolations } from './axe.ts';
-import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+import { describeInBrowser, type Misdeeds, openPage, useSuitePage } from './browser.ts';
 
 // Ways around the page: addresses, links, keys, and what it says when there is no way. The service is one of the test's own.
 
 describeInBrowser('the ways of the page', () => {
-  let server: TestServer;
-  let browser: Browser;
   let context: BrowserContext;
   let page: Page;
   let misdeeds: Misdeeds;
@@ -30,7 +28,6 @@ describeInBrowser('the ways of the page', () => {
   let called: string[];
   /** Ends when GetTask may answer. */
   let mayGet: Promise<void>;
-  const base = () => `http://${server.web}`;
 
   const tasks: readonly Task[] = Array.from({ length: 60 }, (_, index) =>
     create(TaskSchema, {
@@ -78,31 +75,14 @@ describeInBrowser('the ways of the page', () => {
       ...(ports && { ports: { grpc: 0, ops: 0, ...ports } }),
     });
 
-  beforeAll(async () => {
-    called = [];
-    [server, browser] = await Promise.all([start(), startBrowser()]);
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
-  beforeEach(async () => {
+  called = [];
+  const suite = useSuitePage(start, ['clipboard-read', 'clipboard-write']);
+  const { base, open } = suite;
+  beforeEach(() => {
     called = [];
     mayGet = Promise.resolve();
-    context = await openContext(browser, { permissions: ['clipboard-read', 'clipboard-write'] });
-    ({ page, misdeeds } = await openPage(context));
+    ({ page, context, misdeeds } = suite);
   });
-  afterEach(async () => {
-    expect(misdeeds.errors).toEqual([]);
-    await context.close();
-  });
-
-  async function open(path: string): Promise<void> {
-    await page.goto(base() + path);
-    await page.getByLabel('Session token').fill(goodToken);
-    await page.getByRole('button', { name: 'Sign in' }).click();
-    await page.getByRole('banner').waitFor();
-  }
   const status = () => page.locator('.live-indicator').textContent();
   const focused = () => page.evaluate(() => document.activeElement?.closest<HTMLElement>('[data-id]')?.dataset['id']);
   const heading = (index: number) => page.getByRole('heading', { level: 1, name: `Do thing ${index}`, exact: true });
@@ -242,13 +222,13 @@ describeInBrowser('the ways of the page', () => {
     await open('/');
     await page.locator('.row').first().waitFor();
     await expect.poll(status).toBe('Live');
-    const { web } = server;
-    await server.stop();
+    const { web } = suite.server;
+    await suite.server.stop();
     const banner = page.locator('.away');
     await banner.getByText('The service cannot be reached since').waitFor();
     await expect.poll(() => banner.textContent()).toMatch(/\d\d? [AP]M\..*(?:Next try in \d+ s|Trying now)\.$/);
     expect(await axeViolations(page)).toEqual([]);
-    server = await start({ web: Number(new URL(`http://${web}`).port) });
+    suite.server = await start({ web: Number(new URL(`http://${web}`).port) });
     await banner.waitFor({ state: 'detached' });
     await expect.poll(status).toBe('Live');
     misdeeds.clear(); // the browser logs that nobody answered
