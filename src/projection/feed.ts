@@ -3,6 +3,7 @@ import type { Database } from '../db/connection.ts';
 import { appendInPieces, bytesInStatement, partsOf, readPacketLimit, type TextValue } from '../db/packet-limit.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { ModelChange } from './read-model.ts';
+import { firstVersionWithTransitions, writeTransitions } from './transitions.ts';
 
 /** The values of `task_events.kind`. */
 export const eventKinds = { upserted: 1, removed: 2 } as const;
@@ -46,6 +47,8 @@ interface ProjectorState {
  *
  * `sameVersion` says whether the projector of the epoch before was of the same version. One of another version may have projected
  * other rows from what it took from the outbox: then write every workspace to the outbox, and {@link recordVersion}.
+ *
+ * The history of `task_transitions` begins here if the projector of the epoch before did not write it.
  */
 export function takeOver(
   database: Database,
@@ -55,10 +58,13 @@ export function takeOver(
     const state = await lockState(transaction);
     const epoch = state.epoch + 1;
     const sameVersion = state.version === version && state.version_epoch === state.epoch;
-    await transaction.raw('update `projector_state` set `epoch` = ?, `version_epoch` = ? where `id` = 1', [
-      epoch,
-      sameVersion ? epoch : state.version_epoch,
-    ]);
+    const wroteTransitions =
+      state.version !== null && state.version_epoch === state.epoch && state.version >= firstVersionWithTransitions;
+    const since = wroteTransitions ? 'coalesce(`transitions_since`, utc_timestamp(6))' : 'utc_timestamp(6)';
+    await transaction.raw(
+      `update \`projector_state\` set \`epoch\` = ?, \`version_epoch\` = ?, \`transitions_since\` = ${since} where \`id\` = 1`,
+      [epoch, sameVersion ? epoch : state.version_epoch],
+    );
     return { epoch, sameVersion };
   });
 }
@@ -96,6 +102,7 @@ export function writeReadModel(
     if (changes === undefined) return { generation: state.generation, events: [] };
     const events = changes.map((change, index) => eventOf(change, state.seq + 1 + index));
     await appendEvents(transaction, events);
+    await writeTransitions(transaction, changes, state.seq + 1);
     await transaction.raw('update `projector_state` set `seq` = ?, `projected_at` = utc_timestamp(6) where `id` = 1', [
       state.seq + events.length,
     ]);

@@ -28,6 +28,7 @@ import type { ProjectedBatch, ProjectorStatus } from './projector-status.ts';
 import { type AheadReader, openAheadReader, serverOf } from './read-ahead.ts';
 import { projectTasks } from './read-model.ts';
 import { Sweep } from './sweep.ts';
+import { pruneTransitions } from './transitions.ts';
 
 /** What a projector needs, and its callbacks. */
 export interface ProjectorOptions {
@@ -98,7 +99,7 @@ const stopMs = 2000;
  */
 const session = { wait_timeout: 5, innodb_lock_wait_timeout: 2, lock_wait_timeout: 5 };
 
-/** How often the feed is pruned, by ten thousand events at most, by how long the outbox has been empty, in milliseconds. */
+/** How often the feed and the transitions are pruned, by ten thousand rows each at most, by how long the outbox has been empty, in milliseconds. */
 const pruneEvery: RestLimits = { least: 1000, most: 10_000 };
 const prunesAtOnce = 10;
 
@@ -329,13 +330,14 @@ export function createProjector(options: ProjectorOptions): Projector {
     onBatch?.({ changes: changes.length, events: written.events.length, seconds });
   }
 
-  /** Returns what runs between batches: now and then a slice of the sweep, and the pruning of the feed. */
+  /** Returns what runs between batches: now and then a slice of the sweep, and the pruning of the feed and the transitions. */
   function housekeeping(database: Database, epoch: number): () => Promise<void> {
     let pruneAt = performance.now();
     return async () => {
       const now = performance.now();
       if (now >= pruneAt) {
         for (let i = 0; i < prunesAtOnce && (await pruneFeed(database, epoch, retention)); i++);
+        for (let i = 0; i < prunesAtOnce && (await pruneTransitions(database)); i++);
         pruneAt = now + restAfterQuiet(now - changedAt, pruneEvery);
       } else if (sweep.isDue) await sweep.run(database, epoch);
     };

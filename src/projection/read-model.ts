@@ -10,6 +10,7 @@ import {
 import { readTaskSource } from '../schema/task-source.ts';
 import { trigramsOf } from '../tasks/store/name-trigrams.ts';
 import { namedOnlyOffset } from '../tasks/store/tables.ts';
+import { activityOf } from '../tasks/store/task-activity.ts';
 import { type ProjectedAcl, type ProjectedRow, type ProjectedTask, projectTask } from './project-task.ts';
 import type { ReadAhead } from './read-ahead.ts';
 import type { SourcedTask } from './sourced-task.ts';
@@ -84,14 +85,16 @@ interface ModelDifference {
 /** A change that was applied to a task. `old` is undefined for a new task, `now` for a removed one. */
 export interface ModelChange {
   readonly id: Buffer;
-  readonly old: TaskOwner | undefined;
-  readonly now: TaskOwner | undefined;
+  readonly old: TaskPlace | undefined;
+  readonly now: TaskPlace | undefined;
   /** If the ACL changed, the subjects who could read the task before: 17 bytes each, kind and id. */
   readonly oldReaders: Buffer | undefined;
 }
 
-/** The owner and the organization of a task, which decide who may read it. */
-type TaskOwner = Pick<ProjectedRow, 'owner_id' | 'organization_id'>;
+/** The owner and the organization of a task, which decide who may read it, and what it is, as `activityOf` says. */
+interface TaskPlace extends Pick<ProjectedRow, 'owner_id' | 'organization_id'> {
+  readonly activity: number;
+}
 
 /** The limits of a batch: its texts are in memory together, several times over. */
 const tasksAtOnce = 100;
@@ -189,8 +192,8 @@ export async function applyDifferences(database: Database, differences: readonly
     .filter(({ stored, expected }) => stored.row !== undefined || expected.row !== undefined)
     .map(({ id, stored, expected, aclDiffers }) => ({
       id,
-      old: ownerOf(stored.row),
-      now: ownerOf(expected.row),
+      old: placeOf(stored.row),
+      now: placeOf(expected.row),
       oldReaders: aclDiffers
         ? Buffer.concat(
             stored.acl.flatMap(({ kind, subject_id }) => (kind < namedOnlyOffset ? [Buffer.of(kind), subject_id] : [])),
@@ -244,9 +247,10 @@ function trigramRows(row: ProjectedRow | undefined): TrigramRow[] {
   return row === undefined ? [] : trigramsOf(row.name_indexed).map((trigram) => [trigram, row.owner_id, row.id]);
 }
 
-/** Copies two columns: a reference to the row would keep its prompt in memory. */
-function ownerOf(row: ProjectedRow | undefined): TaskOwner | undefined {
-  return row === undefined ? undefined : { owner_id: row.owner_id, organization_id: row.organization_id };
+/** Copies what is needed: a reference to the row would keep its prompt in memory. */
+function placeOf(row: ProjectedRow | undefined): TaskPlace | undefined {
+  if (row === undefined) return undefined;
+  return { owner_id: row.owner_id, organization_id: row.organization_id, activity: activityOf(row) };
 }
 
 async function readTaskRows(database: Database, ids: Buffer[]): Promise<ProjectedRow[]> {

@@ -23,6 +23,7 @@ const readByLists = [
   'projector_state',
   'replication_heartbeat',
   'task_events',
+  'task_transitions',
   'templates',
   'users',
   'workspace_agents',
@@ -45,6 +46,7 @@ const readByProjector = [
   'provisioner_jobs',
   'sync_state',
   'task_events',
+  'task_transitions',
   'task_workspace_apps',
   'tasks',
   'template_versions',
@@ -111,6 +113,7 @@ const rights: Readonly<Record<Exclude<AccountKind, 'migrate'>, Rights>> = {
     projector_state: ['select', 'update'],
     leases: ['select', 'update (`holder`, `renewals`, `renewed_at`)'],
     task_events: ['select', 'insert', 'delete'],
+    task_transitions: ['select', 'insert', 'delete'],
   },
   sync: {
     ...Object.fromEntries(copiedTables.map((table) => [table, ['select', 'insert', 'update', 'delete']])),

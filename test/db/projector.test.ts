@@ -6,11 +6,19 @@ import { closeDatabase, type Database, openDatabase } from '../../src/db/connect
 import { formatUuid } from '../../src/db/uuid.ts';
 import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
-import { type EventBatch, pruneFeed, startGeneration, takeOver, writeReadModel } from '../../src/projection/feed.ts';
+import {
+  type EventBatch,
+  pruneFeed,
+  recordVersion,
+  startGeneration,
+  takeOver,
+  writeReadModel,
+} from '../../src/projection/feed.ts';
 import { createProjector, type Projector, type ProjectorOptions } from '../../src/projection/projector.ts';
 import { projectTasks } from '../../src/projection/read-model.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { readTaskFacts } from '../../src/projection/task-facts.ts';
+import { pruneTransitions } from '../../src/projection/transitions.ts';
 import { migrateUp, newestMigration } from '../../src/schema/migrations.ts';
 import { deleteFromOutbox, enqueueWorkspaces, outboxLagMs, readOutbox } from '../../src/schema/outbox.ts';
 import { changeKinds } from '../../src/schema/projected-tables.ts';
@@ -742,6 +750,84 @@ describeOnEngines('the projector', (engine) => {
       expect(await state()).toMatchObject({ floor_seq: 2000 });
       expect((await events()).at(0)).toMatchObject({ seq: 2001 });
       expect((await readModelDifferences(database)).filter((line) => !line.includes('removed'))).toEqual([]);
+    });
+
+    test('has beside it when tasks began and ceased to wait, to work and to be failed, and no other change', async () => {
+      const transitions = async () =>
+        (
+          (await database('task_transitions')
+            .orderBy('task_transitions.seq')
+            .select('task_id', 'owner_id', 'was', 'became')) as Row[]
+        ).map(({ was, became }) => [was, became]);
+      const since = async () => (await state())['transitions_since'];
+      await database('projector_state').update({ transitions_since: null });
+      start();
+      const ids = await insertRunningTask(database);
+      await settled();
+      const began = await since();
+      expect(began).not.toBeNull();
+      expect(await transitions()).toEqual([[0, 2]]);
+      const report = async (given: string) => {
+        await insertSource(database, 'workspace_app_statuses', {
+          workspace_id: ids.workspace,
+          state: given,
+          message: newId().toString('hex'),
+        });
+        await settled();
+      };
+      await report('working');
+      await report('idle');
+      await report('idle');
+      await database('workspaces').where('id', ids.workspace).update({ name: 'next' });
+      await report('failure');
+      await report('complete');
+      await report('working');
+      expect(await transitions()).toEqual([
+        [0, 2],
+        [2, 1],
+        [1, 3],
+        [3, 0],
+        [0, 2],
+      ]);
+      // With another owner it begins anew.
+      const owner = newId();
+      await database('workspaces').where('id', ids.workspace).update({ owner_id: owner });
+      await settled();
+      expect(await transitions()).toEqual([[0, 2]]);
+      expect(await database('task_transitions').select('owner_id')).toEqual([{ owner_id: owner }]);
+      await database('workspaces').where('id', ids.workspace).update({ deleted: true });
+      await settled();
+      const both = [
+        [0, 2],
+        [2, 0],
+      ];
+      expect(await transitions()).toEqual(both);
+
+      // They are kept for 25 hours.
+      await database('task_transitions')
+        .where('became', 2)
+        .update({ changed_at: database.raw('utc_timestamp(6) - interval 24 hour') });
+      await pruneTransitions(database);
+      expect(await transitions()).toEqual(both);
+      await database('task_transitions')
+        .where('became', 2)
+        .update({ changed_at: database.raw('utc_timestamp(6) - interval 26 hour') });
+      await pruneTransitions(database);
+      expect(await transitions()).toEqual([[2, 0]]);
+
+      // A projector of the same version, or of a newer one, goes on with them. One that followed an older one begins.
+      await Promise.all(projectors.map((projector) => projector.stop()));
+      const version = await newestMigration();
+      await takeOver(database, version);
+      expect(await since()).toBe(began);
+      const { epoch } = await takeOver(database, '20991231000000_from_the_future');
+      expect(await since()).toBe(began);
+      await recordVersion(database, epoch, '20991231000000_from_the_future');
+      await takeOver(database, version);
+      expect(await since()).toBe(began);
+      await database('projector_state').increment('epoch', 1); // as a version does that knows no versions
+      await takeOver(database, version);
+      expect(await since()).not.toBe(began);
     });
 
     test('of an older generation is deleted', async () => {

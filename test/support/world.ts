@@ -197,7 +197,7 @@ const timesOf = (table: string): readonly string[] => {
 /** Every table of a world, and the tables that are made from it. */
 const emptied = [
   ...Object.keys(emptyWorld()),
-  ...['tasks', 'task_workspace_apps', 'workspace_tasks', 'workspace_task_acl', 'task_events'],
+  ...['tasks', 'task_workspace_apps', 'workspace_tasks', 'workspace_task_acl', 'task_events', 'task_transitions'],
 ];
 
 /** Replaces what is in the database by a world. The read model is left empty. */
