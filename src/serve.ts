@@ -27,6 +27,7 @@ import { migrateUp, requireNewestSchema } from './schema/migrations.ts';
 import { createMeasuredSync } from './sync/measured-sync.ts';
 import { copyScopeOf } from './sync/source-version.ts';
 import { createCountTasks } from './tasks/count-tasks.ts';
+import { createCountTasksOverTime } from './tasks/count-tasks-over-time.ts';
 import { createGetTask } from './tasks/get-task.ts';
 import { createListQueryValues } from './tasks/list-query-values.ts';
 import { createListTasks } from './tasks/list-tasks.ts';
@@ -144,6 +145,7 @@ export async function serve(config: Config, development: Development | undefined
     watched: { tasks, watchFrom: createWatchFrom(feedOfCalls, tokenKeys) },
   });
   const countTasks = createCountTasks({ tasks: reads, resolveQuery });
+  const countTasksOverTime = createCountTasksOverTime({ tasks: reads, resolveQuery });
   const listQueryValues = createListQueryValues({ tasks: reads });
   const getTask = createGetTask({ tasks: reads });
   // Always the primary: the rows that an event is about may not have reached a replica.
@@ -173,7 +175,7 @@ export async function serve(config: Config, development: Development | undefined
   const verifyJwt = jwtCallers(config, rightsLookup, log);
   const host = listenHost(config);
   const server = createServer({
-    methods: tasksMethods({ listTasks, countTasks, listQueryValues, getTask, watchTasks }),
+    methods: tasksMethods({ listTasks, countTasks, countTasksOverTime, listQueryValues, getTask, watchTasks }),
     tasks: createTaskMessages(listTasks, getTask),
     findUser: (...user) => run('find_user', () => findUser(...user)),
     coderUrl: config.CODER_URL,
@@ -245,6 +247,7 @@ const taskStatements = {
   list: 'list_tasks',
   count: 'count_tasks',
   countKinds: 'count_task_kinds',
+  countOverTime: 'count_tasks_over_time',
   values: 'list_query_values',
   getById: 'get_task_by_id',
   getByName: 'get_task_by_name',

@@ -5,6 +5,7 @@ export const statementNames = [
   'list_tasks',
   'count_tasks',
   'count_task_kinds',
+  'count_tasks_over_time',
   'list_query_values',
   'get_task_by_id',
   'get_task_by_name',

@@ -1,6 +1,7 @@
 import { create, toBinary, toJsonString } from '@bufbuild/protobuf';
 import { seededRandom } from '../../dev/demo/seeded-random.ts';
 import {
+  CountTasksOverTimeRequestSchema,
   CountTasksRequestSchema,
   GetTaskRequestSchema,
   ListQueryValuesRequestSchema,
@@ -241,7 +242,9 @@ function randomBytes(random: Chance): RawCase {
 
 const service = '/tasks.v1.TasksService';
 const paths = [
-  ...['ListTasks', 'CountTasks', 'ListQueryValues', 'GetTask', 'WatchTasks'].map((method) => `${service}/${method}`),
+  ...['ListTasks', 'CountTasks', 'CountTasksOverTime', 'ListQueryValues', 'GetTask', 'WatchTasks'].map(
+    (method) => `${service}/${method}`,
+  ),
   ...[
     '/grpc.health.v1.Health/Check',
     '/grpc.health.v1.Health/Watch',
@@ -363,7 +366,7 @@ function envelope(random: Chance, message: Buffer): Buffer {
   return Buffer.concat([head, message]);
 }
 
-const methods = ['ListTasks', 'CountTasks', 'ListQueryValues', 'GetTask', 'WatchTasks'] as const;
+const methods = ['ListTasks', 'CountTasks', 'CountTasksOverTime', 'ListQueryValues', 'GetTask', 'WatchTasks'] as const;
 type Method = (typeof methods)[number];
 
 function makeRequest(random: Chance, known: Knowledge, method: Method) {
@@ -387,6 +390,8 @@ function makeRequest(random: Chance, known: Knowledge, method: Method) {
     }
     case 'CountTasks':
       return { desc: CountTasksRequestSchema, message: create(CountTasksRequestSchema, { query }) };
+    case 'CountTasksOverTime':
+      return { desc: CountTasksOverTimeRequestSchema, message: create(CountTasksOverTimeRequestSchema, { query }) };
     case 'ListQueryValues':
       return {
         desc: ListQueryValuesRequestSchema,

@@ -4,7 +4,14 @@ import { describeInconsistency, verify } from '../../src/projection/verify.ts';
 import { outboxLagMs } from '../../src/schema/outbox.ts';
 import { projectedTables } from '../../src/schema/projected-tables.ts';
 
-const readModel = ['workspace_tasks', 'workspace_task_acl', 'workspace_task_trigrams', 'task_events', 'workspace_changes_failed'];
+const readModel = [
+  'workspace_tasks',
+  'workspace_task_acl',
+  'workspace_task_trigrams',
+  'task_events',
+  'task_transitions',
+  'workspace_changes_failed',
+];
 
 /** Waits until a projector has projected all changes. */
 export async function outboxIsEmpty(database: Database): Promise<void> {

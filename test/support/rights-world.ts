@@ -9,10 +9,12 @@ import type { Call } from '../../src/call/call.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import {
+  CountTasksOverTimeRequestSchema,
   CountTasksRequestSchema,
   GetTaskRequestSchema,
   ListQueryValuesRequestSchema,
   QueryKey,
+  TaskState,
   WatchTasksRequestSchema,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
@@ -30,6 +32,7 @@ import { createWatchTasks } from '../../src/watch/watch-tasks.ts';
 import { createTestDatabase } from './database.ts';
 import type { Engine } from './engines.ts';
 import { insertOrganization } from './people.ts';
+import { insertSource } from './source-writer.ts';
 import { newId } from './tasks.ts';
 import { createTasksService, listAllTasks } from './tasks-service.ts';
 import { testCall } from './test-call.ts';
@@ -127,6 +130,7 @@ export async function openRightsWorld(engine: Engine, tasksAre: TaskSourceName) 
       has_ai_task: true,
       ...times,
     });
+    await insertSource(database, 'workspace_app_statuses', { workspace_id: workspaceId, state: 'failure' });
     if (tasksAre === 'workspaces') return { id: workspaceId, workspaceId };
     await insertRow(database, { id: taskId, owner_id, organization_id, name, workspace_id: workspaceId }, init.deleted);
     await database('task_workspace_apps').insert({ task_id: taskId, workspace_build_number: 1 });
@@ -159,10 +163,25 @@ export async function openRightsWorld(engine: Engine, tasksAre: TaskSourceName) 
       (error: unknown) => Code[ConnectError.from(error).code],
     );
 
-  /** What a query counts: in all, and the sum of its parts by phase. */
+  /**
+   * What a query counts: in all, and the sum of its parts by phase. And of those that are failed, which all with a workspace are, how
+   * many there were a day ago, how many there are, and how many CountTasks says.
+   */
   const count = async (query: string, call: Call) => {
-    const { total, phases } = await service.countTasks(create(CountTasksRequestSchema, { query }), call);
-    return { total: total?.count, capped: total?.capped, byPhase: phases.reduce((sum, { count: some }) => sum + some, 0) };
+    const { total, phases, states } = await service.countTasks(create(CountTasksRequestSchema, { query }), call);
+    const { points } = await service.countTasksOverTime(create(CountTasksOverTimeRequestSchema, { query }), call);
+    return {
+      counted: {
+        total: total?.count,
+        capped: total?.capped,
+        byPhase: phases.reduce((sum, { count: some }) => sum + some, 0),
+      },
+      failed: {
+        before: points.at(0)?.failed,
+        now: points.at(-1)?.failed,
+        counted: states.find(({ state }) => state === TaskState.FAILED)?.count,
+      },
+    };
   };
 
   /** The owners of readable tasks whose names begin like this. */
@@ -202,6 +221,8 @@ export async function openRightsWorld(engine: Engine, tasksAre: TaskSourceName) 
     async begin(ownerId: Buffer) {
       if (tasksAre === 'tasks') await insertPendingTask({ name: 'first', ownerId, organizationId: newId() });
       await settle();
+      // As if it had been kept for days, in which these tasks did not exist.
+      await database('projector_state').update({ transitions_since: rightsNow });
       expect(await readTaskSource(database)).toBe(tasksAre);
     },
     async close() {

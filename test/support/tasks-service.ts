@@ -2,22 +2,25 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { Call } from '../../src/call/call.ts';
 import { ListTasksRequestSchema, type Task } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { type CountTasks, createCountTasks } from '../../src/tasks/count-tasks.ts';
+import { type CountTasksOverTime, createCountTasksOverTime } from '../../src/tasks/count-tasks-over-time.ts';
 import { createGetTask } from '../../src/tasks/get-task.ts';
 import { createListQueryValues, type ListQueryValues } from '../../src/tasks/list-query-values.ts';
 import { createListTasks, type ListTasksParts } from '../../src/tasks/list-tasks.ts';
 import { createTaskMessages, type TaskMessages } from '../../src/tasks/task-messages.ts';
 
-/** ListTasks, CountTasks, ListQueryValues and GetTask without a transport, their responses as messages. */
+/** ListTasks, CountTasks, CountTasksOverTime, ListQueryValues and GetTask without a transport, their responses as messages. */
 export interface TestTasksService extends TaskMessages {
   readonly countTasks: CountTasks;
+  readonly countTasksOverTime: CountTasksOverTime;
   readonly listQueryValues: ListQueryValues;
 }
 
 /** Makes one. */
-export function createTasksService(parts: ListTasksParts): TestTasksService {
+export function createTasksService(parts: ListTasksParts & { readonly clock?: () => number }): TestTasksService {
   return {
     ...createTaskMessages(createListTasks(parts), createGetTask(parts)),
     countTasks: createCountTasks(parts),
+    countTasksOverTime: createCountTasksOverTime(parts),
     listQueryValues: createListQueryValues(parts),
   };
 }

@@ -3,6 +3,7 @@ import type { Caller } from '../../src/call/caller.ts';
 import { unauthenticated } from '../../src/call/errors.ts';
 import { serverStreaming, unary } from '../../src/call/method.ts';
 import {
+  CountTasksOverTimeResponseSchema,
   CountTasksResponseSchema,
   ListQueryValuesResponseSchema,
   ListTasksResponseSchema,
@@ -10,6 +11,7 @@ import {
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { createLog } from '../../src/platform/log.ts';
 import type { CountTasks } from '../../src/tasks/count-tasks.ts';
+import type { CountTasksOverTime } from '../../src/tasks/count-tasks-over-time.ts';
 import type { ListQueryValues } from '../../src/tasks/list-query-values.ts';
 import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { type Addresses, createServer, type Server, type ServerParts } from '../../src/transport/server.ts';
@@ -38,6 +40,7 @@ export type LogLine = Readonly<Record<string, unknown>>;
 /** What answers the methods, in messages. */
 export type TestHandlers = TaskMessages & {
   readonly countTasks: CountTasks;
+  readonly countTasksOverTime: CountTasksOverTime;
   readonly listQueryValues: ListQueryValues;
   readonly watchTasks: WatchTasks;
 };
@@ -65,6 +68,7 @@ export async function startTestServer({
       Promise.resolve(create(ListTasksResponseSchema, { count: pageSize, tasks: [{ name: query }] })),
     countTasks: ({ query }) =>
       Promise.resolve(create(CountTasksResponseSchema, { total: { count: query.length, capped: false } })),
+    countTasksOverTime: () => Promise.resolve(create(CountTasksOverTimeResponseSchema)),
     listQueryValues: () => Promise.resolve(create(ListQueryValuesResponseSchema)),
     getTask: () => Promise.reject(new Error('GetTask is not part of this test')),
     watchTasks: () => {
@@ -76,6 +80,7 @@ export async function startTestServer({
     methods: [
       unary(TasksService.method.listTasks, (request, call) => handlers.listTasks(request, call)),
       unary(TasksService.method.countTasks, (request, call) => handlers.countTasks(request, call)),
+      unary(TasksService.method.countTasksOverTime, (request, call) => handlers.countTasksOverTime(request, call)),
       unary(TasksService.method.listQueryValues, (request, call) => handlers.listQueryValues(request, call)),
       unary(TasksService.method.getTask, (request, call) => handlers.getTask(request, call)),
       serverStreaming(TasksService.method.watchTasks, (request, call) => handlers.watchTasks(request, call)),

@@ -98,6 +98,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
     expect(tasks).toHaveLength(3);
     await client().listTasks({ query: 'organization:home template:invented' }, { headers: headers() });
     await client().countTasks({ query: 'owner:someone' }, { headers: headers() });
+    await client().countTasksOverTime({ query: 'owner:someone' }, { headers: headers() });
     await client().listQueryValues({ key: QueryKey.OWNER }, { headers: headers() });
     await client().getTask({ identifier: { case: 'id', value: tasks[0]?.id ?? '' } }, { headers: headers() });
     const found = await samples();
@@ -107,6 +108,7 @@ describeOnOneEngine('the metrics of the service', (engine) => {
       list_tasks: 1,
       count_tasks: 1,
       count_task_kinds: 1,
+      count_tasks_over_time: 1,
       list_query_values: 1,
       get_task_by_id: 1,
       find_session: 1,

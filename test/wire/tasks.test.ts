@@ -11,6 +11,9 @@ import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema, ErrorInfoSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import { StatusSchema } from '../../src/gen/google/rpc/status_pb.ts';
 import {
+  CountTasksOverTimeRequestSchema,
+  type CountTasksOverTimeResponse,
+  CountTasksOverTimeResponseSchema,
   CountTasksRequestSchema,
   type CountTasksResponse,
   CountTasksResponseSchema,
@@ -24,6 +27,7 @@ import {
   type ListTasksResponse,
   ListTasksResponseSchema,
   QueryKey,
+  TaskState,
   TasksService,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
@@ -36,6 +40,10 @@ import { aTask, insertTasks, newId } from '../support/tasks.ts';
 interface TasksClient {
   list(request: MessageInitShape<typeof ListTasksRequestSchema>, token?: string): Promise<ListTasksResponse>;
   count(request: MessageInitShape<typeof CountTasksRequestSchema>, token?: string): Promise<CountTasksResponse>;
+  countOverTime(
+    request: MessageInitShape<typeof CountTasksOverTimeRequestSchema>,
+    token?: string,
+  ): Promise<CountTasksOverTimeResponse>;
   values(request: MessageInitShape<typeof ListQueryValuesRequestSchema>, token?: string): Promise<ListQueryValuesResponse>;
   get(request: MessageInitShape<typeof GetTaskRequestSchema>, token?: string): Promise<GetTaskResponse>;
   close(): void;
@@ -47,6 +55,7 @@ function connectClient(transport: Transport): TasksClient {
   return {
     list: (request, token) => client.listTasks(request, { headers: headers(token) }),
     count: (request, token) => client.countTasks(request, { headers: headers(token) }),
+    countOverTime: (request, token) => client.countTasksOverTime(request, { headers: headers(token) }),
     values: (request, token) => client.listQueryValues(request, { headers: headers(token) }),
     get: (request, token) => client.getTask(request, { headers: headers(token) }),
     close: () => {},
@@ -85,6 +94,12 @@ function grpcClient(address: string): TasksClient {
         toProtoJson(
           (await call('countTasks', toJson(CountTasksRequestSchema, create(CountTasksRequestSchema, request)), token)) as object,
         ),
+        { ignoreUnknownFields: true },
+      ),
+    countOverTime: async (request, token) =>
+      fromJson(
+        CountTasksOverTimeResponseSchema,
+        toProtoJson((await call('countTasksOverTime', { query: request.query }, token)) as object),
         { ignoreUnknownFields: true },
       ),
     values: async (request, token) =>
@@ -256,6 +271,23 @@ describeOnOneEngine('tasks over real ports', (engine) => {
       const refused = { code: 'InvalidArgument', reason: 'INVALID_QUERY', fields: ['status'] };
       expect(await refusal(client.count({ query: 'status:nope' }, owner))).toEqual(refused);
       expect(await refusal(client.count({}, suspended))).toMatchObject({ code: 'Unauthenticated' });
+    });
+
+    test('three personas count over time, at the end what they count', async () => {
+      for (const [query, token] of [
+        ['', owner],
+        ['owner:owner', siteOwner],
+        ['owner:owner', member],
+        ['owner:*', stranger],
+      ] as const) {
+        const { waiting, states } = await client.count({ query }, token);
+        const { points } = await client.countOverTime({ query }, token);
+        const failed = states.find(({ state }) => state === TaskState.FAILED)?.count;
+        expect(points.at(-1), query).toMatchObject({ waiting: waiting?.count, failed });
+      }
+      const refused = { code: 'InvalidArgument', reason: 'INVALID_QUERY', fields: ['status'] };
+      expect(await refusal(client.countOverTime({ query: 'status:nope' }, owner))).toEqual(refused);
+      expect(await refusal(client.countOverTime({}, suspended))).toMatchObject({ code: 'Unauthenticated' });
     });
 
     test('three personas list the owners and templates that they may choose from', async () => {

@@ -219,7 +219,7 @@ function within(only: readonly Buffer[], asked: readonly Buffer[] | undefined): 
 }
 
 /** The branches of a list by status: all that are not deleted, or those of a status, waiting for input or not. */
-function statusesOf({ status, waiting }: TaskFilter): readonly StatusEquality[] {
+export function statusesOf({ status, waiting }: TaskFilter): readonly StatusEquality[] {
   if (status === undefined && waiting !== true) return live;
   const wanted = status === undefined ? [...canWait] : [status];
   return wanted.flatMap((one) => [

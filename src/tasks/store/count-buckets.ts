@@ -1,5 +1,6 @@
 import { allStatuses, canWait, deletedStatus } from './branches.ts';
 import { waitingOffset } from './tables.ts';
+import { activities } from './task-activity.ts';
 import type { TaskFilter } from './task-filter.ts';
 
 /** What a filter says of the kind of a task: its status, its phase, its state, and whether it waits. */
@@ -45,6 +46,29 @@ export function countBuckets(filter: KindFilter): CountBucket[] {
     ...buckets('phase', allPhases),
     ...buckets('state', allStates),
   ];
+}
+
+/** The ranges of tasks that are counted over time, by their number among `activities`; of what is deleted there are none. */
+export function activityRanges(filter: KindFilter): { readonly activity: number; readonly range: KindRange }[] {
+  if (filter.status === deletedStatus) return [];
+  const ranges = (activity: number, narrowed: KindFilter | undefined) => {
+    const range = narrowed && kindRange(narrowed, true);
+    return range === undefined ? [] : [{ activity, range }];
+  };
+  const working = narrow(filter, 'state', 1);
+  const failed = narrow(filter, 'state', 4);
+  return [
+    ...ranges(activities.waiting, narrow(filter, 'waiting', true)),
+    ...ranges(activities.working, working && narrow(working, 'phase', active)),
+    // The workspace of a task may be deleted a moment before the task is.
+    ...ranges(activities.failed, failed).map(({ activity, range }) => ({ activity, range: notDeleted(range) })),
+  ];
+}
+
+function notDeleted(range: KindRange): KindRange {
+  if (range.index === 'st_sa') return range;
+  const list_status = [0, ...allStatuses.filter((status) => status !== deletedStatus)];
+  return { ...range, kinds: range.kinds.map((one) => ({ list_status, ...one })) };
 }
 
 function narrow(filter: KindFilter, key: keyof KindFilter, value: number | boolean): KindFilter | undefined {

@@ -90,7 +90,7 @@ function definedOf<T extends object>(object: T): { readonly [K in keyof T]?: Exc
 export type CountCells = readonly [bucket: Cell, listStatus: Cell, phase: Cell, state: Cell, count: Cell];
 
 /** Where signed and unsigned numbers come together, a server makes decimals of them, and the driver texts of these. */
-type Cell = number | string;
+type Cell = number | string | null;
 
 /** Adds up the rows of a count. */
 export function addCounts(rows: readonly CountCells[], filter: KindFilter): KindCounts {
@@ -125,12 +125,22 @@ const kindColumns = ['list_status', 'phase', 'state'] as const;
 export function countQuery(
   database: Database,
   queries: ListQueries,
-  { ways, filter, organizationId, whole }: CountStructure,
+  structure: CountStructure,
   limit: number,
 ): Knex.QueryBuilder {
-  const buckets = countBuckets(filter);
+  return database.unionAll(countQueries(database, queries, structure, countBuckets(structure.filter), limit));
+}
+
+/** The parts of {@link countQuery}, with a row for each of some ranges, by its place among them. */
+export function countQueries(
+  database: Database,
+  queries: ListQueries,
+  { ways, organizationId, whole }: CountStructure,
+  ranges: readonly { readonly range: KindRange }[],
+  limit: number,
+): Knex.QueryBuilder[] {
   const rows = ways.flatMap((way) =>
-    buckets.map(({ range }, place) =>
+    ranges.map(({ range }, place) =>
       database.select(
         database.raw('? as ??', [place, 'bucket']),
         ...kindColumns.map((column) => database.raw('0 as ??', [column])),
@@ -138,7 +148,7 @@ export function countQuery(
       ),
     ),
   );
-  return database.unionAll(whole === undefined ? rows : [...rows, countOfWhole(whole)]);
+  return whole === undefined ? rows : [...rows, countOfWhole(whole)];
 
   /**
    * Looks whether there are as many rows as the limit, and else counts them. A derived table with that many rows takes twice as long.

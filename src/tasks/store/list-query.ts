@@ -185,7 +185,7 @@ function whereBehind(
 }
 
 /** `t.live = 1`, or `t.list_status = 3`, or `t.list_status = 3 and t.live = 1` */
-function ofStatus(status: StatusEquality): Readonly<Record<string, number>> {
+export function ofStatus(status: StatusEquality): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(status).map(([column, value]) => [`t.${column}`, value]));
 }
 

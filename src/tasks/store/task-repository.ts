@@ -7,6 +7,7 @@ import { deletedStatus } from './branches.ts';
 import { addCounts, type CountCells, type KindCounts } from './count-query.ts';
 import { type ListOrder, type Position, positionOf } from './list-order.ts';
 import { createFindRareTrigrams } from './name-trigrams.ts';
+import { type ActivityHistory, addOverTime } from './over-time-query.ts';
 import { type ReadByIds, readTogether } from './read-together.ts';
 import type { TaskRow } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';
@@ -41,6 +42,8 @@ export interface TaskRepository {
   count(scope: Scope, filter: TaskFilter, limit: number, signal?: AbortSignal): Promise<number>;
   /** How many tasks a filter means within the scope, in all and by their kinds, each counted up to a limit, or further. */
   countKinds(scope: Scope, filter: TaskFilter, signal?: AbortSignal): Promise<KindCounts>;
+  /** How many tasks a filter means within the scope that wait, work and are failed, and what has changed since a time, in UTC. */
+  countOverTime(scope: Scope, filter: TaskFilter, from: string, signal?: AbortSignal): Promise<ActivityHistory | undefined>;
   /** Values of a key of a query, of tasks that are not deleted and the scope may read, by what they begin with, and one more than fit. */
   values(scope: Scope, key: ValueKey, prefix: string, signal?: AbortSignal): Promise<readonly ValueCells[]>;
   /** The ids of the tasks that a filter means within the scope, as many as a limit, in no order. */
@@ -111,6 +114,13 @@ export function createTaskRepository(database: Database, agentInactiveSeconds: n
       const statement = statements.countKinds({ scope, filter, order: 'created_at', nameTrigrams });
       const rows = statement === undefined ? [] : await readRows<CountCells>(database, statement, signal);
       return addCounts(rows, filter);
+    },
+
+    async countOverTime(scope, filter, from, signal) {
+      const nameTrigrams = await rareTrigramsOf(filter, signal);
+      const statement = statements.countOverTime({ scope, filter, order: 'created_at', nameTrigrams }, from);
+      if (statement === undefined) return undefined;
+      return addOverTime(await readRows<CountCells>(database, statement, signal), filter);
     },
 
     async values(scope, key, prefix, signal) {

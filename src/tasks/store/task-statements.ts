@@ -6,6 +6,7 @@ import { type BoundScope, bindScope, whereInScope } from './conditions.ts';
 import { type CountStructure, countQuery, countStructureOf } from './count-query.ts';
 import { listOrders, type Position } from './list-order.ts';
 import { bindPosition, createListQueries, type PageStructure } from './list-query.ts';
+import { type OverTimeStructure, overTimeQuery, overTimeStructureOf } from './over-time-query.ts';
 import { Bindings, createStatementTemplate, type Slot } from './statement-template.ts';
 import { joinNames, taskRowColumns } from './task-row.ts';
 import { type ValueKey, type ValuesStructure, valuesQuery, valuesStructureOf } from './value-query.ts';
@@ -18,6 +19,8 @@ interface TaskStatements {
   count(selection: TaskSelection, rows: number): Statement | undefined;
   /** How many tasks there are of each kind, as rows that `addCounts` adds up. */
   countKinds(selection: TaskSelection): Statement | undefined;
+  /** How many tasks wait, work and are failed, and what has changed since a time, as rows that `addOverTime` adds up. */
+  countOverTime(selection: TaskSelection, from: string): Statement | undefined;
   /** Values of a key of a query with a folded prefix, in order: one row more than an answer may have. */
   values(scope: Scope, key: ValueKey, foldedPrefix: string): Statement | undefined;
   /** The ids of tasks in no order: as many rows as wanted, or some more. */
@@ -59,6 +62,10 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
 
   const countKinds = createStatementTemplate((structure: CountStructure) =>
     countQuery(database, queries, structure, maxOfKind + 1),
+  );
+
+  const countOverTime = createStatementTemplate((structure: OverTimeStructure) =>
+    overTimeQuery(database, queries, agentInactiveSeconds, structure),
   );
 
   const values = createStatementTemplate((structure: ValuesStructure) => valuesQuery(database, queries, structure));
@@ -107,6 +114,12 @@ export function createTaskStatements(database: Database, agentInactiveSeconds: n
       const bindings = new Bindings();
       const structure = countStructureOf(bindings, selection);
       return structure && countKinds(structure, bindings);
+    },
+
+    countOverTime(selection, from) {
+      const bindings = new Bindings();
+      const structure = overTimeStructureOf(bindings, selection, from);
+      return structure && countOverTime(structure, bindings);
     },
 
     values(scope, key, foldedPrefix) {

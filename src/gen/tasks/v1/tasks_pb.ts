@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tasks/v1/tasks.proto.
  */
 export const file_tasks_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEilAEKEExpc3RUYXNrc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDQoFcXVlcnkYAyABKAkSEAoIb3JkZXJfYnkYBCABKAkSGgoSaW5jbHVkZV90b3RhbF9zaXplGAUgASgIEhwKFGluY2x1ZGVfcmVzdW1lX3Rva2VuGAYgASgIIrMBChFMaXN0VGFza3NSZXNwb25zZRIdCgV0YXNrcxgBIAMoCzIOLnRhc2tzLnYxLlRhc2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWNvdW50GAMgASgFEhcKCnRvdGFsX3NpemUYBCABKAVIAIgBARIZChF0b3RhbF9zaXplX2NhcHBlZBgFIAEoCBIUCgxyZXN1bWVfdG9rZW4YBiABKAlCDQoLX3RvdGFsX3NpemUiIgoRQ291bnRUYXNrc1JlcXVlc3QSDQoFcXVlcnkYASABKAki5AEKEkNvdW50VGFza3NSZXNwb25zZRIiCgV0b3RhbBgBIAEoCzITLnRhc2tzLnYxLlRhc2tDb3VudBIkCgd3YWl0aW5nGAIgASgLMhMudGFza3MudjEuVGFza0NvdW50EjAKCHN0YXR1c2VzGAMgAygLMh4udGFza3MudjEuV29ya3NwYWNlU3RhdHVzQ291bnQSKAoGcGhhc2VzGAQgAygLMhgudGFza3MudjEuVGFza1BoYXNlQ291bnQSKAoGc3RhdGVzGAUgAygLMhgudGFza3MudjEuVGFza1N0YXRlQ291bnQiKgoJVGFza0NvdW50Eg0KBWNvdW50GAEgASgFEg4KBmNhcHBlZBgCIAEoCCJgChRXb3Jrc3BhY2VTdGF0dXNDb3VudBIpCgZzdGF0dXMYASABKA4yGS50YXNrcy52MS5Xb3Jrc3BhY2VTdGF0dXMSDQoFY291bnQYAiABKAUSDgoGY2FwcGVkGAMgASgIIlMKDlRhc2tQaGFzZUNvdW50EiIKBXBoYXNlGAEgASgOMhMudGFza3MudjEuVGFza1BoYXNlEg0KBWNvdW50GAIgASgFEg4KBmNhcHBlZBgDIAEoCCJTCg5UYXNrU3RhdGVDb3VudBIiCgVzdGF0ZRgBIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRINCgVjb3VudBgCIAEoBRIOCgZjYXBwZWQYAyABKAgiSQoWTGlzdFF1ZXJ5VmFsdWVzUmVxdWVzdBIfCgNrZXkYASABKA4yEi50YXNrcy52MS5RdWVyeUtleRIOCgZwcmVmaXgYAiABKAkiUwoXTGlzdFF1ZXJ5VmFsdWVzUmVzcG9uc2USJAoGdmFsdWVzGAEgAygLMhQudGFza3MudjEuUXVlcnlWYWx1ZRISCgppbmNvbXBsZXRlGAIgASgIIj8KClF1ZXJ5VmFsdWUSDQoFdmFsdWUYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEgwKBGljb24YAyABKAkiUAoOR2V0VGFza1JlcXVlc3QSDAoCaWQYASABKAlIABIiCgRuYW1lGAIgASgLMhIudGFza3MudjEuVGFza05hbWVIAEIMCgppZGVudGlmaWVyIicKCFRhc2tOYW1lEg0KBW93bmVyGAEgASgJEgwKBG5hbWUYAiABKAkiLwoPR2V0VGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi50YXNrcy52MS5UYXNrIlEKEVdhdGNoVGFza3NSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJEhQKDHJlc3VtZV90b2tlbhgCIAEoCRIXCg9pbmNsdWRlX2luaXRpYWwYAyABKAgizwEKEldhdGNoVGFza3NSZXNwb25zZRIiCgh1cHNlcnRlZBgBIAEoCzIOLnRhc2tzLnYxLlRhc2tIABIoCgdyZW1vdmVkGAIgASgLMhUudGFza3MudjEuVGFza1JlbW92ZWRIABIiCgZzeW5jZWQYAyABKAsyEC50YXNrcy52MS5TeW5jZWRIABIoCgloZWFydGJlYXQYBCABKAsyEy50YXNrcy52MS5IZWFydGJlYXRIABIUCgxyZXN1bWVfdG9rZW4YBSABKAlCBwoFZXZlbnQiGQoLVGFza1JlbW92ZWQSCgoCaWQYASABKAkiCAoGU3luY2VkIgsKCUhlYXJ0YmVhdCKRCQoEVGFzaxIKCgJpZBgBIAEoCRIXCg9vcmdhbml6YXRpb25faWQYAiABKAkSEAoIb3duZXJfaWQYAyABKAkSDAoEbmFtZRgEIAEoCRITCgt0ZW1wbGF0ZV9pZBgFIAEoCRIZCgx3b3Jrc3BhY2VfaWQYBiABKAlIAIgBARIWCg5pbml0aWFsX3Byb21wdBgHIAEoCRIpCgZzdGF0dXMYCCABKA4yGS50YXNrcy52MS5Xb3Jrc3BhY2VTdGF0dXMSNAoNY3VycmVudF9zdGF0ZRgJIAEoCzIYLnRhc2tzLnYxLlRhc2tTdGF0ZUVudHJ5SAGIAQESLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKb3duZXJfbmFtZRgMIAEoCRIYChBvd25lcl9hdmF0YXJfdXJsGA0gASgJEhQKDGRpc3BsYXlfbmFtZRgOIAEoCRIZChFvcmdhbml6YXRpb25fbmFtZRgPIAEoCRIVCg10ZW1wbGF0ZV9uYW1lGBAgASgJEh0KFXRlbXBsYXRlX2Rpc3BsYXlfbmFtZRgRIAEoCRIVCg10ZW1wbGF0ZV9pY29uGBIgASgJEhsKE3RlbXBsYXRlX3ZlcnNpb25faWQYEyABKAkSFgoOd29ya3NwYWNlX25hbWUYFCABKAkSHgoWd29ya3NwYWNlX2J1aWxkX251bWJlchgVIAEoBRIfChJ3b3Jrc3BhY2VfYWdlbnRfaWQYFiABKAlIAogBARJAChl3b3Jrc3BhY2VfYWdlbnRfbGlmZWN5Y2xlGBcgASgOMhgudGFza3MudjEuQWdlbnRMaWZlY3ljbGVIA4gBARI6ChZ3b3Jrc3BhY2VfYWdlbnRfaGVhbHRoGBggASgLMhUudGFza3MudjEuQWdlbnRIZWFsdGhIBIgBARIdChB3b3Jrc3BhY2VfYXBwX2lkGBkgASgJSAWIAQESIgoFcGhhc2UYGiABKA4yEy50YXNrcy52MS5UYXNrUGhhc2USEAoIZmF2b3JpdGUYGyABKAgSMAoMbGFzdF91c2VkX2F0GBwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCgpkb3JtYW50X2F0GB0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgGiAEBEjYKDXdhaXRpbmdfc2luY2UYHiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAeIAQFCDwoNX3dvcmtzcGFjZV9pZEIQCg5fY3VycmVudF9zdGF0ZUIVChNfd29ya3NwYWNlX2FnZW50X2lkQhwKGl93b3Jrc3BhY2VfYWdlbnRfbGlmZWN5Y2xlQhkKF193b3Jrc3BhY2VfYWdlbnRfaGVhbHRoQhMKEV93b3Jrc3BhY2VfYXBwX2lkQg0KC19kb3JtYW50X2F0QhAKDl93YWl0aW5nX3NpbmNlIoEBCg5UYXNrU3RhdGVFbnRyeRItCgl0aW1lc3RhbXAYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBXN0YXRlGAIgASgOMhMudGFza3MudjEuVGFza1N0YXRlEg8KB21lc3NhZ2UYAyABKAkSCwoDdXJpGAQgASgJIj4KC0FnZW50SGVhbHRoEg8KB2hlYWx0aHkYASABKAgSEwoGcmVhc29uGAIgASgJSACIAQFCCQoHX3JlYXNvbipSCghRdWVyeUtleRIZChVRVUVSWV9LRVlfVU5TUEVDSUZJRUQQABITCg9RVUVSWV9LRVlfT1dORVIQARIWChJRVUVSWV9LRVlfVEVNUExBVEUQAirkAgoPV29ya3NwYWNlU3RhdHVzEiAKHFdPUktTUEFDRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIcChhXT1JLU1BBQ0VfU1RBVFVTX1BFTkRJTkcQARIdChlXT1JLU1BBQ0VfU1RBVFVTX1NUQVJUSU5HEAISHAoYV09SS1NQQUNFX1NUQVRVU19SVU5OSU5HEAMSHQoZV09SS1NQQUNFX1NUQVRVU19TVE9QUElORxAEEhwKGFdPUktTUEFDRV9TVEFUVVNfU1RPUFBFRBAFEhsKF1dPUktTUEFDRV9TVEFUVVNfRkFJTEVEEAYSHgoaV09SS1NQQUNFX1NUQVRVU19DQU5DRUxJTkcQBxIdChlXT1JLU1BBQ0VfU1RBVFVTX0NBTkNFTEVEEAgSHQoZV09SS1NQQUNFX1NUQVRVU19ERUxFVElORxAJEhwKGFdPUktTUEFDRV9TVEFUVVNfREVMRVRFRBAKKoQBCglUYXNrU3RhdGUSGgoWVEFTS19TVEFURV9VTlNQRUNJRklFRBAAEhYKElRBU0tfU1RBVEVfV09SS0lORxABEhMKD1RBU0tfU1RBVEVfSURMRRACEhcKE1RBU0tfU1RBVEVfQ09NUExFVEUQAxIVChFUQVNLX1NUQVRFX0ZBSUxFRBAEKrgBCglUYXNrUGhhc2USGgoWVEFTS19QSEFTRV9VTlNQRUNJRklFRBAAEhYKElRBU0tfUEhBU0VfUEVORElORxABEhsKF1RBU0tfUEhBU0VfSU5JVElBTElaSU5HEAISFQoRVEFTS19QSEFTRV9BQ1RJVkUQAxIVChFUQVNLX1BIQVNFX1BBVVNFRBAEEhYKElRBU0tfUEhBU0VfVU5LTk9XThAFEhQKEFRBU0tfUEhBU0VfRVJST1IQBirRAgoOQWdlbnRMaWZlY3ljbGUSHwobQUdFTlRfTElGRUNZQ0xFX1VOU1BFQ0lGSUVEEAASGwoXQUdFTlRfTElGRUNZQ0xFX0NSRUFURUQQARIcChhBR0VOVF9MSUZFQ1lDTEVfU1RBUlRJTkcQAhIhCh1BR0VOVF9MSUZFQ1lDTEVfU1RBUlRfVElNRU9VVBADEh8KG0FHRU5UX0xJRkVDWUNMRV9TVEFSVF9FUlJPUhAEEhkKFUFHRU5UX0xJRkVDWUNMRV9SRUFEWRAFEiEKHUFHRU5UX0xJRkVDWUNMRV9TSFVUVElOR19ET1dOEAYSJAogQUdFTlRfTElGRUNZQ0xFX1NIVVRET1dOX1RJTUVPVVQQBxIiCh5BR0VOVF9MSUZFQ1lDTEVfU0hVVERPV05fRVJST1IQCBIXChNBR0VOVF9MSUZFQ1lDTEVfT0ZGEAkymQMKDFRhc2tzU2VydmljZRJJCglMaXN0VGFza3MSGi50YXNrcy52MS5MaXN0VGFza3NSZXF1ZXN0GhsudGFza3MudjEuTGlzdFRhc2tzUmVzcG9uc2UiA5ACARJMCgpDb3VudFRhc2tzEhsudGFza3MudjEuQ291bnRUYXNrc1JlcXVlc3QaHC50YXNrcy52MS5Db3VudFRhc2tzUmVzcG9uc2UiA5ACARJbCg9MaXN0UXVlcnlWYWx1ZXMSIC50YXNrcy52MS5MaXN0UXVlcnlWYWx1ZXNSZXF1ZXN0GiEudGFza3MudjEuTGlzdFF1ZXJ5VmFsdWVzUmVzcG9uc2UiA5ACARJDCgdHZXRUYXNrEhgudGFza3MudjEuR2V0VGFza1JlcXVlc3QaGS50YXNrcy52MS5HZXRUYXNrUmVzcG9uc2UiA5ACARJOCgpXYXRjaFRhc2tzEhsudGFza3MudjEuV2F0Y2hUYXNrc1JlcXVlc3QaHC50YXNrcy52MS5XYXRjaFRhc2tzUmVzcG9uc2UiA5ACATABYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChR0YXNrcy92MS90YXNrcy5wcm90bxIIdGFza3MudjEilAEKEExpc3RUYXNrc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDQoFcXVlcnkYAyABKAkSEAoIb3JkZXJfYnkYBCABKAkSGgoSaW5jbHVkZV90b3RhbF9zaXplGAUgASgIEhwKFGluY2x1ZGVfcmVzdW1lX3Rva2VuGAYgASgIIrMBChFMaXN0VGFza3NSZXNwb25zZRIdCgV0YXNrcxgBIAMoCzIOLnRhc2tzLnYxLlRhc2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWNvdW50GAMgASgFEhcKCnRvdGFsX3NpemUYBCABKAVIAIgBARIZChF0b3RhbF9zaXplX2NhcHBlZBgFIAEoCBIUCgxyZXN1bWVfdG9rZW4YBiABKAlCDQoLX3RvdGFsX3NpemUiIgoRQ291bnRUYXNrc1JlcXVlc3QSDQoFcXVlcnkYASABKAki5AEKEkNvdW50VGFza3NSZXNwb25zZRIiCgV0b3RhbBgBIAEoCzITLnRhc2tzLnYxLlRhc2tDb3VudBIkCgd3YWl0aW5nGAIgASgLMhMudGFza3MudjEuVGFza0NvdW50EjAKCHN0YXR1c2VzGAMgAygLMh4udGFza3MudjEuV29ya3NwYWNlU3RhdHVzQ291bnQSKAoGcGhhc2VzGAQgAygLMhgudGFza3MudjEuVGFza1BoYXNlQ291bnQSKAoGc3RhdGVzGAUgAygLMhgudGFza3MudjEuVGFza1N0YXRlQ291bnQiKgoJVGFza0NvdW50Eg0KBWNvdW50GAEgASgFEg4KBmNhcHBlZBgCIAEoCCJgChRXb3Jrc3BhY2VTdGF0dXNDb3VudBIpCgZzdGF0dXMYASABKA4yGS50YXNrcy52MS5Xb3Jrc3BhY2VTdGF0dXMSDQoFY291bnQYAiABKAUSDgoGY2FwcGVkGAMgASgIIlMKDlRhc2tQaGFzZUNvdW50EiIKBXBoYXNlGAEgASgOMhMudGFza3MudjEuVGFza1BoYXNlEg0KBWNvdW50GAIgASgFEg4KBmNhcHBlZBgDIAEoCCJTCg5UYXNrU3RhdGVDb3VudBIiCgVzdGF0ZRgBIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRINCgVjb3VudBgCIAEoBRIOCgZjYXBwZWQYAyABKAgiKgoZQ291bnRUYXNrc092ZXJUaW1lUmVxdWVzdBINCgVxdWVyeRgBIAEoCSLAAQoaQ291bnRUYXNrc092ZXJUaW1lUmVzcG9uc2USKwoGcG9pbnRzGAEgAygLMhsudGFza3MudjEuVGFza0FjdGl2aXR5UG9pbnQSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOd2FpdGluZ19jYXBwZWQYAyABKAgSFgoOd29ya2luZ19jYXBwZWQYBCABKAgSFQoNZmFpbGVkX2NhcHBlZBgFIAEoCCJvChFUYXNrQWN0aXZpdHlQb2ludBIoCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd3YWl0aW5nGAIgASgFEg8KB3dvcmtpbmcYAyABKAUSDgoGZmFpbGVkGAQgASgFIkkKFkxpc3RRdWVyeVZhbHVlc1JlcXVlc3QSHwoDa2V5GAEgASgOMhIudGFza3MudjEuUXVlcnlLZXkSDgoGcHJlZml4GAIgASgJIlMKF0xpc3RRdWVyeVZhbHVlc1Jlc3BvbnNlEiQKBnZhbHVlcxgBIAMoCzIULnRhc2tzLnYxLlF1ZXJ5VmFsdWUSEgoKaW5jb21wbGV0ZRgCIAEoCCI/CgpRdWVyeVZhbHVlEg0KBXZhbHVlGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIMCgRpY29uGAMgASgJIlAKDkdldFRhc2tSZXF1ZXN0EgwKAmlkGAEgASgJSAASIgoEbmFtZRgCIAEoCzISLnRhc2tzLnYxLlRhc2tOYW1lSABCDAoKaWRlbnRpZmllciInCghUYXNrTmFtZRINCgVvd25lchgBIAEoCRIMCgRuYW1lGAIgASgJIi8KD0dldFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4udGFza3MudjEuVGFzayJRChFXYXRjaFRhc2tzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAkSFwoPaW5jbHVkZV9pbml0aWFsGAMgASgIIs8BChJXYXRjaFRhc2tzUmVzcG9uc2USIgoIdXBzZXJ0ZWQYASABKAsyDi50YXNrcy52MS5UYXNrSAASKAoHcmVtb3ZlZBgCIAEoCzIVLnRhc2tzLnYxLlRhc2tSZW1vdmVkSAASIgoGc3luY2VkGAMgASgLMhAudGFza3MudjEuU3luY2VkSAASKAoJaGVhcnRiZWF0GAQgASgLMhMudGFza3MudjEuSGVhcnRiZWF0SAASFAoMcmVzdW1lX3Rva2VuGAUgASgJQgcKBWV2ZW50IhkKC1Rhc2tSZW1vdmVkEgoKAmlkGAEgASgJIggKBlN5bmNlZCILCglIZWFydGJlYXQikQkKBFRhc2sSCgoCaWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJEhAKCG93bmVyX2lkGAMgASgJEgwKBG5hbWUYBCABKAkSEwoLdGVtcGxhdGVfaWQYBSABKAkSGQoMd29ya3NwYWNlX2lkGAYgASgJSACIAQESFgoOaW5pdGlhbF9wcm9tcHQYByABKAkSKQoGc3RhdHVzGAggASgOMhkudGFza3MudjEuV29ya3NwYWNlU3RhdHVzEjQKDWN1cnJlbnRfc3RhdGUYCSABKAsyGC50YXNrcy52MS5UYXNrU3RhdGVFbnRyeUgBiAEBEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm93bmVyX25hbWUYDCABKAkSGAoQb3duZXJfYXZhdGFyX3VybBgNIAEoCRIUCgxkaXNwbGF5X25hbWUYDiABKAkSGQoRb3JnYW5pemF0aW9uX25hbWUYDyABKAkSFQoNdGVtcGxhdGVfbmFtZRgQIAEoCRIdChV0ZW1wbGF0ZV9kaXNwbGF5X25hbWUYESABKAkSFQoNdGVtcGxhdGVfaWNvbhgSIAEoCRIbChN0ZW1wbGF0ZV92ZXJzaW9uX2lkGBMgASgJEhYKDndvcmtzcGFjZV9uYW1lGBQgASgJEh4KFndvcmtzcGFjZV9idWlsZF9udW1iZXIYFSABKAUSHwoSd29ya3NwYWNlX2FnZW50X2lkGBYgASgJSAKIAQESQAoZd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZRgXIAEoDjIYLnRhc2tzLnYxLkFnZW50TGlmZWN5Y2xlSAOIAQESOgoWd29ya3NwYWNlX2FnZW50X2hlYWx0aBgYIAEoCzIVLnRhc2tzLnYxLkFnZW50SGVhbHRoSASIAQESHQoQd29ya3NwYWNlX2FwcF9pZBgZIAEoCUgFiAEBEiIKBXBoYXNlGBogASgOMhMudGFza3MudjEuVGFza1BoYXNlEhAKCGZhdm9yaXRlGBsgASgIEjAKDGxhc3RfdXNlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoKZG9ybWFudF9hdBgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIBogBARI2Cg13YWl0aW5nX3NpbmNlGB4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgHiAEBQg8KDV93b3Jrc3BhY2VfaWRCEAoOX2N1cnJlbnRfc3RhdGVCFQoTX3dvcmtzcGFjZV9hZ2VudF9pZEIcChpfd29ya3NwYWNlX2FnZW50X2xpZmVjeWNsZUIZChdfd29ya3NwYWNlX2FnZW50X2hlYWx0aEITChFfd29ya3NwYWNlX2FwcF9pZEINCgtfZG9ybWFudF9hdEIQCg5fd2FpdGluZ19zaW5jZSKBAQoOVGFza1N0YXRlRW50cnkSLQoJdGltZXN0YW1wGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgVzdGF0ZRgCIAEoDjITLnRhc2tzLnYxLlRhc2tTdGF0ZRIPCgdtZXNzYWdlGAMgASgJEgsKA3VyaRgEIAEoCSI+CgtBZ2VudEhlYWx0aBIPCgdoZWFsdGh5GAEgASgIEhMKBnJlYXNvbhgCIAEoCUgAiAEBQgkKB19yZWFzb24qUgoIUXVlcnlLZXkSGQoVUVVFUllfS0VZX1VOU1BFQ0lGSUVEEAASEwoPUVVFUllfS0VZX09XTkVSEAESFgoSUVVFUllfS0VZX1RFTVBMQVRFEAIq5AIKD1dvcmtzcGFjZVN0YXR1cxIgChxXT1JLU1BBQ0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYV09SS1NQQUNFX1NUQVRVU19QRU5ESU5HEAESHQoZV09SS1NQQUNFX1NUQVRVU19TVEFSVElORxACEhwKGFdPUktTUEFDRV9TVEFUVVNfUlVOTklORxADEh0KGVdPUktTUEFDRV9TVEFUVVNfU1RPUFBJTkcQBBIcChhXT1JLU1BBQ0VfU1RBVFVTX1NUT1BQRUQQBRIbChdXT1JLU1BBQ0VfU1RBVFVTX0ZBSUxFRBAGEh4KGldPUktTUEFDRV9TVEFUVVNfQ0FOQ0VMSU5HEAcSHQoZV09SS1NQQUNFX1NUQVRVU19DQU5DRUxFRBAIEh0KGVdPUktTUEFDRV9TVEFUVVNfREVMRVRJTkcQCRIcChhXT1JLU1BBQ0VfU1RBVFVTX0RFTEVURUQQCiqEAQoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJUQVNLX1NUQVRFX1dPUktJTkcQARITCg9UQVNLX1NUQVRFX0lETEUQAhIXChNUQVNLX1NUQVRFX0NPTVBMRVRFEAMSFQoRVEFTS19TVEFURV9GQUlMRUQQBCq4AQoJVGFza1BoYXNlEhoKFlRBU0tfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJUQVNLX1BIQVNFX1BFTkRJTkcQARIbChdUQVNLX1BIQVNFX0lOSVRJQUxJWklORxACEhUKEVRBU0tfUEhBU0VfQUNUSVZFEAMSFQoRVEFTS19QSEFTRV9QQVVTRUQQBBIWChJUQVNLX1BIQVNFX1VOS05PV04QBRIUChBUQVNLX1BIQVNFX0VSUk9SEAYq0QIKDkFnZW50TGlmZWN5Y2xlEh8KG0FHRU5UX0xJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhsKF0FHRU5UX0xJRkVDWUNMRV9DUkVBVEVEEAESHAoYQUdFTlRfTElGRUNZQ0xFX1NUQVJUSU5HEAISIQodQUdFTlRfTElGRUNZQ0xFX1NUQVJUX1RJTUVPVVQQAxIfChtBR0VOVF9MSUZFQ1lDTEVfU1RBUlRfRVJST1IQBBIZChVBR0VOVF9MSUZFQ1lDTEVfUkVBRFkQBRIhCh1BR0VOVF9MSUZFQ1lDTEVfU0hVVFRJTkdfRE9XThAGEiQKIEFHRU5UX0xJRkVDWUNMRV9TSFVURE9XTl9USU1FT1VUEAcSIgoeQUdFTlRfTElGRUNZQ0xFX1NIVVRET1dOX0VSUk9SEAgSFwoTQUdFTlRfTElGRUNZQ0xFX09GRhAJMv8DCgxUYXNrc1NlcnZpY2USSQoJTGlzdFRhc2tzEhoudGFza3MudjEuTGlzdFRhc2tzUmVxdWVzdBobLnRhc2tzLnYxLkxpc3RUYXNrc1Jlc3BvbnNlIgOQAgESTAoKQ291bnRUYXNrcxIbLnRhc2tzLnYxLkNvdW50VGFza3NSZXF1ZXN0GhwudGFza3MudjEuQ291bnRUYXNrc1Jlc3BvbnNlIgOQAgESZAoSQ291bnRUYXNrc092ZXJUaW1lEiMudGFza3MudjEuQ291bnRUYXNrc092ZXJUaW1lUmVxdWVzdBokLnRhc2tzLnYxLkNvdW50VGFza3NPdmVyVGltZVJlc3BvbnNlIgOQAgESWwoPTGlzdFF1ZXJ5VmFsdWVzEiAudGFza3MudjEuTGlzdFF1ZXJ5VmFsdWVzUmVxdWVzdBohLnRhc2tzLnYxLkxpc3RRdWVyeVZhbHVlc1Jlc3BvbnNlIgOQAgESQwoHR2V0VGFzaxIYLnRhc2tzLnYxLkdldFRhc2tSZXF1ZXN0GhkudGFza3MudjEuR2V0VGFza1Jlc3BvbnNlIgOQAgESTgoKV2F0Y2hUYXNrcxIbLnRhc2tzLnYxLldhdGNoVGFza3NSZXF1ZXN0GhwudGFza3MudjEuV2F0Y2hUYXNrc1Jlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Which tasks to list, and which page of them.
@@ -364,6 +364,119 @@ export const TaskStateCountSchema: GenMessage<TaskStateCount> = /*@__PURE__*/
   messageDesc(file_tasks_v1_tasks, 7);
 
 /**
+ * Which tasks to count over time.
+ *
+ * @generated from message tasks.v1.CountTasksOverTimeRequest
+ */
+export type CountTasksOverTimeRequest = Message<"tasks.v1.CountTasksOverTimeRequest"> & {
+  /**
+   * Which tasks to count, as in `ListTasksRequest.query`. Terms about status, phase and state choose tasks by what they are now.
+   *
+   * @generated from field: string query = 1;
+   */
+  query: string;
+};
+
+/**
+ * Describes the message tasks.v1.CountTasksOverTimeRequest.
+ * Use `create(CountTasksOverTimeRequestSchema)` to create a new message.
+ */
+export const CountTasksOverTimeRequestSchema: GenMessage<CountTasksOverTimeRequest> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 8);
+
+/**
+ * How many tasks waited, worked and were failed, from time to time.
+ *
+ * @generated from message tasks.v1.CountTasksOverTimeResponse
+ */
+export type CountTasksOverTimeResponse = Message<"tasks.v1.CountTasksOverTimeResponse"> & {
+  /**
+   * The counts, the oldest first: one for every quarter of an hour of the last 24 hours (:00, :15, :30 and :45 in UTC) for which they
+   * are known, and one for now. So there are 1 to 97.
+   *
+   * @generated from field: repeated tasks.v1.TaskActivityPoint points = 1;
+   */
+  points: TaskActivityPoint[];
+
+  /**
+   * Since when the counts are known, if that is less than 24 hours ago. Absent when they are known for all 24 hours.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 2;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Whether more than 10000 tasks wait now. Then `waiting` is 10000 in all points, and the true numbers are not known.
+   *
+   * @generated from field: bool waiting_capped = 3;
+   */
+  waitingCapped: boolean;
+
+  /**
+   * The same of the tasks that work.
+   *
+   * @generated from field: bool working_capped = 4;
+   */
+  workingCapped: boolean;
+
+  /**
+   * The same of the tasks that are failed.
+   *
+   * @generated from field: bool failed_capped = 5;
+   */
+  failedCapped: boolean;
+};
+
+/**
+ * Describes the message tasks.v1.CountTasksOverTimeResponse.
+ * Use `create(CountTasksOverTimeResponseSchema)` to create a new message.
+ */
+export const CountTasksOverTimeResponseSchema: GenMessage<CountTasksOverTimeResponse> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 9);
+
+/**
+ * How many tasks waited, worked and were failed at a time. No task is counted twice.
+ *
+ * @generated from message tasks.v1.TaskActivityPoint
+ */
+export type TaskActivityPoint = Message<"tasks.v1.TaskActivityPoint"> & {
+  /**
+   * The time.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * Tasks that waited for input, as `waiting:true` finds them.
+   *
+   * @generated from field: int32 waiting = 2;
+   */
+  waiting: number;
+
+  /**
+   * Tasks in the phase active whose current state was working.
+   *
+   * @generated from field: int32 working = 3;
+   */
+  working: number;
+
+  /**
+   * Tasks whose current state was failed, in any phase.
+   *
+   * @generated from field: int32 failed = 4;
+   */
+  failed: number;
+};
+
+/**
+ * Describes the message tasks.v1.TaskActivityPoint.
+ * Use `create(TaskActivityPointSchema)` to create a new message.
+ */
+export const TaskActivityPointSchema: GenMessage<TaskActivityPoint> = /*@__PURE__*/
+  messageDesc(file_tasks_v1_tasks, 10);
+
+/**
  * Which values to list.
  *
  * @generated from message tasks.v1.ListQueryValuesRequest
@@ -389,7 +502,7 @@ export type ListQueryValuesRequest = Message<"tasks.v1.ListQueryValuesRequest"> 
  * Use `create(ListQueryValuesRequestSchema)` to create a new message.
  */
 export const ListQueryValuesRequestSchema: GenMessage<ListQueryValuesRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 8);
+  messageDesc(file_tasks_v1_tasks, 11);
 
 /**
  * Values of a key of a query.
@@ -417,7 +530,7 @@ export type ListQueryValuesResponse = Message<"tasks.v1.ListQueryValuesResponse"
  * Use `create(ListQueryValuesResponseSchema)` to create a new message.
  */
 export const ListQueryValuesResponseSchema: GenMessage<ListQueryValuesResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 9);
+  messageDesc(file_tasks_v1_tasks, 12);
 
 /**
  * A value of a key of a query, and how people know it.
@@ -452,7 +565,7 @@ export type QueryValue = Message<"tasks.v1.QueryValue"> & {
  * Use `create(QueryValueSchema)` to create a new message.
  */
 export const QueryValueSchema: GenMessage<QueryValue> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 10);
+  messageDesc(file_tasks_v1_tasks, 13);
 
 /**
  * Which task to get.
@@ -489,7 +602,7 @@ export type GetTaskRequest = Message<"tasks.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 11);
+  messageDesc(file_tasks_v1_tasks, 14);
 
 /**
  * A task identified by its owner and its name.
@@ -517,7 +630,7 @@ export type TaskName = Message<"tasks.v1.TaskName"> & {
  * Use `create(TaskNameSchema)` to create a new message.
  */
 export const TaskNameSchema: GenMessage<TaskName> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 12);
+  messageDesc(file_tasks_v1_tasks, 15);
 
 /**
  * The requested task.
@@ -538,7 +651,7 @@ export type GetTaskResponse = Message<"tasks.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 13);
+  messageDesc(file_tasks_v1_tasks, 16);
 
 /**
  * Which tasks to watch, and where to start.
@@ -575,7 +688,7 @@ export type WatchTasksRequest = Message<"tasks.v1.WatchTasksRequest"> & {
  * Use `create(WatchTasksRequestSchema)` to create a new message.
  */
 export const WatchTasksRequestSchema: GenMessage<WatchTasksRequest> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 14);
+  messageDesc(file_tasks_v1_tasks, 17);
 
 /**
  * One event of a watch.
@@ -635,7 +748,7 @@ export type WatchTasksResponse = Message<"tasks.v1.WatchTasksResponse"> & {
  * Use `create(WatchTasksResponseSchema)` to create a new message.
  */
 export const WatchTasksResponseSchema: GenMessage<WatchTasksResponse> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 15);
+  messageDesc(file_tasks_v1_tasks, 18);
 
 /**
  * A task that the client must remove.
@@ -656,7 +769,7 @@ export type TaskRemoved = Message<"tasks.v1.TaskRemoved"> & {
  * Use `create(TaskRemovedSchema)` to create a new message.
  */
 export const TaskRemovedSchema: GenMessage<TaskRemoved> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 16);
+  messageDesc(file_tasks_v1_tasks, 19);
 
 /**
  * Marks the end of the snapshot, or of the changes since the resume token.
@@ -671,7 +784,7 @@ export type Synced = Message<"tasks.v1.Synced"> & {
  * Use `create(SyncedSchema)` to create a new message.
  */
 export const SyncedSchema: GenMessage<Synced> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 17);
+  messageDesc(file_tasks_v1_tasks, 20);
 
 /**
  * Shows that the stream is alive, and carries a new resume token.
@@ -686,7 +799,7 @@ export type Heartbeat = Message<"tasks.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 18);
+  messageDesc(file_tasks_v1_tasks, 21);
 
 /**
  * An AI coding task: an agent works on a prompt in a workspace.
@@ -915,7 +1028,7 @@ export type Task = Message<"tasks.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 19);
+  messageDesc(file_tasks_v1_tasks, 22);
 
 /**
  * A report of an agent about its work.
@@ -957,7 +1070,7 @@ export type TaskStateEntry = Message<"tasks.v1.TaskStateEntry"> & {
  * Use `create(TaskStateEntrySchema)` to create a new message.
  */
 export const TaskStateEntrySchema: GenMessage<TaskStateEntry> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 20);
+  messageDesc(file_tasks_v1_tasks, 23);
 
 /**
  * The health of an agent.
@@ -985,7 +1098,7 @@ export type AgentHealth = Message<"tasks.v1.AgentHealth"> & {
  * Use `create(AgentHealthSchema)` to create a new message.
  */
 export const AgentHealthSchema: GenMessage<AgentHealth> = /*@__PURE__*/
-  messageDesc(file_tasks_v1_tasks, 21);
+  messageDesc(file_tasks_v1_tasks, 24);
 
 /**
  * A key of a query whose values can be listed.
@@ -1387,6 +1500,29 @@ export const TasksService: GenService<{
     methodKind: "unary";
     input: typeof CountTasksRequestSchema;
     output: typeof CountTasksResponseSchema;
+  },
+  /**
+   * Counts the tasks that wait, work and are failed over the last 24 hours, of those that a query matches now.
+   *
+   * Which tasks count is decided now, by the query and by what the caller may read: a task that is shared with the caller today counts
+   * for yesterday, too. Two kinds of tasks are special. One that is deleted counts until it was deleted, if the caller may still get it
+   * by its id; one that is gone without a trace does not count. And one that has got another owner or organization counts from then on.
+   *
+   * Counts are as ListTasks had them at the time, a second or less behind Coder, and exact. They are worked out from the counts of now and
+   * from the changes since, of which the newest 10,000 are read: of the owner, organization, or everyone that the query asks for, before
+   * its other terms. Where there are more, or the service has not kept them for 24 hours, the points begin later, and `start_time` says
+   * so. It is meant for a small plot.
+   *
+   * Errors: INVALID_ARGUMENT when the query is invalid (it names all problems at once); UNAUTHENTICATED; RESOURCE_EXHAUSTED with
+   * QUERY_TOO_EXPENSIVE when the query would read too many rows; UNAVAILABLE when the database cannot be reached;
+   * DEADLINE_EXCEEDED.
+   *
+   * @generated from rpc tasks.v1.TasksService.CountTasksOverTime
+   */
+  countTasksOverTime: {
+    methodKind: "unary";
+    input: typeof CountTasksOverTimeRequestSchema;
+    output: typeof CountTasksOverTimeResponseSchema;
   },
   /**
    * Lists the values that a key of a query may have: the owners or the templates of tasks that the caller may read.
