@@ -68,6 +68,11 @@ const kinds: readonly [Kind, ...Kind[]] = [
   [0, { state: TaskState.IDLE, phase: TaskPhase.PAUSED, status: WorkspaceStatus.STOPPED }],
   [0, { state: TaskState.COMPLETE }],
   [0, { stateAt: null, phase: TaskPhase.PENDING, status: WorkspaceStatus.PENDING }],
+  // Where tasks have a table of their own, the phase may be that of a build before the latest one.
+  [0, { state: TaskState.IDLE, status: WorkspaceStatus.STOPPED }],
+  [0, { state: TaskState.IDLE, status: WorkspaceStatus.DELETED }],
+  [0, { state: TaskState.WORKING, status: WorkspaceStatus.DELETED }],
+  [2, { state: TaskState.WORKING, status: WorkspaceStatus.STOPPED }],
   // Its workspace is not gone yet.
   [0, { state: TaskState.FAILED, phase: TaskPhase.PAUSED, status: WorkspaceStatus.DELETED }],
   [0, { deleted: true, state: TaskState.FAILED }],

@@ -11,6 +11,7 @@ import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { BadRequestSchema } from '../../src/gen/google/rpc/error_details_pb.ts';
 import {
+  CountTasksOverTimeRequestSchema,
   CountTasksRequestSchema,
   type GetTaskRequest,
   GetTaskRequestSchema,
@@ -18,7 +19,10 @@ import {
   ListTasksRequestSchema,
   QueryKey,
   type Task,
+  TaskPhase,
   TaskSchema,
+  TaskState,
+  WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
@@ -237,7 +241,20 @@ async function compareCounts(
     const count = tasks.filter(holds).length;
     return got?.count === count && !got.capped ? [] : [`"${query}" counts ${got?.count} ${what}, not ${count}`];
   };
+  const { points } = await service.countTasksOverTime(create(CountTasksOverTimeRequestSchema, { query }), call);
+  const last = points.at(-1);
+  // Of what is deleted, nothing waits, works or is failed.
+  const isNow = (what: string, count: number | undefined, holds: (task: Task) => boolean) =>
+    isCounted(`that are ${what} at the end of a day`, count === undefined ? undefined : { count, capped: false }, (task) => {
+      return task.status !== WorkspaceStatus.DELETED && holds(task);
+    });
+  const canWait: readonly WorkspaceStatus[] = [WorkspaceStatus.STARTING, WorkspaceStatus.RUNNING];
   return [
+    ...isNow('waiting', last?.waiting, ({ waitingSince, status }) => waitingSince !== undefined && canWait.includes(status)),
+    ...isNow('working', last?.working, ({ phase, currentState }) => {
+      return phase === TaskPhase.ACTIVE && currentState?.state === TaskState.WORKING;
+    }),
+    ...isNow('failed', last?.failed, ({ currentState }) => currentState?.state === TaskState.FAILED),
     ...isCounted('in all', counted.total, () => true),
     ...isCounted('that wait', counted.waiting, ({ waitingSince }) => waitingSince !== undefined),
     ...counted.statuses.flatMap((one) => isCounted(`of status ${one.status}`, one, ({ status }) => status === one.status)),

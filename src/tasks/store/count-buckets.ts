@@ -48,27 +48,29 @@ export function countBuckets(filter: KindFilter): CountBucket[] {
   ];
 }
 
-/** The ranges of tasks that are counted over time, by their number among `activities`; of what is deleted there are none. */
+/** The ranges of tasks that are counted over time, as `activityOf` has them; of what is deleted there are none. */
 export function activityRanges(filter: KindFilter): { readonly activity: number; readonly range: KindRange }[] {
   if (filter.status === deletedStatus) return [];
-  const ranges = (activity: number, narrowed: KindFilter | undefined) => {
+  const ranges = (activity: number, narrowed: KindFilter | undefined, listStatuses: readonly number[]) => {
     const range = narrowed && kindRange(narrowed, true);
-    return range === undefined ? [] : [{ activity, range }];
+    return range === undefined ? [] : [{ activity, range: withListStatuses(range, listStatuses) }];
   };
   const working = narrow(filter, 'state', 1);
-  const failed = narrow(filter, 'state', 4);
+  const notWaiting = [0, ...allStatuses.filter((status) => status !== deletedStatus)];
   return [
-    ...ranges(activities.waiting, narrow(filter, 'waiting', true)),
-    ...ranges(activities.working, working && narrow(working, 'phase', active)),
-    // The workspace of a task may be deleted a moment before the task is.
-    ...ranges(activities.failed, failed).map(({ activity, range }) => ({ activity, range: notDeleted(range) })),
+    ...ranges(
+      activities.waiting,
+      narrow(filter, 'waiting', true),
+      Array.from(canWait, (status) => status + waitingOffset),
+    ),
+    ...ranges(activities.working, working && narrow(working, 'phase', active), notWaiting),
+    ...ranges(activities.failed, narrow(filter, 'state', 4), notWaiting),
   ];
 }
 
-function notDeleted(range: KindRange): KindRange {
-  if (range.index === 'st_sa') return range;
-  const list_status = [0, ...allStatuses.filter((status) => status !== deletedStatus)];
-  return { ...range, kinds: range.kinds.map((one) => ({ list_status, ...one })) };
+/** The range with these values of `list_status`, if it has none of its own. */
+function withListStatuses(range: KindRange, list_status: readonly number[]): KindRange {
+  return range.index === 'st_sa' ? range : { ...range, kinds: range.kinds.map((one) => ({ list_status, ...one })) };
 }
 
 function narrow(filter: KindFilter, key: keyof KindFilter, value: number | boolean): KindFilter | undefined {
