@@ -1,6 +1,7 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type JSX, useEffect, useMemo, useRef } from 'react';
 import { BadRequestSchema } from '../src/gen/google/rpc/error_details_pb.ts';
+import { ActivityPlot } from './activity-plot.tsx';
 import { listPath } from './address.ts';
 import { ErrorNotice } from './error-notice.tsx';
 import { KeyboardHelp, listKeys } from './keyboard-help.tsx';
@@ -42,6 +43,7 @@ export function TaskList({ query, orderBy }: { readonly query: string; readonly 
         <h1 className="unseen">Tasks</h1>
         <QueryBox ref={box} query={query} orderBy={orderBy} problems={problems} />
         <ListControls query={query} orderBy={orderBy} counts={counts} total={totalOf(list, counts, query, orderBy)} />
+        {problems.length === 0 && <ActivityPlot query={withoutTab(query)} mayLoad={list.tasks !== undefined} />}
         <ListBody list={list} query={query} orderBy={orderBy} hasProblems={problems.length > 0} />
       </main>
       <KeyboardHelp keys={listKeys} />
