@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
-import { ago, taskTable, waitingFirst } from '../../packages/cli/src/task-table.ts';
+import { ago, printableLines, taskTable, waitingFirst } from '../../packages/cli/src/task-table.ts';
 import { TaskPhase, TaskSchema, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 
 const at = (minute: number) => timestampFromDate(new Date(Date.UTC(2026, 0, 1, 12, minute)));
@@ -40,6 +40,21 @@ test('a task without a workspace has no status', () => {
 test('what waits comes first, the longest before all, and then the newest', () => {
   const waiting = tasks.map((task, i) => (i === 1 || i === 3 ? { ...task, waitingSince: at(50 - i) } : task));
   expect(waitingFirst(waiting).map(({ name }) => name)).toEqual(['task-3', 'task-1', 'task-4', 'task-2', 'task-0']);
+});
+
+test('what waits says so, and what is idle without waiting does not', () => {
+  const [, waits, idles] = taskTable(
+    [
+      { ...(tasks[0] as (typeof tasks)[0]), waitingSince: at(30) },
+      { ...(tasks[1] as (typeof tasks)[0]), phase: TaskPhase.PAUSED },
+    ],
+    { rows: 24, columns: 80, now },
+  ).split('\n');
+  expect([waits, idles]).toEqual([expect.stringContaining('  waiting  '), expect.stringContaining('  idle  ')]);
+});
+
+test('a text keeps its lines and nothing that steers a terminal', () => {
+  expect(printableLines('a \u001b[31mb\r\n\n\t- c\u202e\rd\n\n')).toEqual(['a [31mb', '', '  - c', 'd']);
 });
 
 test('colors say what waits and what has failed, and take no room', () => {

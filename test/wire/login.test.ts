@@ -1,5 +1,15 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -68,10 +78,14 @@ describe('login', () => {
     expect(readdirSync(path.dirname(file))).toEqual(['login.json']);
     expect((await run(['count', '--query', 'abc', '-q'], { ...env, ...trusting })).out).toBe('3\n');
 
+    chmodSync(file, 0o644);
+    expect((await run(['count', '-q'], { ...env, ...trusting })).err).toContain(
+      `others on this machine may read the token in ${file}`,
+    );
     expect((await run(['logout'], env)).code).toBe(0);
     expect(existsSync(file)).toBe(false);
     expect((await run(['logout'], env)).err).toBe('nobody was signed in\n');
-    expect((await run(['list'], env)).code).toBe(1);
+    expect((await run(['list'], env)).code).toBe(5);
   });
 
   test('keeps nothing that the service refuses or nobody answers for, and leaves what was kept', async () => {
@@ -83,6 +97,8 @@ describe('login', () => {
       ['127.0.0.1:1', goodToken, 6, /ECONNREFUSED/],
       [address, goodToken, 1, /certificate/], // of no authority that is known
       ['http://', goodToken, 1, /not an address/],
+      ['ftp://127.0.0.1', goodToken, 1, /not an address/],
+      [`https://${server.web}`, goodToken, 1, /does not speak TLS: is http:/],
       [`${server.web}/wrong`, goodToken, 1, /the address of the service's page\?/],
       [server.grpc, goodToken, 1, /the address of the service's page\?/],
       [server.ops, goodToken, 1, /the address of the service's page\?/],
@@ -110,7 +126,7 @@ describe('login', () => {
       }
     };
     const here = { address: 'http://127.0.0.1:8080', token: 'local' };
-    expect([find({}, {}), find({}, {}, here)]).toEqual([1, 'local at http://127.0.0.1:8080']);
+    expect([find({}, {}), find({}, {}, here)]).toEqual([5, 'local at http://127.0.0.1:8080']);
     mkdirSync(path.dirname(file));
     writeFileSync(file, JSON.stringify({ address: 'https://kept', token: 'kept' }));
     const variables = { TASKS_ADDRESS: 'https://variable', TASKS_TOKEN: 'variable' };
@@ -195,7 +211,8 @@ describe('login', () => {
 
     test('one that is away, or no URL', async () => {
       const env = { ...newHome().env, TASKS_ADDRESS: server.web, TASKS_TOKEN: goodToken };
-      expect((await run(['count'], { ...env, HTTP_PROXY: 'http://127.0.0.1:1' })).code).toBe(6);
+      const { code, err } = await run(['count'], { ...env, HTTP_PROXY: 'http://name:secret@127.0.0.1:1' });
+      expect([code, err]).toEqual([6, 'connect ECONNREFUSED 127.0.0.1:1 (through the proxy 127.0.0.1:1)\n']);
       expect((await run(['count'], { ...env, HTTP_PROXY: 'http://:x' })).code).toBe(1);
     });
   });

@@ -185,12 +185,22 @@ describe('watch', () => {
   });
 
   test('--timeout without a condition ends it with 0', async () => {
-    const watching = run(['--query', 'name:nothing-like-it', '--timeout', '1'], env);
+    const watching = run(['--query', 'name:nothing-like-it', '--timeout', '3'], env);
     expect([await watching.ended, watching.err]).toEqual([0, '']);
   });
 
+  test('a service that is away when the time is over is told by a code of its own, with a condition and without', async () => {
+    for (const more of [[], ['--until', 'state:idle']]) {
+      const watching = run([...more, '--timeout', '1'], { ...env, TASKS_ADDRESS: '127.0.0.1:1' });
+      expect([await watching.ended, watching.err]).toEqual([
+        6,
+        expect.stringContaining('while the service is away: connect ECONNREFUSED'),
+      ]);
+    }
+  });
+
   test('without an address, or with a wrong token, it says what is missing', async () => {
-    expect(await run([], {}).ended).toBe(1);
+    expect(await run([], {}).ended).toBe(5);
     const nobody = run([], { TASKS_ADDRESS: service.web });
     expect([await nobody.ended, nobody.err]).toEqual([5, expect.stringContaining('TASKS_TOKEN')]);
     const wrong = run([], { ...env, TASKS_TOKEN: 'aaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaa' });

@@ -9,6 +9,7 @@ import type { LocalService, ServiceOptions } from './find-login.ts';
 import type { GetOptions } from './get.ts';
 import type { ListOptions } from './list.ts';
 import { outputs } from './print-tasks.ts';
+import { queryHelp } from './query-help.ts';
 import type { WatchOptions } from './watch.ts';
 
 const orders = ['created_at', 'current_state.timestamp', 'name'].flatMap((order) => [order, `${order} desc`]);
@@ -33,7 +34,7 @@ export function addTaskCommands(program: Command, findLocal?: () => LocalService
         `\nThe session token is that of login, or in TASKS_TOKEN or the file TASKS_TOKEN_FILE.\n${exitCodesHelp}`,
       );
   const withQuery = (to: Command): Command =>
-    to.option('--query <query>', 'which tasks, in the syntax of docs/query.md; by default your own', '');
+    to.option('--query <query>', 'which tasks, as below; by default your own', '').addHelpText('after', queryHelp);
   const withOutput = (to: Command, quiet: string): Command =>
     to
       .addOption(new Option('-o, --output <form>', 'how to print it').choices(outputs).default('table'))
@@ -67,11 +68,16 @@ export function addTaskCommands(program: Command, findLocal?: () => LocalService
   );
 
   withQuery(command('watch', 'show tasks as they change: as a table on a terminal, otherwise as a line for each change'))
-    .option('--json', 'print a line of JSON for each change')
+    .addOption(
+      new Option('-o, --output <form>', 'a table, or a line of JSON for each change')
+        .choices(['table', 'jsonl'])
+        .default('table'),
+    )
+    .option('--json', 'the same as --output jsonl')
     .option('--until <query>', 'exit with 0 once every task meets this condition, or one of several', collect)
     .option(
       '--timeout <seconds>',
-      'stop after this time, with 3 if an --until condition is not met by then',
+      'stop after this time, with 3 if an --until condition is not met by then, and with 6 if the service is away then',
       wholeNumber(1, 1_000_000),
     )
     .addHelpText(

@@ -1,6 +1,6 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import { Code, ConnectError, createClient } from '@connectrpc/connect';
+import { Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { HttpsProxyAgent } from 'https-proxy-agent';
 import { getProxyForUrl } from 'proxy-from-env';
@@ -29,12 +29,13 @@ export async function withService<Result>(
   { address, token }: Login,
   work: (service: ConnectedService) => Promise<Result>,
 ): Promise<Result> {
-  const agent = agentFor(address);
+  const proxy = getProxyForUrl(address);
+  const agent = agentFor(address, proxy);
   const transport = createConnectTransport({
     httpVersion: '1.1',
     baseUrl: address,
     nodeOptions: { agent },
-    interceptors: [sessionToken(token)],
+    interceptors: [...(proxy === '' ? [] : [namesProxy(new URL(proxy).host)]), sessionToken(token)],
   });
   try {
     return await work({ client: createClient(TasksService, transport), address });
@@ -42,6 +43,8 @@ export async function withService<Result>(
     if (!(error instanceof ConnectError)) throw error;
     const exitCode = exitCodeOf.get(error.code);
     if (exitCode !== undefined) throw new CommandError(error.rawMessage, exitCode);
+    if (error.rawMessage.includes('wrong version number'))
+      throw new CommandError(`${address} does not speak TLS: is ${address.replace('https:', 'http:')} meant?`);
     // Most of these are of something else that listens there.
     const what = error.rawMessage.trim() || Code[error.code];
     throw new CommandError(`${what}: is ${address} the address of the service's page?`);
@@ -50,8 +53,20 @@ export async function withService<Result>(
   }
 }
 
-function agentFor(address: string): HttpAgent {
-  const proxy = getProxyForUrl(address);
+/** Says through which proxy a service was called that is away: the address in the error may be that of the proxy. */
+function namesProxy(host: string): Interceptor {
+  return (next) => async (request) => {
+    try {
+      return await next(request);
+    } catch (error) {
+      if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) throw error;
+      const { code, metadata, cause } = error;
+      throw new ConnectError(`${error.rawMessage} (through the proxy ${host})`, code, metadata, undefined, cause);
+    }
+  };
+}
+
+function agentFor(address: string, proxy: string): HttpAgent {
   const isTls = address.startsWith('https:');
   if (proxy === '') return isTls ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true });
   if (!URL.canParse(proxy)) throw new CommandError(`the proxy "${proxy}" of the environment is not a URL`);

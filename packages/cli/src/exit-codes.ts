@@ -16,6 +16,6 @@ Exit codes:
   1  wrong arguments, or another error
   3  an --until condition was not met in time, or no task is left to meet it
   4  the service refuses the query
-  5  not signed in
-  6  the service is away
+  5  not signed in, or no service is known
+  6  the service is away, also when the time of watch is over
   7  there is no such task`;

@@ -28,7 +28,10 @@ export function findLogin({ address: given }: ServiceOptions, env: NodeJS.Proces
   const known = [local, readLogin(env)].filter((each) => each !== undefined);
   const address = named === undefined ? known[0]?.address : serviceAddress(named);
   if (address === undefined)
-    throw new CommandError('no service address: `tasks login ADDRESS` keeps one; or set --address or TASKS_ADDRESS');
+    throw new CommandError(
+      'no service address: `tasks login ADDRESS` keeps one; or set --address or TASKS_ADDRESS',
+      exitCodes.notSignedIn,
+    );
   const token = ownToken ?? known.find((each) => each.address === address)?.token;
   if (token === undefined)
     throw new CommandError(
@@ -40,8 +43,9 @@ export function findLogin({ address: given }: ServiceOptions, env: NodeJS.Proces
 
 /** The URL of a service as people write it: that of its page, or `host:port`, which is one without TLS. */
 export function serviceAddress(text: string): string {
-  const url = /^https?:\/\//.test(text) ? text : `http://${text}`;
-  if (!URL.canParse(url))
+  const scheme = /^([a-z][a-z\d+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
+  const url = scheme === undefined ? `http://${text}` : text;
+  if ((scheme !== undefined && scheme !== 'http' && scheme !== 'https') || !URL.canParse(url))
     throw new CommandError(`"${text}" is not an address: use that of the page, such as https://tasks.example.com`);
   const { origin, pathname } = new URL(url);
   return origin + pathname.replace(/\/+$/, '');

@@ -7,7 +7,7 @@ import { phaseWords } from '../../../src/tasks/query-keys.ts';
 import type { TasksClient } from '../../client/src/tasks-client.ts';
 import { unary } from './connect-service.ts';
 import { type OutputOptions, printPairs, printTasks } from './print-tasks.ts';
-import { ago, exactTime, printable, stateOf, statusOf, word } from './task-table.ts';
+import { ago, exactTime, printable, printableLines, stateOf, statusOf, word } from './task-table.ts';
 
 /** The options of `get`. */
 export interface GetOptions extends OutputOptions {
@@ -33,7 +33,7 @@ export async function getTask(
   if (open === true) await openLink(task, env);
   else if (options.output === 'json' && options.quiet !== true)
     console.log(JSON.stringify(toJson(TaskSchema, task), undefined, 2));
-  else if (options.output === 'table' && options.quiet !== true) printPairs(pairsOf(task));
+  else if (options.output === 'table' && options.quiet !== true) printForPeople(task);
   else printTasks([task], options, env);
 }
 
@@ -42,6 +42,15 @@ function identifierOf(named: string) {
   const slash = named.indexOf('/');
   const [owner, name] = slash < 0 ? ['me', named] : [named.slice(0, slash), named.slice(slash + 1)];
   return { case: 'name', value: { owner, name } } as const;
+}
+
+/** Prints what people want to know of a task: at a terminal with its prompt as it was written, elsewhere a line for each value. */
+function printForPeople(task: Task): void {
+  const pairs = pairsOf(task);
+  const prompt = printableLines(task.initialPrompt);
+  if (!process.stdout.isTTY || prompt.length < 2) return printPairs(pairs);
+  printPairs(pairs.filter(([name]) => name !== 'prompt'));
+  console.log(`\nprompt\n\n${prompt.map((line) => `  ${line}`.trimEnd()).join('\n')}`);
 }
 
 /** What people want to know of a task. Times are as long ago as they are at a terminal, and else as in RFC 3339. */

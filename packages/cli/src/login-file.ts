@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { CommandError } from '../../../src/commands/command-error.ts';
@@ -18,12 +18,14 @@ export function loginFile(env: NodeJS.ProcessEnv): string {
   return path.join(folder, 'tasks', 'login.json');
 }
 
-/** The login that was kept, if there is one. @throws {CommandError} when its file cannot be read. */
+/** The login that was kept, if there is one. It warns of a file that others may read. @throws {CommandError} when its file cannot be read. */
 export function readLogin(env: NodeJS.ProcessEnv): Login | undefined {
   const file = loginFile(env);
   try {
     const { address, token } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Login>;
     if (typeof address !== 'string' || typeof token !== 'string') throw new Error('has no address or no token');
+    const isOpen = process.platform !== 'win32' && (statSync(file).mode & 0o077) !== 0;
+    if (isOpen) console.error(`warning: others on this machine may read the token in ${file}: \`chmod 600\` it`);
     return { address, token };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

@@ -8,6 +8,9 @@ const headings = ['TASK', 'OWNER', 'STATUS', 'PHASE', 'STATE', 'CHANGED', 'MESSA
 /** Widest column but the last, in characters. */
 const maxWidth = 40;
 
+/** The column whose word at a terminal is `waiting` for what waits: to be idle is not to wait. */
+const stateColumn = headings.indexOf('STATE');
+
 /** The columns that a narrow terminal omits, in this order, until the message has this width or the width that it needs. */
 const dispensable = ['PHASE', 'OWNER', 'CHANGED'] as const;
 const messageWidth = 15;
@@ -73,7 +76,11 @@ export function taskTable(
   { rows, columns: room, colors = false, now = Date.now() }: TableOptions,
 ): string {
   const shown = tasks.slice(0, Math.max(1, rows - 2));
-  const cells = shown.map((task) => cellsOf(task, (time) => ago(time, now)).map((cell, column) => cut(cell, maxWidthOf(column))));
+  const cells = shown.map((task) =>
+    cellsOf(task, (time) => ago(time, now))
+      .map((cell, column) => (column === stateColumn && task.waitingSince !== undefined ? 'waiting' : cell))
+      .map((cell, column) => cut(cell, maxWidthOf(column))),
+  );
   const lines = [[...headings], ...cells];
   const columns = fitting(
     headings.map((heading, column) => ({ heading, column, width: Math.max(...lines.map((line) => lengthOf(line[column]))) })),
@@ -152,6 +159,14 @@ export function word<Value>(words: ReadonlyMap<string, Value>, value: Value): st
  */
 export function printable(text: string): string {
   return text.replace(/[\s\p{Zl}\p{Zp}]+/gu, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '');
+}
+
+/** A text of several lines, each without control and invisible characters. Tabs are two spaces. */
+export function printableLines(text: string): string[] {
+  return text
+    .trimEnd()
+    .split(/\r\n|[\n\r\v\f\p{Zl}\p{Zp}]/u)
+    .map((line) => line.replaceAll('\t', '  ').replace(/[\p{Cc}\p{Cf}]/gu, ''));
 }
 
 function lengthOf(text = ''): number {

@@ -13,7 +13,9 @@ import { readUntil } from './until-query.ts';
 /** The options of `watch`. */
 export interface WatchOptions {
   readonly query: string;
-  /** Whether to print a line of JSON for each change. */
+  /** A table, or lines of JSON; without a terminal that takes escape sequences, a line for each change in place of the table. */
+  readonly output: 'table' | 'jsonl';
+  /** The same as `jsonl`. */
   readonly json?: true;
   /** The conditions to wait for: each task must meet one of them. */
   readonly until?: readonly string[];
@@ -29,7 +31,7 @@ const drawMs = 100;
  *
  * With `until`, it ends as soon as there are tasks and each of them meets a condition.
  *
- * @throws {CommandError} when the conditions are not met in time, or no task is left.
+ * @throws {CommandError} when the conditions are not met in time, no task is left, or the service is away when the time is over.
  * @throws {ConnectError} when the service refuses.
  */
 export async function watchTasks(
@@ -39,7 +41,12 @@ export async function watchTasks(
 ): Promise<void> {
   const conditions = (options.until ?? []).map(readUntil);
   const tasks = new Map<string, Task>();
-  const show = options.json === true ? printJson : takesEscapes(process.stdout, env) ? drawTable(tasks, address) : printLine;
+  const show =
+    options.json === true || options.output === 'jsonl'
+      ? printJson
+      : takesEscapes(process.stdout, env)
+        ? drawTable(tasks, address)
+        : printLine;
   endWithReader();
   const interrupted = stopSignal();
   const timeout = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);
@@ -50,6 +57,7 @@ export async function watchTasks(
     [...tasks.values()].every((task) => conditions.some((condition) => condition(task)));
 
   let isSynced = false;
+  let awayBecause: string | undefined = 'it has not answered yet';
   for await (const followed of followTasks(client, options.query, stop)) {
     if (followed.event === 'upserted') tasks.set(followed.task.id, followed.task);
     else if (followed.event === 'removed') tasks.delete(followed.id);
@@ -57,12 +65,16 @@ export async function watchTasks(
     // Until the next `synced`, the tasks are not all of the same time.
     if (followed.event === 'restarted' || followed.event === 'disconnected') isSynced = false;
     else isSynced ||= followed.event === 'synced';
+    awayBecause = followed.event === 'disconnected' ? printable(followed.reason) : undefined;
     show(followed);
     if (isSynced && conditionsMet()) return;
     if (isSynced && followed.event === 'removed' && conditions.length > 0 && tasks.size === 0) {
       throw new CommandError('no task matches the query any more', exitCodes.notMet);
     }
   }
+  // What the tasks are by now is not known, so that neither "done" nor "not met" would be true.
+  if (timeout?.aborted === true && awayBecause !== undefined)
+    throw new CommandError(`timed out after ${options.timeout} s, while the service is away: ${awayBecause}`, exitCodes.away);
   if (conditions.length === 0) return;
   throw new CommandError(
     timeout?.aborted === true
