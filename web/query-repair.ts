@@ -13,7 +13,9 @@ export function repairTerm(term: string): string | undefined {
   if (key === undefined) return undefined;
   const known = keyHelp[key];
   if (known === undefined) {
-    const meant = nearest(key, Object.keys(keyHelp));
+    // A key that has this value is rather meant than one that is closer by a letter.
+    const withValue = Object.keys(keyHelp).filter((each) => keyHelp[each]?.values?.includes(value.toLowerCase()));
+    const meant = nearest(key, withValue, 2) ?? nearest(key, Object.keys(keyHelp));
     return meant === undefined ? undefined : `${meant}:${term.slice(term.indexOf(':') + 1)}`;
   }
   const values = value.split(',');
@@ -24,10 +26,10 @@ export function repairTerm(term: string): string | undefined {
 }
 
 /** The word that is closest to one, if it is close. */
-function nearest(word: string, words: readonly string[]): string | undefined {
+function nearest(word: string, words: readonly string[], most = mostWrong(word)): string | undefined {
   const [best] = words
     .map((other) => ({ other, wrong: distance(word, other) }))
-    .filter(({ wrong }) => wrong > 0 && wrong <= mostWrong(word))
+    .filter(({ wrong }) => wrong > 0 && wrong <= most)
     .sort((one, another) => one.wrong - another.wrong);
   return best?.other;
 }

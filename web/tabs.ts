@@ -1,7 +1,7 @@
 import { splitQuery, valueOf, withTerm } from './query-text.ts';
 
 /** The name of a tab of the list. */
-export type TabName = 'all' | 'waiting' | 'working' | 'failed' | 'complete' | 'paused';
+export type TabName = 'all' | 'waiting' | 'working' | 'failed' | 'error' | 'complete' | 'paused';
 
 /** A tab of the list: terms that it adds to a query. */
 interface Tab {
@@ -27,6 +27,7 @@ export const tabs: readonly Tab[] = [
     terms: { state: 'working', phase: 'active' },
   },
   { name: 'failed', word: 'Failed', about: 'The agent reported a failure', terms: { state: 'failed' } },
+  { name: 'error', word: 'Error', about: 'The workspace could not start, or its app is not healthy', terms: { phase: 'error' } },
   { name: 'complete', word: 'Complete', about: 'The agent reported that it is done', terms: { state: 'complete' } },
   { name: 'paused', word: 'Paused', about: 'The workspace is stopped', terms: { phase: 'paused' } },
 ];

@@ -60,7 +60,9 @@ function ListBody(props: {
   const { list, query, orderBy, hasProblems } = props;
   const { tasks, error } = list;
   if (hasProblems) return null; // shown at the query
-  if (tasks === undefined || (error !== null && list.isOutdated)) {
+  // The tasks of another query would stay for as long as the service is away, and look like those of this one.
+  const isAway = list.live.status === 'reconnecting' || list.live.status === 'offline';
+  if (tasks === undefined || (list.isOutdated && (error !== null || isAway))) {
     return error === null ? <LoadingRows /> : <ErrorNotice error={error} onRetry={list.reload} />;
   }
   return (

@@ -21,7 +21,7 @@ import { Picture } from './picture.tsx';
 import { isCode } from './service.ts';
 import { useService } from './service-context.ts';
 import { settings } from './settings.ts';
-import { milliseconds, titleOf, wordOfLifecycle } from './task-words.ts';
+import { changedTimeOf, milliseconds, titleOf, wordOfLifecycle } from './task-words.ts';
 import { localTime, TimeAgo } from './time-ago.tsx';
 import { setTitle } from './title.ts';
 import { useKeys } from './use-keys.ts';
@@ -233,7 +233,7 @@ function TaskFields({ task }: { readonly task: Task }): JSX.Element {
           <h2 id="times-title">Times</h2>
           <dl>
             <Moment name="Created" time={task.createdAt} />
-            <Moment name="Changed" time={task.updatedAt} />
+            <Moment name="Changed" time={changedTimeOf(task)} />
             <Moment name="Last used" time={task.lastUsedAt} />
             <Moment name="Dormant since" time={task.dormantAt} />
           </dl>

@@ -82,9 +82,15 @@ export function titleOf(task: Task): string {
   return task.displayName === '' ? task.name : task.displayName;
 }
 
-/** When a task last changed, in milliseconds: its workspace or its agent's report, whichever is later. */
-export function changedAt({ updatedAt, currentState }: Task): number {
-  return Math.max(milliseconds(updatedAt), milliseconds(currentState?.timestamp));
+/** When a task last changed: its workspace or its agent's report, whichever is later. */
+export function changedTimeOf({ updatedAt, currentState }: Task): Task['updatedAt'] {
+  const reportedAt = currentState?.timestamp;
+  return milliseconds(reportedAt) > milliseconds(updatedAt) ? reportedAt : updatedAt;
+}
+
+/** The same in milliseconds; 0 without a time. */
+export function changedAt(task: Task): number {
+  return milliseconds(changedTimeOf(task));
 }
 
 /** A timestamp in milliseconds since 1970; 0 without one. */

@@ -76,14 +76,16 @@ async function readCounts({ client }: Service, query: string, signal: AbortSigna
     client.countTasks({ query }, { signal }),
     client.countTasks({ query: withTab(query, 'working') }, { signal }),
   ]);
+  const ofPhase = (asked: TaskPhase): Count => toCount(all.phases.find(({ phase }) => phase === asked));
   const ofState = (asked: TaskState): Count => toCount(all.states.find(({ state }) => state === asked));
   return {
     all: toCount(all.total),
     waiting: toCount(all.waiting),
     working: toCount(working.total),
     failed: ofState(TaskState.FAILED),
+    error: ofPhase(TaskPhase.ERROR),
     complete: ofState(TaskState.COMPLETE),
-    paused: toCount(all.phases.find(({ phase }) => phase === TaskPhase.PAUSED)),
+    paused: ofPhase(TaskPhase.PAUSED),
   };
 }
 

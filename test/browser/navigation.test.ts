@@ -228,6 +228,11 @@ describeInBrowser('the ways of the page', () => {
     await banner.getByText('The service cannot be reached since').waitFor();
     await expect.poll(() => banner.textContent()).toMatch(/\d\d? [AP]M\..*(?:Next try in \d+ s|Trying now)\.$/);
     expect(await axeViolations(page)).toEqual([]);
+    // What one needs meanwhile is not beneath the banner, and a list that cannot be loaded does not show the tasks of another.
+    const [below, box] = [await banner.boundingBox(), await page.getByRole('combobox', { name: 'Query' }).boundingBox()];
+    expect(below?.y).toBeGreaterThan((box?.y ?? 0) + (box?.height ?? 0));
+    await page.getByRole('link', { name: /^Paused/ }).click();
+    await expect.poll(() => page.locator('.row').count()).toBe(0);
     suite.server = await start({ web: Number(new URL(`http://${web}`).port) });
     await banner.waitFor({ state: 'detached' });
     await expect.poll(status).toBe('Live');

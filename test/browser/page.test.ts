@@ -164,6 +164,7 @@ describeInBrowser('the page', () => {
         ['Waiting', 'owner:* waiting:true', 'current_state.timestamp'],
         ['Working', 'owner:* state:working phase:active', ''],
         ['Failed', 'owner:* state:failed', 'current_state.timestamp desc'],
+        ['Error', 'owner:* phase:error', ''],
         ['Complete', 'owner:* state:complete', 'current_state.timestamp desc'],
         ['Paused', 'owner:* phase:paused', ''],
         ['All', 'owner:*', ''],

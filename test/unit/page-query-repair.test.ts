@@ -5,6 +5,8 @@ test.each([
   ['status:runing', 'status:running'],
   ['STATUS:runnign', 'status:running'],
   ['stauts:running', 'status:running'],
+  ['stat:running', 'status:running'],
+  ['stat:complete', 'state:complete'],
   ['templat:"a b"', 'template:"a b"'],
   ['state:idel,failed', 'state:idle,failed'],
   ['waiting:tru', 'waiting:true'],
