@@ -172,7 +172,7 @@ describeInBrowser('the page, whatever the service answers,', () => {
   test('signs in to the demo by a click', async () => {
     await signIn();
     await row().waitFor();
-    await expect.poll(() => page.locator('.count').allTextContents()).toEqual(['1,000+', '999', '0', '0', '0', '0']);
+    await expect.poll(() => page.locator('.count').allTextContents()).toEqual(['1,000+', '999', '0', '0', '0', '0', '0']);
   });
 
   test('offers the demo to a tab that was opened with its secret, also after a reload, and leaves the secret in no address', async () => {
