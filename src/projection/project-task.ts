@@ -1,7 +1,7 @@
 import { foldCase } from '../db/letter-case.ts';
 import { parseUuid } from '../db/uuid.ts';
 import { AgentLifecycle, TaskPhase, TaskState, WorkspaceStatus } from '../gen/tasks/v1/tasks_pb.ts';
-import { aclKinds, namedOnlyOffset, waitingOffset } from '../tasks/store/tables.ts';
+import { aclKinds, canWait, namedOnlyOffset, waitingOffset } from '../tasks/store/tables.ts';
 import type { SourcedTask } from './sourced-task.ts';
 import { maxAclLength } from './workspace-facts.ts';
 
@@ -92,9 +92,8 @@ export function projectTask(task: SourcedTask): ProjectedTask {
   const nameFold = cutBytes(fold, maxFoldBytes);
   const key = Buffer.concat([Buffer.of(isRunning(task) ? 0 : 1), cutBytes(fold, maxKeyNameBytes), Buffer.of(0), task.id]);
   const favorite = task.favorite ? 1 : 0;
-  // What lists look for: a task whose phase is that of a build before the latest one waits with no other status.
-  const mayWait = status === WorkspaceStatus.STARTING || status === WorkspaceStatus.RUNNING;
-  const waiting = mayWait && phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;
+  // The phase can be that of a build before the latest one: then the workspace may be stopped.
+  const waiting = canWait.has(status) && phase === TaskPhase.ACTIVE && state?.state === TaskState.IDLE;
 
   const row: ProjectedRow = {
     id: task.id,

@@ -248,9 +248,8 @@ async function compareCounts(
     isCounted(`that are ${what} at the end of a day`, count === undefined ? undefined : { count, capped: false }, (task) => {
       return task.status !== WorkspaceStatus.DELETED && holds(task);
     });
-  const canWait: readonly WorkspaceStatus[] = [WorkspaceStatus.STARTING, WorkspaceStatus.RUNNING];
   return [
-    ...isNow('waiting', last?.waiting, ({ waitingSince, status }) => waitingSince !== undefined && canWait.includes(status)),
+    ...isNow('waiting', last?.waiting, ({ waitingSince }) => waitingSince !== undefined),
     ...isNow('working', last?.working, ({ phase, currentState }) => {
       return phase === TaskPhase.ACTIVE && currentState?.state === TaskState.WORKING;
     }),

@@ -3,7 +3,7 @@ import type { Scope } from '../scope.ts';
 import { type BoundFilter, type BoundScope, type BoundSharing, bindFilter, bindScope, bindSharing } from './conditions.ts';
 import { type ListOrder, listOrders } from './list-order.ts';
 import type { Bindings, Slot } from './statement-template.ts';
-import { aclKinds, namedOnlyOffset, waitingOffset } from './tables.ts';
+import { aclKinds, canWait, namedOnlyOffset, waitingOffset } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';
 
 /** One way in which a task can be in a list: an equality for each leading column of an index, and what else must hold. */
@@ -39,9 +39,6 @@ export interface Branches {
 
 /** The WorkspaceStatus of what is deleted. */
 export const deletedStatus = 10;
-
-/** Only starting and running tasks can wait for input. */
-export const canWait: ReadonlySet<number> = new Set([2, 3]);
 
 /** Every WorkspaceStatus. */
 export const allStatuses: readonly number[] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];

@@ -5,7 +5,7 @@ import { formatUuid } from '../../db/uuid.ts';
 import type { Scope, Subject } from '../scope.ts';
 import { type AgentStatus, agentStatuses, agentStatusSql } from './agent-status.ts';
 import { type Bindings, repeatLast, type Slot } from './statement-template.ts';
-import { aclKinds } from './tables.ts';
+import { aclKinds, waitingOffset } from './tables.ts';
 import type { TaskFilter } from './task-filter.ts';
 
 /** A filter with slots for its values. What it has besides is among a few words and numbers of ours, which stand in the text. */
@@ -115,8 +115,7 @@ export function whereFilter(
   if (filter.prompt !== undefined) query.whereRaw('locate(?, ??) > 0', [filter.prompt, 't.prompt_fold']);
   if (phase !== undefined) query.where('t.phase', phase);
   if (state !== undefined) query.where('t.state', state);
-  // Phase active (3) and state idle (2), as `list_status` has it.
-  if (filter.waiting === false) query.whereNot((waiting) => waiting.where('t.phase', 3).where('t.state', 2));
+  if (filter.waiting === false) query.where('t.list_status', '<', waitingOffset);
   if (filter.dormant === true) query.whereNotNull('t.dormant_at');
   if (filter.createdAfter !== undefined) query.where('t.created_at', '>=', filter.createdAfter);
   if (filter.createdBefore !== undefined) query.where('t.created_at', '<=', filter.createdBefore);

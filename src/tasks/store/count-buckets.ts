@@ -1,5 +1,5 @@
-import { allStatuses, canWait, deletedStatus } from './branches.ts';
-import { waitingOffset } from './tables.ts';
+import { allStatuses, deletedStatus } from './branches.ts';
+import { canWait, waitingOffset } from './tables.ts';
 import { activities } from './task-activity.ts';
 import type { TaskFilter } from './task-filter.ts';
 
@@ -32,6 +32,10 @@ export const allStates: readonly number[] = [1, 2, 3, 4];
 const active = 3;
 const idle = 2;
 
+/** Every `list_status` of what waits, and of what does not. */
+const areWaiting: readonly number[] = Array.from(canWait, (status) => status + waitingOffset);
+const notWaiting: readonly number[] = [0, ...allStatuses];
+
 /** What is counted of a filter; buckets that no task can be in are left out. Every task has a phase: these make up the total. */
 export function countBuckets(filter: KindFilter): CountBucket[] {
   const buckets = (by: CountedBy, values: readonly number[]): CountBucket[] =>
@@ -51,26 +55,22 @@ export function countBuckets(filter: KindFilter): CountBucket[] {
 /** The ranges of tasks that are counted over time, as `activityOf` has them; of what is deleted there are none. */
 export function activityRanges(filter: KindFilter): { readonly activity: number; readonly range: KindRange }[] {
   if (filter.status === deletedStatus) return [];
-  const ranges = (activity: number, narrowed: KindFilter | undefined, listStatuses: readonly number[]) => {
+  const ranges = (activity: number, narrowed: KindFilter | undefined) => {
     const range = narrowed && kindRange(narrowed, true);
-    return range === undefined ? [] : [{ activity, range: withListStatuses(range, listStatuses) }];
+    return range === undefined ? [] : [{ activity, range: withoutDeletedWorkspaces(range) }];
   };
   const working = narrow(filter, 'state', 1);
-  const notWaiting = [0, ...allStatuses.filter((status) => status !== deletedStatus)];
   return [
-    ...ranges(
-      activities.waiting,
-      narrow(filter, 'waiting', true),
-      Array.from(canWait, (status) => status + waitingOffset),
-    ),
-    ...ranges(activities.working, working && narrow(working, 'phase', active), notWaiting),
-    ...ranges(activities.failed, narrow(filter, 'state', 4), notWaiting),
+    ...ranges(activities.waiting, narrow(filter, 'waiting', true)),
+    ...ranges(activities.working, working && narrow(working, 'phase', active)),
+    ...ranges(activities.failed, narrow(filter, 'state', 4)),
   ];
 }
 
-/** The range with these values of `list_status`, if it has none of its own. */
-function withListStatuses(range: KindRange, list_status: readonly number[]): KindRange {
-  return range.index === 'st_sa' ? range : { ...range, kinds: range.kinds.map((one) => ({ list_status, ...one })) };
+function withoutDeletedWorkspaces(range: KindRange): KindRange {
+  if (range.index === 'st_sa') return range;
+  const list_status = notWaiting.filter((status) => status !== deletedStatus);
+  return { ...range, kinds: range.kinds.map((one) => ({ list_status, ...one })) };
 }
 
 function narrow(filter: KindFilter, key: keyof KindFilter, value: number | boolean): KindFilter | undefined {
@@ -107,7 +107,7 @@ function listStatusesOf(status: number, waiting: boolean | undefined): number[] 
   return [...(waiting === true ? [] : [status]), ...(waiting !== false && canWait.has(status) ? [status + waitingOffset] : [])];
 }
 
-/** Phases with states: what waits is active and idle. */
+/** Phases with states. What is active and idle waits, if its status is one that can. */
 function kindsOf(
   phase: readonly number[] | undefined,
   state: readonly number[] | undefined,
@@ -116,12 +116,13 @@ function kindsOf(
   const all = { ...(phase === undefined ? {} : { phase }), ...(state === undefined ? {} : { state }) };
   if (waiting === undefined) return [all];
   const canBeWaiting = (phase ?? allPhases).includes(active) && (state ?? allStates).includes(idle);
-  if (waiting) return canBeWaiting ? [{ phase: [active], state: [idle] }] : [];
+  if (waiting) return canBeWaiting ? [{ phase: [active], state: [idle], list_status: areWaiting }] : [];
   if (!canBeWaiting) return [all];
   const otherPhases = (phase ?? allPhases).filter((one) => one !== active);
   const otherStates = (state ?? [0, ...allStates]).filter((one) => one !== idle);
   return [
     ...(otherPhases.length === 0 ? [] : [{ ...all, phase: otherPhases }]),
     ...(otherStates.length === 0 ? [] : [{ phase: [active], state: otherStates }]),
+    { phase: [active], state: [idle], list_status: notWaiting },
   ];
 }

@@ -8,7 +8,6 @@ import { type CountedBy, countBuckets, type KindFilter, type KindRange } from '.
 import type { ListQueries } from './list-query.ts';
 import type { Bindings, Slot } from './statement-template.ts';
 import { aclKinds, waitingOffset } from './tables.ts';
-import { isWaiting } from './task-row.ts';
 
 /** How many tasks there are, by what they are counted by. */
 export type KindCounts = Readonly<Record<CountedBy, ReadonlyMap<number, number>>>;
@@ -107,7 +106,7 @@ export function addCounts(rows: readonly CountCells[], filter: KindFilter): Kind
     add('status', listStatus % waitingOffset, count);
     add('phase', phase, count);
     add('state', state, count);
-    if (isWaiting({ phase, state })) add('waiting', 1, count);
+    if (listStatus >= waitingOffset) add('waiting', 1, count);
   }
   return counts;
 }

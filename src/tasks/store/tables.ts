@@ -79,6 +79,9 @@ export interface WatchedRow extends TaskRow {
 /** Added to `workspace_tasks.list_status` for a task that waits for input: people look for these most, so they have a place. */
 export const waitingOffset = 16;
 
+/** The statuses with which a task can wait for input: starting (2) and running (3). */
+export const canWait: ReadonlySet<number> = new Set([2, 3]);
+
 /** `workspace_task_acl.kind`: who a task is shared with. An organization is the group of all its members. */
 export const aclKinds = { user: 1, group: 2 } as const;
 

@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import type { Database } from '../../db/connection.ts';
 import { type AgentStatus, agentStatusSql } from './agent-status.ts';
-import type { TaskRow } from './tables.ts';
+import { canWait, type TaskRow } from './tables.ts';
 
 /**
  * What changes for many tasks at once is joined by primary key for the rows of the page. LEFT, because a task whose template or
@@ -151,7 +151,10 @@ export function taskRow(cells: TaskCells): TaskRow {
   };
 }
 
-/** Whether a task waits for input: its phase is active (3) and its state idle (2), as `list_status` and `waiting:` have it. */
-export function isWaiting({ phase, state }: Pick<TaskRow, 'phase' | 'state'>): boolean {
-  return phase === 3 && state === 2;
+/**
+ * Whether a task waits for input: its phase is active (3), its state idle (2), and its status starting or running, as `list_status`
+ * and `waiting:` have it.
+ */
+export function isWaiting({ phase, state, status }: Pick<TaskRow, 'phase' | 'state' | 'status'>): boolean {
+  return phase === 3 && state === 2 && canWait.has(status);
 }

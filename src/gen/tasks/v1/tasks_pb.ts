@@ -1015,8 +1015,8 @@ export type Task = Message<"tasks.v1.Task"> & {
   dormantAt?: Timestamp | undefined;
 
   /**
-   * Since when the task waits for input: `current_state.timestamp` of a task that `waiting:true` finds, which is in the phase active
-   * and whose current state is idle. Absent when it does not wait.
+   * Since when the task waits for input: `current_state.timestamp` of a task that `waiting:true` finds: it is in the phase active,
+   * its current state is idle, and its status is STARTING or RUNNING. Absent when it does not wait.
    *
    * @generated from field: optional google.protobuf.Timestamp waiting_since = 30;
    */
