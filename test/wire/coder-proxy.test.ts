@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
-import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -13,60 +12,18 @@ import { createClientAddress } from '../../src/transport/client-address.ts';
 import { createCoderProxy, proxyLimits } from '../../src/transport/coder/coder-proxy.ts';
 import { createWebRequests } from '../../src/transport/web-requests.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { StandInCoder } from '../support/stand-in-coder.ts';
 import { signedIn, startTestServer, type TestServer } from '../support/test-server.ts';
 
 const send = '/api/v2/tasks/me/a7a27450-ca16-4553-a6c5-9d6f04808569/send';
 
-/** A request as Coder got it. */
-interface Got {
-  readonly method: string | undefined;
-  readonly url: string | undefined;
-  readonly headers: http.IncomingHttpHeaders;
-  readonly body: string;
-}
-
-/** A small server in the place of Coder. */
-class FakeCoder {
-  readonly got: Got[] = [];
-  answer: (got: Got, response: ServerResponse) => void = (_got, response) => response.writeHead(204).end();
-  readonly server: Server;
-
-  constructor(options?: https.ServerOptions) {
-    const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-      const chunks: Buffer[] = [];
-      request.on('data', (chunk: Buffer) => chunks.push(chunk));
-      request.on('end', () => {
-        const { method, url, headers } = request;
-        const got = { method, url, headers, body: Buffer.concat(chunks).toString() };
-        this.got.push(got);
-        this.answer(got, response);
-      });
-    };
-    this.server = options === undefined ? http.createServer(onRequest) : https.createServer(options, onRequest);
-  }
-
-  async open(): Promise<number> {
-    this.server.listen(0, '127.0.0.1');
-    await once(this.server, 'listening');
-    return (this.server.address() as AddressInfo).port;
-  }
-
-  close(): void {
-    this.server.closeAllConnections();
-    this.server.close();
-  }
-}
-
 describe('with CODER_URL', () => {
-  const coder = new FakeCoder();
+  const coder = new StandInCoder();
   let server: TestServer;
   beforeAll(async () => {
     server = await startTestServer({ coderUrl: `http://127.0.0.1:${await coder.open()}/below/` });
   });
-  afterEach(() => {
-    coder.got.length = 0;
-    coder.answer = (_got, response) => response.writeHead(204).end();
-  });
+  afterEach(() => coder.reset());
   afterAll(async () => {
     await server.stop();
     coder.close();
@@ -85,6 +42,8 @@ describe('with CODER_URL', () => {
     ['POST', '/api/v2/tasks/me/x/resume', undefined],
     ['POST', '/api/experimental/tasks/me', '{}'],
     ['DELETE', '/api/experimental/tasks/me/x', undefined],
+    ['POST', '/api/v2/users/me/keys', undefined],
+    ['POST', '/api/v2/users/logout', undefined],
     ['GET', '/api/v2/users/me', undefined],
     ['GET', '/api/v2/templates?q=a%20b&x=1', undefined],
   ])('%s %s is passed on as it is', async (method, path, body) => {
@@ -116,6 +75,8 @@ describe('with CODER_URL', () => {
       ['GET', '/api/v2/tasks/me/%2e%2e/logs'],
       ['GET', '/api/v2/tasks/me/..%2f..%2fusers/logs'],
       ['POST', '/api/v2/users'],
+      ['POST', '/api/v2/users/alice/keys'],
+      ['POST', '/api/v2/users/me/keys/tokens'],
     ] as const) {
       expect((await ask(path, { method })).status, `${method} ${path}`).toBeGreaterThanOrEqual(404);
     }
@@ -147,7 +108,7 @@ describe('with CODER_URL', () => {
     const [got] = coder.got;
     expect(got).toMatchObject({ url: `/below${send}?c=d`, body: 'abc' });
     expect(got?.headers).toEqual({
-      host: `127.0.0.1:${(coder.server.address() as AddressInfo).port}`,
+      host: coder.host,
       connection: 'close',
       'content-length': '3',
       'coder-session-token': 'abcdefghij-0123456789012345678901',
@@ -315,7 +276,7 @@ describe('with CODER_URL', () => {
     );
     const metrics = await (await fetch(`http://${server.ops}/metrics`)).text();
     expect(metrics).toMatch(/^tasks_coder_requests_total\{route="POST \/api\/v2\/tasks\/\*\/\*\/pause",status="499"\} 1$/m);
-    expect(metrics).not.toContain('/me/');
+    expect(metrics).not.toMatch(/\/tasks\/me\/|\/users\/me"/); // nothing of what was asked for
   });
 });
 
@@ -339,7 +300,7 @@ describe('a proxy whose Coder', () => {
   }
 
   test('is away is 502', async () => {
-    const coder = new FakeCoder();
+    const coder = new StandInCoder();
     const port = await coder.open();
     coder.close();
     const web = await through(`http://127.0.0.1:${port}`);
@@ -348,7 +309,7 @@ describe('a proxy whose Coder', () => {
   });
 
   test('does not answer is 504', async () => {
-    const coder = new FakeCoder();
+    const coder = new StandInCoder();
     coder.answer = () => {};
     const web = await through(`http://127.0.0.1:${await coder.open()}`, { timeoutMs: 100 });
     const response = await fetch(`http://${web}${send}`, { method: 'POST' });
@@ -361,7 +322,7 @@ describe('a proxy whose Coder', () => {
     const before = getCACertificates('default');
     const authority = makeAuthority(folder, 'authority');
     const issued = authority.issue('coder');
-    const coder = new FakeCoder({ cert: issued.cert, key: issued.key });
+    const coder = new StandInCoder({ cert: issued.cert, key: issued.key });
     try {
       const web = await through(`https://localhost:${await coder.open()}`);
       const ask = async () => (await fetch(`http://${web}${send}`, { method: 'POST' })).status;
@@ -377,7 +338,7 @@ describe('a proxy whose Coder', () => {
   });
 
   test('is never told of a request that is not sent in time', async () => {
-    const coder = new FakeCoder();
+    const coder = new StandInCoder();
     const web = await through(`http://127.0.0.1:${await coder.open()}`, { bodyTimeoutMs: 100 });
     const request = http.request(`http://${web}${send}`, { method: 'POST', headers: { 'content-length': 10 } });
     request.on('error', () => {});

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import http, { type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, type Server } from 'node:http';
+import http, { type IncomingMessage, type OutgoingHttpHeaders, type Server } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,64 +17,10 @@ import { createCoderStreams, streamLimits } from '../../src/transport/coder/code
 import { makeAuthority } from '../support/certificates.ts';
 import { freePort } from '../support/free-port.ts';
 import { describeBehind, type ProxyName, type RunningProxy } from '../support/proxies.ts';
+import { StandInCoder, textFrame } from '../support/stand-in-coder.ts';
 import { goodToken, signedIn, startTestServer, type TestServer, until } from '../support/test-server.ts';
 
 const logs = '/api/v2/workspacebuilds/a7a27450-ca16-4553-a6c5-9d6f04808569/logs';
-
-/** A handshake as Coder got it, with its connection. */
-interface Opened {
-  readonly url: string | undefined;
-  readonly headers: IncomingHttpHeaders;
-  readonly socket: Duplex;
-}
-
-/** A server in the place of Coder, which opens WebSockets. */
-class FakeCoder {
-  readonly opened: Opened[] = [];
-  /** What it answers a handshake with; undefined for nothing. */
-  answer: ((request: IncomingMessage) => string) | undefined = accept;
-  readonly server: Server;
-
-  constructor(server: Server = http.createServer()) {
-    this.server = server;
-    this.server.on('upgrade', (request: IncomingMessage, socket: Duplex) => {
-      socket.on('error', () => {});
-      this.opened.push({ url: request.url, headers: request.headers, socket });
-      const answer = this.answer?.(request);
-      if (answer !== undefined) socket.write(answer, 'latin1');
-    });
-  }
-
-  /** The handshake that came last. */
-  get last(): Opened {
-    return this.opened.at(-1) ?? expect.unreachable('nothing was opened');
-  }
-
-  async open(): Promise<number> {
-    this.server.listen(0, '127.0.0.1');
-    await once(this.server, 'listening');
-    return (this.server.address() as AddressInfo).port;
-  }
-
-  close(): void {
-    for (const { socket } of this.opened) socket.destroy();
-    this.server.closeAllConnections();
-    this.server.close();
-  }
-}
-
-/** An answer that opens a WebSocket (RFC 6455), of which the first message comes with it. */
-function accept({ headers }: IncomingMessage): string {
-  const key = `${headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
-  const digest = createHash('sha1').update(key).digest('base64');
-  const head = `upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ${digest}\r\nset-cookie: a=b\r\n\r\n`;
-  return `HTTP/1.1 101 Switching Protocols\r\n${head}${textFrame('{"id":1}')}`;
-}
-
-/** A message of a server: of text, whole, shorter than 126 bytes. */
-function textFrame(text: string): string {
-  return `\x81${String.fromCharCode(text.length)}${text}`;
-}
 
 /** Asks for a WebSocket: its connection and the bytes that came with the answer, or the answer that opens none. */
 async function open(
@@ -125,17 +71,14 @@ const textOf = async (answer: IncomingMessage): Promise<string> => (await answer
 const linesOf = ({ log }: TestServer) => log.filter(({ protocol }) => protocol === 'coder');
 
 describe('a WebSocket to Coder', () => {
-  const coder = new FakeCoder();
+  const coder = new StandInCoder();
   const registry = new Registry();
   let server: TestServer;
   beforeAll(async () => {
     const coderUrl = `http://127.0.0.1:${await coder.open()}/below/`;
     server = await startTestServer({ coderUrl, registry, basePath: '/base/' });
   });
-  afterEach(() => {
-    coder.answer = accept;
-    for (const { socket } of coder.opened.splice(0)) socket.destroy();
-  });
+  afterEach(() => coder.reset());
   afterAll(async () => {
     await server.stop();
     coder.close();
@@ -152,11 +95,11 @@ describe('a WebSocket to Coder', () => {
     const socket = new WebSocket(`ws://${server.web}${logs}?follow&after=3`);
     const [message] = (await once(socket, 'message')) as [MessageEvent];
     expect(message.data).toBe('{"id":1}');
-    expect(coder.last.url).toBe(`/below${logs}?follow=&after=3`);
-    coder.last.socket.write(textFrame('{"id":2}'), 'latin1');
+    expect(coder.lastOpened.url).toBe(`/below${logs}?follow=&after=3`);
+    coder.lastOpened.socket.write(textFrame('{"id":2}'), 'latin1');
     const [next] = (await once(socket, 'message')) as [MessageEvent];
     expect(next.data).toBe('{"id":2}');
-    const asked = once(coder.last.socket, 'data');
+    const asked = once(coder.lastOpened.socket, 'data');
     socket.send('hello');
     expect(((await asked) as [Buffer])[0]).toHaveLength(2 + 4 + 5);
     socket.close();
@@ -174,9 +117,9 @@ describe('a WebSocket to Coder', () => {
     });
     expect([status, head.toString('latin1')]).toEqual([101, textFrame('{"id":1}')]);
     expect(Object.keys(answer.headers).toSorted()).toEqual(['connection', 'sec-websocket-accept', 'upgrade', 'x-request-id']);
-    expect(coder.last.url).toBe(`/below${logs}?follow=`);
-    expect(coder.last.headers).toEqual({
-      host: `127.0.0.1:${(coder.server.address() as AddressInfo).port}`,
+    expect(coder.lastOpened.url).toBe(`/below${logs}?follow=`);
+    expect(coder.lastOpened.headers).toEqual({
+      host: coder.host,
       connection: 'Upgrade',
       upgrade: 'websocket',
       'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
@@ -206,27 +149,33 @@ describe('a WebSocket to Coder', () => {
 
   test('is found below the base path, too', async () => {
     expect((await open(server.web, { path: `/base${logs}?follow` })).status).toBe(101);
-    expect(coder.last.url).toBe(`/below${logs}?follow=`);
+    expect(coder.lastOpened.url).toBe(`/below${logs}?follow=`);
   });
 
   test.each([
     ['of another route', { path: '/api/v2/workspaceagents/me/rpc' }],
     ['of a route that is no stream', { path: '/api/v2/tasks/me/x/pause' }],
     ['that steps elsewhere', { path: '/api/v2/workspacebuilds/%2e%2e/logs' }],
-    ['of another protocol', { headers: { upgrade: 'h2c' } }],
   ])('%s is none', async (_what, options) => {
     const { status } = await open(server.web, options);
     expect(status).toBeGreaterThanOrEqual(400);
     expect(coder.opened).toEqual([]);
   });
 
+  test('of another protocol is a request like any other', async () => {
+    coder.answer = (_got, response) => response.writeHead(418).end();
+    expect((await open(server.web, { headers: { upgrade: 'h2c' } })).status).toBe(418);
+    expect(coder.got.at(-1)?.headers).not.toHaveProperty('upgrade');
+    expect(coder.opened).toEqual([]);
+  });
+
   test("that Coder refuses has Coder's answer, and no redirect", async () => {
     const body = '{"message":"You are signed out."}';
-    coder.answer = () =>
+    coder.answerHandshake = () =>
       `HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
     const refused = await open(server.web);
     expect([refused.status, await textOf(refused.answer)]).toEqual([401, body]);
-    coder.answer = () =>
+    coder.answerHandshake = () =>
       'HTTP/1.1 307 Temporary Redirect\r\nlocation: https://elsewhere.example.com\r\ncontent-length: 0\r\n\r\n';
     const redirected = await open(server.web);
     expect([redirected.status, JSON.parse(await textOf(redirected.answer))]).toEqual([
@@ -245,20 +194,20 @@ describe('a WebSocket to Coder', () => {
   test('hands on much, no faster than it is taken', async () => {
     const { socket, head } = await open(server.web);
     const sent = randomBytes(8 * 1024 * 1024);
-    coder.last.socket.end(sent);
-    await until('a full way', () => (coder.last.socket.writableLength ?? 0) > 0);
+    coder.lastOpened.socket.end(sent);
+    await until('a full way', () => (coder.lastOpened.socket.writableLength ?? 0) > 0);
     const received = Buffer.concat([head, ...((await socket.toArray()) as Buffer[])]).subarray(textFrame('{"id":1}').length);
     expect(createHash('sha1').update(received).digest('hex')).toBe(createHash('sha1').update(sent).digest('hex'));
   });
 
   test('ends on one side when the other ends', async () => {
     const first = await open(server.web);
-    const gone = endOf(coder.last.socket);
+    const gone = endOf(coder.lastOpened.socket);
     first.socket.destroy();
     await gone;
     const second = await open(server.web);
     const ended = endOf(second.socket);
-    coder.last.socket.destroy();
+    coder.lastOpened.socket.destroy();
     await ended;
   });
 
@@ -281,11 +230,11 @@ describe('a WebSocket to Coder', () => {
 });
 
 test('a server that stops ends its WebSockets', async () => {
-  const coder = new FakeCoder();
+  const coder = new StandInCoder();
   const server = await startTestServer({ coderUrl: `http://127.0.0.1:${await coder.open()}` });
   const { socket } = await open(server.web);
   const ended = endOf(socket);
-  const left = endOf(coder.last.socket);
+  const left = endOf(coder.lastOpened.socket);
   await server.stop();
   await Promise.all([ended, left]);
   coder.close();
@@ -296,7 +245,7 @@ test('over TLS, to the service and to Coder, it carries messages, and no certifi
   const before = getCACertificates('default');
   const authority = makeAuthority(folder, 'authority');
   const issued = authority.issue('localhost');
-  const coder = new FakeCoder(https.createServer({ cert: issued.cert, key: issued.key }));
+  const coder = new StandInCoder({ cert: issued.cert, key: issued.key });
   const { certFile: cert, keyFile: key } = issued;
   const certificates = createCertificates({ cert, key }, createLog('silent'));
   const server = await startTestServer({ certificates, coderUrl: `https://localhost:${await coder.open()}` });
@@ -318,7 +267,7 @@ test('over TLS, to the service and to Coder, it carries messages, and no certifi
 });
 
 describe('a WebSocket whose Coder', () => {
-  const coder = new FakeCoder();
+  const coder = new StandInCoder();
   const fronts: Server[] = [];
   let address = '';
   beforeAll(async () => {
@@ -345,15 +294,15 @@ describe('a WebSocket whose Coder', () => {
   });
 
   test('does not answer is 504', async () => {
-    coder.answer = undefined;
+    coder.answerHandshake = undefined;
     const { status, answer } = await open(await front(address, { openTimeoutMs: 100 }));
     expect([status, JSON.parse(await textOf(answer))]).toEqual([504, { message: 'Coder did not answer in time.' }]);
-    coder.answer = accept;
+    coder.reset();
   });
 
   test('says nothing for long is closed, on both sides', async () => {
     const { socket } = await open(await front(address, { idleMs: 100 }));
-    await Promise.all([endOf(socket), endOf(coder.last.socket)]);
+    await Promise.all([endOf(socket), endOf(coder.lastOpened.socket)]);
   });
 });
 
@@ -383,7 +332,7 @@ listen web
 
 for (const name of ['nginx', 'haproxy'] as const) {
   await describeBehind(name, `a WebSocket to Coder, behind ${name}`, (start) => {
-    const coder = new FakeCoder();
+    const coder = new StandInCoder();
     let server: TestServer;
     let proxy: RunningProxy;
     let port = 0;
@@ -402,11 +351,11 @@ for (const name of ['nginx', 'haproxy'] as const) {
       const { status, socket, head } = await open(`127.0.0.1:${port}`);
       expect(status).toBe(101);
       if (head.length === 0) await once(socket, 'data'); // the first message
-      const told = once(coder.last.socket, 'data');
+      const told = once(coder.lastOpened.socket, 'data');
       socket.write('to Coder');
       expect(String((await told)[0])).toBe('to Coder');
       const heard = once(socket, 'data');
-      coder.last.socket.write('from Coder');
+      coder.lastOpened.socket.write('from Coder');
       expect(String((await heard)[0])).toContain('from Coder');
       socket.destroy();
     });

@@ -3,23 +3,17 @@ import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { networkOf } from '../../call/network.ts';
 import type { Logger } from '../../platform/log.ts';
-import type { ClientAddress } from '../client-address.ts';
 import { connectionOf, type HttpRequest, type HttpResponse, headerReader, pathOf } from '../http.ts';
 import { handOn, refuse } from './coder-answer.ts';
-import { headersForCoder, Places, queryForCoder } from './coder-request.ts';
+import { headersForCoder, Places, queryForCoder, type WayToCoder } from './coder-request.ts';
 import { coderRouteOf } from './coder-routes.ts';
-import { clientLeft, createPassedRequests, type PassedRequests } from './passed-requests.ts';
+import { clientLeft, createPassedRequests } from './passed-requests.ts';
 
 /** Passes a request on to Coder, or returns undefined when it is none of those that are passed on. Never throws for what Coder does. */
 export type CoderProxy = (request: HttpRequest, response: HttpResponse) => Promise<void> | undefined;
 
 /** What the proxy is made of. */
-interface CoderProxyParts {
-  /** Where Coder is, perhaps below a path. */
-  readonly address: string;
-  readonly clientAddress: ClientAddress;
-  /** Records what is passed on; nothing is recorded if absent. */
-  readonly passed?: PassedRequests;
+interface CoderProxyParts extends WayToCoder {
   /** How long Coder may take for an answer, in milliseconds: sending to a task waits for its agent. A stream ends after a minute. */
   readonly timeoutMs?: number;
   /** How long a client may take to send its request, in milliseconds. */

@@ -1,7 +1,18 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import { looksLikeJwt } from '../../auth/verify-jwt.ts';
 import type { HeaderReader } from '../../call/admission.ts';
+import type { ClientAddress } from '../client-address.ts';
 import type { HttpRequest } from '../http.ts';
+import type { PassedRequests } from './passed-requests.ts';
+
+/** What all that is passed on to Coder needs to know. */
+export interface WayToCoder {
+  /** Where Coder is, perhaps below a path. */
+  readonly address: string;
+  readonly clientAddress: ClientAddress;
+  /** Records what is passed on; nothing is recorded if absent. */
+  readonly passed?: PassedRequests;
+}
 
 /** Headers of a request that Coder gets, besides the token and the client's address; none else. */
 const requestHeaders = ['accept', 'accept-encoding', 'content-type', 'user-agent', 'x-coder-bypass-ratelimit'] as const;

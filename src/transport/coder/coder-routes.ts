@@ -9,6 +9,9 @@ const taskRoutes = [
   'POST /*/*/resume',
 ];
 
+/** What it needs to sign in with a token, of which it makes one of its own, and to sign out. */
+const sessionRoutes = ['POST /api/v2/users/me/keys', 'POST /api/v2/users/logout'];
+
 /** What Coder's command line reads beside: to sign in, to choose a template for a new task, and before it sends to a paused one. */
 const readRoutes = [
   'GET /api/v2/buildinfo',
@@ -31,6 +34,7 @@ const streamRoutes = ['GET /api/v2/workspacebuilds/*/logs'];
 /** Every route that is passed on to Coder. */
 export const coderRoutes: readonly string[] = [
   ...['/api/v2/tasks', '/api/experimental/tasks'].flatMap((root) => taskRoutes.map((route) => route.replace(' ', ` ${root}`))),
+  ...sessionRoutes,
   ...readRoutes,
   ...streamRoutes,
 ];

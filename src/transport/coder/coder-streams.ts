@@ -3,12 +3,11 @@ import https from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { networkOf } from '../../call/network.ts';
-import type { ClientAddress } from '../client-address.ts';
 import { connectionOf, headerReader, pathOf } from '../http.ts';
 import { handOn, refuse } from './coder-answer.ts';
-import { headersForCoder, Places, pickHeaders, queryForCoder } from './coder-request.ts';
+import { headersForCoder, Places, pickHeaders, queryForCoder, type WayToCoder } from './coder-request.ts';
 import { streamRouteOf } from './coder-routes.ts';
-import { clientLeft, createPassedRequests, type PassedRequest, type PassedRequests } from './passed-requests.ts';
+import { clientLeft, createPassedRequests, type PassedRequest } from './passed-requests.ts';
 
 /** Passes WebSockets on to Coder. */
 export interface CoderStreams {
@@ -21,12 +20,7 @@ export interface CoderStreams {
 }
 
 /** What they are made of. */
-interface CoderStreamsParts {
-  /** Where Coder is, perhaps below a path. */
-  readonly address: string;
-  readonly clientAddress: ClientAddress;
-  /** Records what is passed on; nothing is recorded if absent. */
-  readonly passed?: PassedRequests;
+interface CoderStreamsParts extends WayToCoder {
   /** How long Coder may take to open one, in milliseconds. */
   readonly openTimeoutMs?: number;
   /** After this time without a byte in either direction one is closed, in milliseconds: Coder sends a ping every 15 s. */
