@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DatabaseAddress } from '../config.ts';
 import { closeDatabase, type Database, openDatabase } from './connection.ts';
-import { errnoOf, isConflict } from './database-errors.ts';
+import { isConflict } from './database-errors.ts';
 
 /** Thrown when another process has become the active one: this one must not write any more. */
 export class FencedError extends Error {
@@ -80,11 +80,7 @@ export class ActiveLease {
   }
 
   async #tryToTake(database: Database): Promise<boolean> {
-    if (this.#held?.isValid() === true) {
-      if (!(await isVersionBeforeActive(database, this.#name))) return true;
-      await this.release(); // that one knows nothing of leases, and would take over again and again
-      return false;
-    }
+    if (this.#held?.isValid() === true) return true;
     await this.abandon();
     const row = await readLease(database, this.#name);
     const now = performance.now();
@@ -94,8 +90,7 @@ export class ActiveLease {
     const isWatched = isSame && now - before.at < this.#timing.expiresMs / 2;
     this.#seen = { row, since: isWatched ? before.since : now, at: now };
     const isOver = row.holder === null || row.holder === this.#holder || now - this.#seen.since >= this.#timing.expiresMs;
-    if (!isOver || (await isVersionBeforeActive(database, this.#name))) return false;
-    if (!(await claim(database, this.#name, this.#holder, row))) return false;
+    if (!isOver || !(await claim(database, this.#name, this.#holder, row))) return false;
     this.#held = new HeldLease(this.#address, this.#name, this.#holder, this.#timing, now);
     return true;
   }
@@ -199,28 +194,6 @@ export async function readLease(database: Database, name: LeaseName): Promise<Le
   if (row === undefined) throw new Error(`leases has lost a row: insert one with the name ${name}`);
   return row;
 }
-
-/**
- * Whether a process of the version before is active on this server, by its lock. The next release no longer asks. It is a statement
- * of its own, since Vitess refuses the function beside anything else; where a server does not have it, there are no such processes.
- *
- *   select is_used_lock(concat('project', '-', sha2(database(), 224))) as holder
- */
-async function isVersionBeforeActive(database: Database, name: LeaseName): Promise<boolean> {
-  if (name === 'migrate') return false; // it takes that lock itself
-  try {
-    const [[lock]] = (await database.raw("select is_used_lock(concat(?, '-', sha2(database(), 224))) as `holder`", [name])) as [
-      { holder: number | string | null }[],
-    ];
-    return lock !== undefined && lock.holder !== null;
-  } catch (error) {
-    if (hasNoLocks.has(errnoOf(error))) return false;
-    throw error;
-  }
-}
-
-/** No such function, or one that is not supported. */
-const hasNoLocks: ReadonlySet<unknown> = new Set([1105, 1235, 1305]);
 
 /** Makes this process the holder, if the row is as it was seen; in a cluster, whoever commits first. */
 async function claim(

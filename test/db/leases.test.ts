@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ActiveLease, FencedError } from '../../src/db/active-process.ts';
-import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
+import type { Database } from '../../src/db/connection.ts';
 import { enqueueWorkspaces, outboxLagMs } from '../../src/schema/outbox.ts';
 import { type ChildScript, startScript } from '../support/child-script.ts';
 import { createTestDatabase, describeOnOneEngine, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
@@ -88,22 +88,6 @@ describeOnServerKinds('the lease of the active process', (engine) => {
     const began = performance.now();
     await expect.poll(() => lease.take(database), within).toBe(true);
     expect(performance.now() - began).toBeGreaterThan(timing.expiresMs - 50);
-  });
-
-  test('is not taken while a process of the version before is active on the server, and given up when one becomes so', async () => {
-    const before = openDatabase(test_.address, { size: 1, statementTimeoutMs: 5000 });
-    const lease = make();
-    try {
-      await before.raw("select get_lock(concat('project-', sha2(database(), 224)), 1)");
-      expect(await lease.take(database)).toBe(false);
-      await before.raw("select release_lock(concat('project-', sha2(database(), 224)))");
-      expect(await lease.take(database)).toBe(true);
-      await before.raw("select get_lock(concat('project-', sha2(database(), 224)), 1)");
-      expect(await lease.take(database)).toBe(false);
-      expect(await holder()).toBeNull();
-    } finally {
-      await closeDatabase(before);
-    }
   });
 });
 
