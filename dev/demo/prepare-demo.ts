@@ -3,6 +3,7 @@ import type { DatabaseAddress } from '../../src/config.ts';
 import { closeDatabase, openDatabase } from '../../src/db/connection.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { loadDemo } from './demo.ts';
+import { writeDemoHistory } from './demo-history.ts';
 
 /** The demo users who get a token. The user `suspended` could not use one. */
 const signedIn = ['admin', 'developer', 'teammate', 'outsider'] as const;
@@ -23,7 +24,10 @@ export async function prepareDemo(address: DatabaseAddress): Promise<Record<stri
   // Not the service's pool: its statement limit is for calls, not for the first load.
   const database = openDatabase(address, { size: 2, statementTimeoutMs: 0 });
   try {
-    if (await loadDemo(database, { now: new Date() })) await projectAll(database);
+    if (await loadDemo(database, { now: new Date() })) {
+      await projectAll(database);
+      await writeDemoHistory(database);
+    }
     const old = new Date(Date.now() - keptMs);
     await database('api_keys').where('api_keys.token_name', tokenName).where('api_keys.created_at', '<', old).delete();
     const keys = createApiKeyRepository(database);

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { keepDemoAgentsConnected, loadDemo } from '../../dev/demo/demo.ts';
 import { demoTasks } from '../../dev/demo/demo-data.ts';
@@ -6,15 +7,23 @@ import { connectedDemoAgents, demoRows } from '../../dev/demo/demo-rows.ts';
 import { prepareDemo } from '../../dev/demo/prepare-demo.ts';
 import { sourceTables } from '../../dev/demo/source-rows.ts';
 import { createApiKeyRepository, parseSessionToken } from '../../src/auth/api-key-repository.ts';
+import type { Caller } from '../../src/call/caller.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
-import { TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksOverTimeRequestSchema, TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { takeOver } from '../../src/projection/feed.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { verify } from '../../src/projection/verify.ts';
-import { migrateDown, migrateUp } from '../../src/schema/migrations.ts';
+import { migrateDown, migrateUp, newestMigration } from '../../src/schema/migrations.ts';
+import { createPageTokens } from '../../src/tasks/page-token.ts';
+import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
+import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
+import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { isDistributed } from '../support/distributed-settings.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
+import { createTasksService, listAllTasks } from '../support/tasks-service.ts';
+import { testCall } from '../support/test-call.ts';
 
 const now = new Date('2026-11-23T12:00:00.000Z');
 const uuid = (text: string): Buffer => parseUuid(text) as Buffer;
@@ -68,6 +77,45 @@ describeOnEngines('the demo data', (engine) => {
       await prepareDemo(other.address);
       expect(await keys.find(idOf(first['developer']))).toBeUndefined();
       expect(await keys.find(idOf(second['developer']))).toBeDefined();
+    } finally {
+      await other.drop();
+    }
+  });
+
+  it('have a past, which a projector goes on with', async () => {
+    const other = await createTestDatabase(engine);
+    try {
+      await prepareDemo(other.address);
+      const since = async () =>
+        String((await other.database('projector_state').select('transitions_since').first())?.['transitions_since']);
+      const before = await since();
+      expect(await takeOver(other.database, await newestMigration())).toMatchObject({ sameVersion: true });
+      expect(await since()).toBe(before);
+      const service = createTasksService({
+        tasks: createTaskRepository(other.database, 30),
+        resolveQuery: createResolveQuery(createNameLookup(other.database, 60)),
+        pageTokens: createPageTokens([Buffer.alloc(32)]),
+      });
+      const admin: Caller = {
+        ...{ userId: Buffer.alloc(16), username: 'admin', roles: ['owner'], customRoles: [], memberships: [], groupIds: [] },
+        mayRead: true,
+      };
+      const query = 'owner:*';
+      const past = await service.countTasksOverTime(create(CountTasksOverTimeRequestSchema, { query }), testCall(admin));
+      const listed = await listAllTasks(service, testCall(admin), { query });
+      expect(past.startTime).toBeUndefined();
+      expect(past.points.length).toBeGreaterThan(95);
+      expect(past.points.at(-1)?.waiting).toBe(listed.filter(({ waitingSince }) => waitingSince !== undefined).length);
+      expect(past.points.at(-1)?.failed).toBe(
+        listed.filter(({ currentState, status }) => {
+          return currentState?.state === TaskState.FAILED && status !== WorkspaceStatus.DELETED;
+        }).length,
+      );
+      for (const of of ['waiting', 'working', 'failed'] as const) {
+        const counts = past.points.map((point) => point[of]);
+        expect(Math.min(...counts), of).toBeGreaterThanOrEqual(0);
+        expect(new Set(counts).size, of).toBeGreaterThan(1);
+      }
     } finally {
       await other.drop();
     }
