@@ -176,8 +176,13 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     try:
         await running
+        sys.stdout.flush()
     except asyncio.CancelledError:
         pass
+    except BrokenPipeError:
+        # The reader has what it wanted, as `head` does. When Python ends, it would try to write the rest again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except grpc.aio.AioRpcError as error:
         sys.exit(f"tasks: {error.code().name}: {error.details()}")
 

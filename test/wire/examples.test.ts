@@ -103,6 +103,10 @@ describeOnOneEngine('the examples of clients in other languages', (engine) => {
       });
       const getting = example(['get', 'me/fix-login']);
       expect([await getting.ended, getting.err, getting.out]).toEqual([0, '', line(ids, 'fix-login')]);
+      const unread = example(['list', 'owner:me']);
+      unread.process.stdout?.destroy();
+      await unread.ended;
+      expect(unread.err).toBe('');
       const absent = example(['get', 'me/nothing-like-it']);
       expect([await absent.ended, absent.out]).toEqual([1, '']);
       expect(absent.err).toMatch(/not.?found/i);

@@ -109,7 +109,7 @@ describe('list, get and count', () => {
     const tasks = JSON.parse(array.out) as { name: string; waitingSince?: string }[];
     expect(tasks.map(({ name }) => name)).toEqual(['third', 'second', 'first']);
     expect(names(lines.out).map((line) => JSON.parse(line) as unknown)).toEqual(tasks);
-    expect([array.code, array.err]).toEqual([0, 'there are more than 3 tasks: --limit shows more of them\n']);
+    expect([array.code, array.err]).toEqual([0, 'the list has more than 3 tasks: --limit shows more of them\n']);
   });
 
   test('get finds a task by its name, its owner and its id', async () => {
@@ -175,6 +175,14 @@ describe('list, get and count', () => {
     expect(lines[1]?.startsWith('\u001b[33mthird ')).toBe(colors);
     if (columns === 80) expect(out).toContain('5 h ago');
     for (const line of lines) expect(stripVTControlCharacters(line).length).toBeLessThanOrEqual(columns);
+  });
+
+  test('list says at a terminal that there are no tasks, and nothing in a pipe', async () => {
+    const args = 'packages/cli/src/main.ts list --query name:nothing-like-it';
+    const { code, out } = await runAtTerminal(`exec "${process.execPath}" ${args}`, env);
+    expect([code, out.trim()]).toEqual([0, 'no tasks']);
+    expect(await run(['list', '--query', 'name:nothing-like-it'], env)).toMatchObject({ code: 0, out: '', err: '' });
+    expect((await run(['list', '--limit', '1'], env)).err).toBe('the list has more than 1 task: --limit shows more of them\n');
   });
 
   test('the help ends quietly when nobody reads it', () => {

@@ -36,8 +36,10 @@ export async function listTasks(
   const tasks = new Map<string, Task>();
   for (const list of lists) await readList(client, list, tasks, limit + 1);
   const shown = [...tasks.values()].slice(0, limit);
+  if (shown.length === 0 && options.output === 'table' && process.stdout.isTTY) return console.error('no tasks');
   printTasks(shown, options, env);
-  if (tasks.size > limit) console.error(`there are more than ${limit} tasks: --limit shows more of them`);
+  if (tasks.size > limit)
+    console.error(`the list has more than ${limit} ${limit === 1 ? 'task' : 'tasks'}: --limit shows more of them`);
 }
 
 /** Reads a list until there are so many tasks. One that changes meanwhile may be in two lists, and stays where it was. */
