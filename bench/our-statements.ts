@@ -1,15 +1,10 @@
 import { create } from '@bufbuild/protobuf';
 import { createApiKeyRepository } from '../src/auth/api-key-repository.ts';
 import { createAuthenticate } from '../src/auth/authenticate.ts';
-import type { Call } from '../src/call/call.ts';
 import { closeDatabase, openDatabase } from '../src/db/connection.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema } from '../src/gen/tasks/v1/tasks_pb.ts';
-import { createLog } from '../src/platform/log.ts';
-import { createPageTokens } from '../src/tasks/page-token.ts';
-import { createResolveQuery } from '../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../src/tasks/store/task-repository.ts';
 import { createTasksService } from '../test/support/tasks-service.ts';
+import { testCall } from '../test/support/test-call.ts';
 import type { DataSet, Person } from './data.ts';
 
 /** A statement with its values. Bytes are written in hexadecimal, in an array, so that they can be told from texts. */
@@ -37,20 +32,8 @@ export async function ourStatements(
   try {
     const authenticate = createAuthenticate(createApiKeyRepository(database), 60);
     const caller = await authenticate((name) => (name === 'coder-session-token' ? tokens[person] : undefined));
-    const { signal } = new AbortController();
-    const call: Call = {
-      requestId: 'bench',
-      caller,
-      signal,
-      draining: signal,
-      reauthenticate: () => Promise.resolve(caller),
-      log: createLog('silent'),
-    };
-    const service = createTasksService({
-      tasks: createTaskRepository(database, 30),
-      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    const call = testCall(caller);
+    const service = createTasksService(database);
     sent.length = 0;
     await service.getTask(create(GetTaskRequestSchema, { identifier: { case: 'id', value: taskId } }), call);
     await service.listTasks(create(ListTasksRequestSchema), call);

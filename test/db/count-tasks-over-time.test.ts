@@ -11,18 +11,14 @@ import {
   TaskState,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { maxTransitions } from '../../src/tasks/store/over-time-query.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { Dice } from '../support/dice.ts';
 import { measureRead } from '../support/measure-read.ts';
 import { aTask, insertTasks, newId, type TaskInit } from '../support/tasks.ts';
 import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
-import { testCall } from '../support/test-call.ts';
+import { callerWith, testCall } from '../support/test-call.ts';
 
 const now = Date.parse('2026-06-02T12:34:56.789Z');
 const quarter = 15 * 60_000;
@@ -35,16 +31,6 @@ const busy = newId();
 const group = newId();
 const template = newId();
 
-const callerWith = (init: Partial<Caller>): Caller => ({
-  userId: newId(),
-  username: 'somebody',
-  roles: [],
-  customRoles: [],
-  memberships: [],
-  groupIds: [],
-  mayRead: true,
-  ...init,
-});
 const memberships = [{ organizationId: home, roles: [], customRoles: [] }];
 const site = callerWith({ roles: ['owner'] });
 const asSomeone = callerWith({ userId: someone, memberships });
@@ -141,12 +127,7 @@ describeOnEngines('counts over time', (engine) => {
       })),
     );
     await knownSince(now - 48 * 3600_000);
-    service = createTasksService({
-      tasks: createTaskRepository(database, 30),
-      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-      clock: () => now,
-    });
+    service = createTasksService(database, { clock: () => now });
   });
   afterAll(() => testDatabase.drop());
 

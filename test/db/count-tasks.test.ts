@@ -11,17 +11,13 @@ import {
   TaskState,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import type { TaskFilter } from '../../src/tasks/store/task-filter.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { measureRead } from '../support/measure-read.ts';
 import { aTask, insertTasks, newId } from '../support/tasks.ts';
 import { createTasksService, listAllTasks, type TestTasksService } from '../support/tasks-service.ts';
-import { testCall } from '../support/test-call.ts';
+import { callerWith, testCall } from '../support/test-call.ts';
 
 const limit = 1000;
 const home = newId();
@@ -30,16 +26,6 @@ const busy = newId();
 const other = newId();
 const group = newId();
 
-const callerWith = (init: Partial<Caller>): Caller => ({
-  userId: newId(),
-  username: 'somebody',
-  roles: [],
-  customRoles: [],
-  memberships: [],
-  groupIds: [],
-  mayRead: true,
-  ...init,
-});
 const memberships = [{ organizationId: home, roles: [], customRoles: [] }];
 const site = callerWith({ roles: ['owner'] });
 const asBusy = callerWith({ userId: busy, memberships });
@@ -106,11 +92,7 @@ describeOnEngines('counts', (engine) => {
       1000,
     );
     await database.raw('analyze table workspace_tasks, workspace_task_acl');
-    service = createTasksService({
-      tasks: createTaskRepository(database, 30),
-      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    service = createTasksService(database);
   });
   afterAll(() => testDatabase.drop());
 

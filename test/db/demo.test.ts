@@ -7,7 +7,6 @@ import { connectedDemoAgents, demoRows } from '../../dev/demo/demo-rows.ts';
 import { prepareDemo } from '../../dev/demo/prepare-demo.ts';
 import { sourceTables } from '../../dev/demo/source-rows.ts';
 import { createApiKeyRepository, parseSessionToken } from '../../src/auth/api-key-repository.ts';
-import type { Caller } from '../../src/call/caller.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid, parseUuid } from '../../src/db/uuid.ts';
 import { CountTasksOverTimeRequestSchema, TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
@@ -15,15 +14,11 @@ import { takeOver } from '../../src/projection/feed.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { migrateDown, migrateUp, newestMigration } from '../../src/schema/migrations.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { isDistributed } from '../support/distributed-settings.ts';
 import { contents, count, readTasks, type SourceTask } from '../support/source-tasks.ts';
 import { createTasksService, listAllTasks } from '../support/tasks-service.ts';
-import { testCall } from '../support/test-call.ts';
+import { callerWith, testCall } from '../support/test-call.ts';
 
 const now = new Date('2026-11-23T12:00:00.000Z');
 const uuid = (text: string): Buffer => parseUuid(text) as Buffer;
@@ -91,15 +86,8 @@ describeOnEngines('the demo data', (engine) => {
       const before = await since();
       expect(await takeOver(other.database, await newestMigration())).toMatchObject({ sameVersion: true });
       expect(await since()).toBe(before);
-      const service = createTasksService({
-        tasks: createTaskRepository(other.database, 30),
-        resolveQuery: createResolveQuery(createNameLookup(other.database, 60)),
-        pageTokens: createPageTokens([Buffer.alloc(32)]),
-      });
-      const admin: Caller = {
-        ...{ userId: Buffer.alloc(16), username: 'admin', roles: ['owner'], customRoles: [], memberships: [], groupIds: [] },
-        mayRead: true,
-      };
+      const service = createTasksService(other.database);
+      const admin = callerWith({ roles: ['owner'] });
       const query = 'owner:*';
       const past = await service.countTasksOverTime(create(CountTasksOverTimeRequestSchema, { query }), testCall(admin));
       const listed = await listAllTasks(service, testCall(admin), { query });

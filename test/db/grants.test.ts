@@ -16,10 +16,6 @@ import { verify } from '../../src/projection/verify.ts';
 import { type AccountKind, accounts, grantsFor } from '../../src/schema/grants.ts';
 import { migrateDown, migrateUp } from '../../src/schema/migrations.ts';
 import { missingTriggers, triggerNames } from '../../src/schema/triggers.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { makeGrpcClient } from '../support/clients.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { type RunningService, startService } from '../support/service.ts';
@@ -197,11 +193,7 @@ describeOnEngines('the rights that migrate grants prints', (engine) => {
 
   test('replica reads what lists and tasks are made of', async () => {
     const database = as('replica');
-    const service = createTasksService({
-      tasks: createTaskRepository(database, 30),
-      resolveQuery: createResolveQuery(createNameLookup(database, 0)),
-      pageTokens: createPageTokens([randomBytes(32)]),
-    });
+    const service = createTasksService(database, { cacheSeconds: 0, pageTokenKey: randomBytes(32) });
     const authenticate = createAuthenticate(createApiKeyRepository(root), 0);
     for (const user of users) {
       const caller = await authenticate((name) => (name === 'coder-session-token' ? tokens[user] : undefined));

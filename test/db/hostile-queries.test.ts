@@ -7,10 +7,6 @@ import type { Call } from '../../src/call/call.ts';
 import { GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { inactiveSeconds, randomWorld } from '../support/random-world.ts';
@@ -146,11 +142,7 @@ describeOnEngines('hostile input', (engine) => {
     await loadWorld(database, world);
     await projectAll(database);
     reference = createReference(world, now, inactiveSeconds);
-    service = createTasksService({
-      tasks: createTaskRepository(database, inactiveSeconds),
-      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    service = createTasksService(database, { agentInactiveSeconds: inactiveSeconds });
     const authenticate = createAuthenticate(createApiKeyRepository(database), 0);
     const caller = await authenticate((name) => (name === 'coder-session-token' ? tokenOf(callerId) : undefined));
     call = testCall(caller);

@@ -4,17 +4,13 @@ import type { Call } from '../../src/call/call.ts';
 import { closeDatabase, type Database, openDatabase } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { CountTasksRequestSchema, GetTaskRequestSchema, ListTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { phaseWords, queryKeys, stateWords, statusWords } from '../../src/tasks/query-keys.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import type { Engine } from '../support/engines.ts';
 import { insertOrganization, insertUser } from '../support/people.ts';
 import { newId } from '../support/tasks.ts';
 import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
-import { testCall } from '../support/test-call.ts';
+import { callerWith, testCall } from '../support/test-call.ts';
 
 const values = 500;
 
@@ -93,24 +89,20 @@ function define(engine: Engine): void {
       500,
     );
     // A member with groups, so that all ways of reading are in the statements.
-    call = testCall({
-      userId: await insertUser(database, { username: 'caller', memberships: [[home]] }),
-      username: 'caller',
-      roles: ['auditor'], // may know of everybody
-      customRoles: [],
-      memberships: [{ organizationId: home, roles: [], customRoles: [] }],
-      groupIds: [newId(), newId()],
-      mayRead: true,
-    });
+    call = testCall(
+      callerWith({
+        userId: await insertUser(database, { username: 'caller', memberships: [[home]] }),
+        username: 'caller',
+        roles: ['auditor'], // may know of everybody
+        memberships: [{ organizationId: home, roles: [], customRoles: [] }],
+        groupIds: [newId(), newId()],
+      }),
+    );
   });
   afterAll(() => testDatabase.drop());
   beforeEach(() => {
     only = openDatabase(testDatabase.address, { size: 1, statementTimeoutMs: 30_000 });
-    service = createTasksService({
-      tasks: createTaskRepository(only, 30),
-      resolveQuery: createResolveQuery(createNameLookup(only, 60)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    service = createTasksService(only);
   });
   afterEach(() => closeDatabase(only));
 

@@ -4,11 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Caller } from '../../src/call/caller.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { ListQueryValuesRequestSchema, type ListQueryValuesResponse, QueryKey } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import type { ValueKey } from '../../src/tasks/store/value-query.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { measureRead } from '../support/measure-read.ts';
@@ -87,11 +83,7 @@ describeOnEngines('values of a query', (engine) => {
       1000,
     );
     await database.raw('analyze table workspace_tasks, workspace_task_acl, users, templates');
-    service = createTasksService({
-      tasks: createTaskRepository(database, 30),
-      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    service = createTasksService(database);
   });
   afterAll(() => testDatabase.drop());
 

@@ -26,7 +26,6 @@ import {
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { migrateUp } from '../../src/schema/migrations.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
 import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
 import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
@@ -81,11 +80,7 @@ describeOnEngines('the reference', (engine) => {
     const { database } = testDatabase;
     // Nobody follows the outbox here.
     await migrateUp(database, { triggers: false });
-    service = createTasksService({
-      tasks: createTaskRepository(database, inactiveSeconds),
-      resolveQuery: createResolveQuery(createNameLookup(database, 0)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    service = createTasksService(database, { agentInactiveSeconds: inactiveSeconds, cacheSeconds: 0 });
   });
   afterAll(() => testDatabase.drop());
 

@@ -7,10 +7,6 @@ import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
 import { CountTasksRequestSchema } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
-import { createTaskRepository } from '../../src/tasks/store/task-repository.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { createTasksService, listAllTasks, type TestTasksService } from '../support/tasks-service.ts';
 import { testCall } from '../support/test-call.ts';
@@ -86,11 +82,7 @@ describeOnEngines('each filter', (engine) => {
       for (const row of await database(table).select('id', { name: column })) into.set(row.name, row.id);
     }
     admin = as('admin', [], ['owner']);
-    service = createTasksService({
-      tasks: createTaskRepository(database, inactiveMs / 1000),
-      resolveQuery: createResolveQuery(createNameLookup(database, 0)),
-      pageTokens: createPageTokens([Buffer.alloc(32)]),
-    });
+    service = createTasksService(database, { agentInactiveSeconds: inactiveMs / 1000, cacheSeconds: 0 });
     everything = await readFacts(database);
   });
   afterAll(() => testDatabase.drop());

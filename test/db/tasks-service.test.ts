@@ -13,9 +13,6 @@ import {
   ListTasksResponseSchema,
   WorkspaceStatus,
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
-import { createPageTokens } from '../../src/tasks/page-token.ts';
-import { createResolveQuery } from '../../src/tasks/resolve-query.ts';
-import { createNameLookup } from '../../src/tasks/store/name-lookup.ts';
 import { createTaskRepository, maxPageBytes } from '../../src/tasks/store/task-repository.ts';
 import type { TaskMessages } from '../../src/tasks/task-messages.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
@@ -81,11 +78,7 @@ describeOnEngines('the service', (engine) => {
     owner = await person('owner');
     member = await person('member');
     siteOwner = await person('boss', ['owner']);
-    service = createTasksService({
-      tasks: createTaskRepository(database, 30),
-      resolveQuery: createResolveQuery(createNameLookup(database, 60)),
-      pageTokens: createPageTokens([await readPageTokenKey(database)]),
-    });
+    service = createTasksService(database, { pageTokenKey: await readPageTokenKey(database) });
     const common = { ownerId: owner.userId, organizationId: home, templateId: template };
     await insertTasks(database, [
       aTask({ ...common, ...task, favorite: true }),

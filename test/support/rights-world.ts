@@ -34,7 +34,7 @@ import type { Engine } from './engines.ts';
 import { insertOrganization } from './people.ts';
 import { insertSource } from './source-writer.ts';
 import { newId } from './tasks.ts';
-import { createTasksService, listAllTasks } from './tasks-service.ts';
+import { listAllTasks, tasksServiceOf } from './tasks-service.ts';
 import { testCall } from './test-call.ts';
 import { startTestServer, until } from './test-server.ts';
 
@@ -69,7 +69,7 @@ export async function openRightsWorld(engine: Engine, tasksAre: TaskSourceName) 
   const keys = createApiKeyRepository(database);
   const repository = createTaskRepository(database, 30);
   const resolveQuery = createResolveQuery(createNameLookup(database, 0));
-  const service = createTasksService({ tasks: repository, resolveQuery, pageTokens: createPageTokens([Buffer.alloc(32)]) });
+  const service = tasksServiceOf({ tasks: repository, resolveQuery, pageTokens: createPageTokens([Buffer.alloc(32)]) });
   const feedRepository = createFeedRepository(database, 30);
   const feed = new TaskFeed(feedRepository, log);
   const watchTasks = createWatchTasks({
