@@ -31,7 +31,7 @@ export interface ListTasksParts {
 }
 
 /** What a list needs whose client goes on with WatchTasks. */
-export interface WatchedListParts {
+interface WatchedListParts {
   /** Must read from the primary, as the feed is: a page from a replica could be older than its token. */
   readonly tasks: TaskRepository;
   readonly watchFrom: WatchFrom;
@@ -57,8 +57,8 @@ export function createListTasks({ tasks, resolveQuery, pageTokens, watched }: Li
     const tokenScope: TokenScope = { callerId: caller.userId, query: request.query, orderBy: `${request.orderBy} / ${order}` };
     const after = request.pageToken === '' ? undefined : positionIn(request.pageToken, tokenScope, order);
     const isWatched = request.includeResumeToken && watched !== undefined;
-    // Before the page is read, which then has at least what the feed had.
-    const resumeToken = isWatched ? await watched.watchFrom(request.query, filter, caller) : undefined;
+    // Before the first page is read: that and the later ones then have at least what the feed had.
+    const resumeToken = isWatched && after === undefined ? await watched.watchFrom(request.query, filter, caller) : undefined;
     const resume = resumeToken === undefined ? {} : { resumeToken };
     if (filter === undefined)
       return { rows: [], ...resume, ...(request.includeTotalSize ? { total: { size: 0, capped: false } } : {}) };

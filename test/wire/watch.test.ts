@@ -6,7 +6,7 @@ import { createApiKeyRepository } from '../../src/auth/api-key-repository.ts';
 import { reasonOf } from '../../src/call/errors.ts';
 import type { Database } from '../../src/db/connection.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import { TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { type ListTasksResponse, TaskState, TasksService, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { projectAll } from '../../src/projection/rebuild.ts';
 import { createTestDatabase, describeOnServerKinds, type TestDatabase } from '../support/database.ts';
 import { insertUser } from '../support/people.ts';
@@ -162,6 +162,18 @@ describeOnServerKinds('watching', (engine) => {
       return { resumeToken, known: new Map(tasks.map((each) => [each.id, each])) };
     }
 
+    /** All pages of a list, of a task each. */
+    async function pagesOf(who: keyof typeof people): Promise<ListTasksResponse[]> {
+      const client = createClient(TasksService, createGrpcTransport({ baseUrl: `http://${service.grpc}` }));
+      const headers = { 'coder-session-token': tokens[who] };
+      const pages: ListTasksResponse[] = [];
+      do {
+        const pageToken = pages.at(-1)?.nextPageToken ?? '';
+        pages.push(await client.listTasks({ pageSize: 1, pageToken, includeResumeToken: true }, { headers }));
+      } while (pages.at(-1)?.nextPageToken !== '');
+      return pages;
+    }
+
     test('tells what has changed since, and nothing else', async () => {
       const one = await task('one');
       await task('unchanged');
@@ -210,6 +222,9 @@ describeOnServerKinds('watching', (engine) => {
       expect(reasonOf(refused)).toBe('RESUME_TOKEN_EXPIRED');
       await database('users').where('users.id', people.member).update({ rbac_roles: '[]' });
       expect((await list('owner', 'has-agent:connected')).resumeToken).toBe('');
+      await task('two');
+      await projected(database);
+      expect((await pagesOf('owner')).map(({ resumeToken: token }) => token === '')).toEqual([false, true]);
       expect((await list('owner', 'template:nothing-has-this-name')).resumeToken).not.toBe('');
     });
   });

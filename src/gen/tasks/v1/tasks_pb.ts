@@ -139,9 +139,9 @@ export type ListTasksResponse = Message<"tasks.v1.ListTasksResponse"> & {
    * Where to watch from: WatchTasks with this token and the same query sends all changes that came after this page was read, and
    * perhaps some that it has already. So a client lists first, and then watches without missing anything.
    *
-   * Of a list of several pages it is that of the first page, where all pages set `include_resume_token`: such pages are never
-   * read from a replica, which may be behind. The token is kept as any of WatchTasks. Empty unless `include_resume_token` was set,
-   * and for a query that cannot be watched.
+   * Of a list of several pages the first has it, where all pages set `include_resume_token`: such pages are never read from a
+   * replica, which may be behind. The token is kept as any of WatchTasks. Empty unless `include_resume_token` was set, on later
+   * pages, and for a query that cannot be watched.
    *
    * @generated from field: string resume_token = 6;
    */
