@@ -118,8 +118,8 @@ class Copy {
       });
       // Noted by owner, and here: the projector, when it saw another source, would note them again, in no order of use.
       const source = end.hasTasks === true ? 'tasks' : 'workspaces';
-      await writeTaskSource(transaction, source);
       await enqueueInserted(transaction, source);
+      await writeTaskSource(transaction, source); // last: the projector waits for this row
       return end;
     });
   }
