@@ -57,13 +57,13 @@ export function takeOver(
   return inTransaction(database, async (transaction) => {
     const state = await lockState(transaction);
     const epoch = state.epoch + 1;
-    const sameVersion = state.version === version && state.version_epoch === state.epoch;
-    const wroteTransitions =
-      state.version !== null && state.version_epoch === state.epoch && state.version >= firstVersionWithTransitions;
-    const since = wroteTransitions ? 'coalesce(`transitions_since`, utc_timestamp(6))' : 'utc_timestamp(6)';
+    const before = state.version_epoch === state.epoch ? state.version : null;
+    const sameVersion = before === version;
+    const wroteTransitions = before !== null && before >= firstVersionWithTransitions;
     await transaction.raw(
-      `update \`projector_state\` set \`epoch\` = ?, \`version_epoch\` = ?, \`transitions_since\` = ${since} where \`id\` = 1`,
-      [epoch, sameVersion ? epoch : state.version_epoch],
+      'update `projector_state` set `epoch` = ?, `version_epoch` = ?, ' +
+        '`transitions_since` = coalesce(if(?, `transitions_since`, null), utc_timestamp(6)) where `id` = 1',
+      [epoch, sameVersion ? epoch : state.version_epoch, wroteTransitions],
     );
     return { epoch, sameVersion };
   });

@@ -1,5 +1,4 @@
 import type { Database } from '../db/connection.ts';
-import { bytesInStatement, partsOf, readPacketLimit } from '../db/packet-limit.ts';
 import type { ModelChange } from './read-model.ts';
 
 /**
@@ -10,8 +9,8 @@ export const firstVersionWithTransitions = '20261207000001';
 /** How long transitions are kept, in hours: one more than are asked for. */
 const keptHours = 25;
 
-/** Rows in one statement. */
-const rowsPerStatement = 1000;
+/** Rows in one statement, of less than 250 bytes each: they fit into the smallest `max_allowed_packet`. */
+const rowsPerStatement = 200;
 
 /**
  * Writes a row for each task that began or ceased to wait, to work or to be failed; most changes are no such thing. A task that has
@@ -32,22 +31,17 @@ export async function writeTransitions(database: Database, changes: readonly Mod
       )
       .delete();
   }
+  const changed_at = database.raw('utc_timestamp(6)');
   const rows = changes.flatMap((change, index) => {
     const place = change.now ?? change.old;
     const was = isMoved(change) ? 0 : (change.old?.activity ?? 0);
     const became = change.now?.activity ?? 0;
     if (place === undefined || was === became) return [];
-    return [[seq + index, change.id, place.owner_id, place.organization_id, was, became]];
+    const { owner_id, organization_id } = place;
+    return [{ changed_at, seq: seq + index, task_id: change.id, owner_id, organization_id, was, became }];
   });
-  if (rows.length === 0) return;
-  const more = ', (utc_timestamp(6), ?, ?, ?, ?, ?, ?)';
-  const bytesOf = (row: (typeof rows)[number]) => more.length + bytesInStatement(row);
-  for (const part of partsOf(rows, bytesOf, await readPacketLimit(database), rowsPerStatement)) {
-    await database.raw(
-      'insert into `task_transitions` (`changed_at`, `seq`, `task_id`, `owner_id`, `organization_id`, `was`, `became`) ' +
-        `values (utc_timestamp(6), ?, ?, ?, ?, ?, ?)${more.repeat(part.length - 1)}`,
-      part.flat(),
-    );
+  for (let from = 0; from < rows.length; from += rowsPerStatement) {
+    await database('task_transitions').insert(rows.slice(from, from + rowsPerStatement));
   }
 }
 

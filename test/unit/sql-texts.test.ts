@@ -12,8 +12,6 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'migrations/20261202000001_create_tasks.js': ['statement'],
   // What a new connection is set to: the constants of the file and numbers of the settings. And the end of a statement by its number.
   'src/db/session.ts': ['sql'],
-  // As many rows as there are values for.
-  'src/projection/transitions.ts': ['more.repeat(part.length - 1)'],
   // A statement that an administrator reads and runs.
   'src/schema/grants.ts': ['account'],
   // The statements of the file.
