@@ -9,7 +9,7 @@ import {
 } from '../gen/tasks/v1/tasks_pb.ts';
 import type { ResolveQuery } from './resolve-query.ts';
 import { scopeOf } from './scope.ts';
-import { type ActivityHistory, maxOfActivity, stepSeconds } from './store/over-time-query.ts';
+import { type ActivityHistory, maxOfActivity, stepSeconds, steps } from './store/over-time-query.ts';
 import type { TaskRepository } from './store/task-repository.ts';
 import { readTaskQuery } from './task-query.ts';
 
@@ -25,9 +25,6 @@ interface CountTasksOverTimeParts {
 }
 
 const stepMs = stepSeconds * 1000;
-
-/** Quarters of an hour in 24 hours. */
-const steps = 96;
 
 /** What is counted where nothing can be found. */
 const nothing: ActivityHistory = { now: [0, 0, 0], growth: new Map(), knownAfter: Number.NEGATIVE_INFINITY };
@@ -58,9 +55,7 @@ function toCountTasksOverTimeResponse(
   const points = [point(end, now)];
   let counts = now;
   for (let step = steps - 1; step >= 0 && knownAfter !== undefined && step * stepSeconds > knownAfter; step--) {
-    // The database's clock may be ahead of ours.
-    const since = [...growth].filter(([at]) => at === step || (step === steps - 1 && at >= steps));
-    counts = counts.map((count, i) => count - since.reduce((sum, [, grown]) => sum + (grown[i] ?? 0), 0));
+    counts = counts.map((count, i) => count - (growth.get(step)?.[i] ?? 0));
     points.push(point(first + step * stepMs, counts));
   }
   const start = points.length > steps ? undefined : first + Math.max(0, knownAfter ?? steps * stepSeconds) * 1000;

@@ -11,6 +11,9 @@ import { activities, activityOf } from './task-activity.ts';
 /** How far apart the counts are, in seconds. */
 export const stepSeconds = 900;
 
+/** How many counts there are before that of now: the quarters of an hour in 24 hours. */
+export const steps = 96;
+
 /** Most transitions that are read, the newest: then the counts begin later. */
 export const maxTransitions = 10_000;
 
@@ -88,8 +91,9 @@ export function addOverTime(rows: readonly CountCells[], filter: TaskSelection['
   for (const cells of rows) {
     const [place = 0, first = 0, second = 0, third = 0, count = 0] = cells.map(Number);
     if (place === rowKinds.growth) {
-      const counts = growth.get(first) ?? none();
-      growth.set(first, counts);
+      const step = Math.min(first, steps - 1); // the database's clock may be ahead of ours
+      const counts = growth.get(step) ?? none();
+      growth.set(step, counts);
       add(counts, second, -count);
       add(counts, third, count);
     } else if (place === rowKinds.begin) begin = first;
@@ -122,13 +126,15 @@ export function overTimeQuery(
   return database.unionAll([
     ...countQueries(database, queries, now, activityRanges(now.filter), maxOfActivity + 1),
     growth(),
-    database.from(transitions(1, maxTransitions).as('c')).select(secondsOf(rowKinds.begin, 'c.changed_at')),
+    database
+      .from(transitions(['changed_at', 'seq'], 1, maxTransitions).as('c'))
+      .select(secondsOf(rowKinds.begin, 'c.changed_at')),
     database.from({ p: 'projector_state' }).where('p.id', 1).select(secondsOf(rowKinds.start, 'p.transitions_since')),
   ]);
 
   function growth(): Knex.QueryBuilder {
     const query = database
-      .from(transitions(maxTransitions).as('c'))
+      .from(transitions(['changed_at', 'seq', 'task_id', 'owner_id', 'was', 'became'], maxTransitions).as('c'))
       .joinRaw('straight_join ?? as ?? force index (primary) on ?? = ?? and ?? = ??', [
         ...['workspace_tasks', 't', 't.owner_id', 'c.owner_id', 't.id', 'c.task_id'],
       ]);
@@ -158,10 +164,14 @@ export function overTimeQuery(
     ]);
   }
 
-  /** The newest transitions, each once: `<way limit ?> [union <way limit ?> …] order by changed_at desc limit ?` */
-  function transitions(limit: number, offset = 0): Knex.QueryBuilder {
+  /**
+   * The newest transitions, each once, which the time and the number tell apart: `<way limit ?> [union <way limit ?> …] order by
+   * changed_at desc limit ?`
+   */
+  function transitions(columns: readonly string[], limit: number, offset = 0): Knex.QueryBuilder {
     const parts = ways.map((way) =>
       ofWay(way)
+        .select(columns.map((column) => `c.${column}`))
         .orderBy('c.changed_at', 'desc')
         .limit(limit + offset),
     );
@@ -195,6 +205,6 @@ export function overTimeQuery(
       if (way.ownerId !== undefined) query.where('c.owner_id', way.ownerId);
       if (way.organizationId !== undefined) query.where('c.organization_id', way.organizationId);
     }
-    return query.select(['changed_at', 'seq', 'task_id', 'owner_id', 'was', 'became'].map((column) => `c.${column}`));
+    return query;
   }
 }
