@@ -2,7 +2,6 @@ import type { Config } from './config.ts';
 import { readLease } from './db/active-process.ts';
 import type { Database } from './db/connection.ts';
 import { errnoOf } from './db/database-errors.ts';
-import type { Membership } from './db/membership.ts';
 import type { Replica } from './db/replica.ts';
 import type { ReadinessCheck } from './platform/readiness.ts';
 import { countDeadLetters } from './projection/dead-letters.ts';
@@ -27,14 +26,14 @@ export function readinessChecks(
   database: Database,
   { MIGRATE_TRIGGERS: withTriggers, CODER_DATABASE_URL: coder }: Pick<Config, 'MIGRATE_TRIGGERS' | 'CODER_DATABASE_URL'>,
   replica: Replica | undefined,
-  membership?: Pick<Membership, 'whyNot'>,
+  whyNotServing?: () => string | undefined,
 ): Record<string, ReadinessCheck> {
   let triggersSeenAt = Number.NEGATIVE_INFINITY;
   const leaseAgeMs = leaseWatch(database);
   return {
     async database() {
       await database.raw('select 1');
-      const why = membership?.whyNot();
+      const why = whyNotServing?.();
       if (why !== undefined) throw new Error(why);
     },
     async projection() {

@@ -193,7 +193,7 @@ export async function serve(config: Config, development: Development | undefined
     page: { folder: pageFolder, imageOrigins: config.IMAGE_ORIGINS, coderUrl: config.CODER_URL, demo },
     basePath: config.BASE_PATH,
     reflection: { grpc: config.REFLECTION ?? true, web: config.REFLECTION ?? false },
-    readiness: readinessChecks(watched, config, replica, membership),
+    readiness: readinessChecks(watched, config, replica, whyNotServing),
     rateLimitOf: rateLimits(config, demo !== undefined),
     isOverloaded: () => isTooLong(connectionsOf(database)) || replica?.isOverloaded() === true,
     whyNotServing,

@@ -30,12 +30,7 @@ export class Membership {
     this.#log = log;
   }
 
-  /** Why the server is not to be served from, as it was when it was last asked; undefined when it is. */
-  whyNot(): string | undefined {
-    return this.#why;
-  }
-
-  /** Asks the server, if that is due, and returns {@link whyNot}. */
+  /** Asks the server, if that is due, and returns why it is not to be served from; undefined when it is. */
   async look(database: Database): Promise<string | undefined> {
     const everyMs = this.#kind === undefined ? askEveryMs.other : askEveryMs.member;
     if (performance.now() - this.#askedAt < everyMs) return this.#why;
