@@ -73,7 +73,7 @@ export function addTaskCommands(program: Command, findLocal?: () => LocalService
         .choices(['table', 'jsonl'])
         .default('table'),
     )
-    .option('--json', 'the same as --output jsonl')
+    .addOption(new Option('--json', 'the same as --output jsonl').implies({ output: 'jsonl' }))
     .option('--until <query>', 'exit with 0 once every task meets this condition, or one of several', collect)
     .option(
       '--timeout <seconds>',

@@ -15,8 +15,6 @@ export interface WatchOptions {
   readonly query: string;
   /** A table, or lines of JSON; without a terminal that takes escape sequences, a line for each change in place of the table. */
   readonly output: 'table' | 'jsonl';
-  /** The same as `jsonl`. */
-  readonly json?: true;
   /** The conditions to wait for: each task must meet one of them. */
   readonly until?: readonly string[];
   /** How long to watch, in seconds. */
@@ -41,12 +39,7 @@ export async function watchTasks(
 ): Promise<void> {
   const conditions = (options.until ?? []).map(readUntil);
   const tasks = new Map<string, Task>();
-  const show =
-    options.json === true || options.output === 'jsonl'
-      ? printJson
-      : takesEscapes(process.stdout, env)
-        ? drawTable(tasks, address)
-        : printLine;
+  const show = options.output === 'jsonl' ? printJson : takesEscapes(process.stdout, env) ? drawTable(tasks, address) : printLine;
   endWithReader();
   const interrupted = stopSignal();
   const timeout = options.timeout === undefined ? undefined : AbortSignal.timeout(options.timeout * 1000);
