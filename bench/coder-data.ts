@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Client } from 'pg';
+import { formatUuid } from '../src/db/uuid.ts';
 import { createCoderSchema } from '../test/support/coder-schema.ts';
 
 /** A Coder database in PostgreSQL, with so many workspaces, each with a task: some ten rows of the copied tables each. */
@@ -17,8 +18,7 @@ export const siteOwner = 'user-1';
 
 /** The id of a task, by its number. */
 export function taskId(number: number): string {
-  const digits = createHash('md5').update(`task ${number}`).digest('hex');
-  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+  return formatUuid(createHash('md5').update(`task ${number}`).digest());
 }
 
 /** Changes of a running Coder, each a transaction: `$1` is the number of a workspace and its task, `$2` a text. */

@@ -9,7 +9,7 @@ export const activities = ['waiting', 'working', 'failed'] as const;
 export type Activity = (typeof activities)[number];
 
 /** How many tasks waited, worked and were failed at a time. */
-export interface ActivityPoint extends Readonly<Record<Activity, number>> {
+interface ActivityPoint extends Readonly<Record<Activity, number>> {
   /** In milliseconds. */
   readonly at: number;
 }

@@ -15,7 +15,7 @@ interface Row {
   readonly phase: number;
   readonly state: number;
   readonly created_at: string;
-  readonly state_at: string | null;
+  readonly state_at: string;
 }
 
 /**
@@ -37,7 +37,7 @@ export async function writeDemoHistory(database: Database): Promise<void> {
     .select('id', 'owner_id', 'organization_id', 'list_status', 'phase', 'state', 'created_at', 'state_at');
   const rows = tasks.flatMap((task) => {
     const { id, owner_id, organization_id, created_at } = task;
-    const reported = task.state_at === null || task.state_at < created_at ? created_at : task.state_at;
+    const reported = task.state_at < created_at ? created_at : task.state_at;
     const becomes = (changed_at: string, was: number, became: number) => ({
       ...{ changed_at, task_id: id, owner_id, organization_id, was, became },
     });

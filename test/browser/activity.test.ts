@@ -13,7 +13,7 @@ import {
 import { pageFolder } from '../../src/transport/page/page.ts';
 import { goodToken, startTestServer, type TestServer } from '../support/test-server.ts';
 import { axeViolations } from './axe.ts';
-import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+import { describeInBrowser, type Misdeeds, openContext, openPage, setVisible, startBrowser } from './browser.ts';
 
 // The plot above the list. The service is one of the test's own, which says what has been.
 
@@ -158,21 +158,13 @@ describeInBrowser('the plot of the last 24 hours', () => {
     await page.getByText('7 failed').waitFor();
     expect(asked).toHaveLength(2);
 
-    const setVisible = (visible: boolean) =>
-      page.evaluate(
-        (state) => {
-          Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
-          document.dispatchEvent(new Event('visibilitychange'));
-        },
-        visible ? 'visible' : 'hidden',
-      );
-    await setVisible(false);
+    await setVisible(page, false);
     failed = 8;
     await page.clock.fastForward(61_000);
     await page.clock.fastForward(61_000);
     expect(await page.getByText('7 failed').count()).toBe(1);
     expect(asked).toHaveLength(2);
-    await setVisible(true);
+    await setVisible(page, true);
     await page.clock.fastForward(61_000);
     await page.getByText('8 failed').waitFor();
 

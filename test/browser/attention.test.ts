@@ -13,7 +13,7 @@ import {
 } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { pageFolder } from '../../src/transport/page/page.ts';
 import { startTestServer, type TestServer } from '../support/test-server.ts';
-import { describeInBrowser, openPage, useSuitePage } from './browser.ts';
+import { describeInBrowser, openPage, setVisible, useSuitePage } from './browser.ts';
 
 // How the page draws attention to tasks that wait. The service is one of the test's own, which says how many do.
 
@@ -102,25 +102,17 @@ describeInBrowser('a task that waits', () => {
 
   const notified = (): Promise<Shown[]> => page.evaluate(() => JSON.parse(localStorage.getItem('shown') ?? '[]') as Shown[]);
   const icon = () => page.locator('link[rel=icon]').getAttribute('href');
-  const setVisible = (visible: boolean): Promise<void> =>
-    page.evaluate(
-      (state) => {
-        Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
-        document.dispatchEvent(new Event('visibilitychange'));
-      },
-      visible ? 'visible' : 'hidden',
-    );
 
   test('is counted in the title and marked on the icon of every view, also of a tab that is not seen', async () => {
     await open(`/tasks/${task(0, '').id}`);
     await expect.poll(() => page.title()).toBe('Do thing 0 · Tasks');
     expect(await icon()).toMatch(/\/icon-(?!waiting)/);
     waiting = [task(1, 'Which port?'), task(2, 'Which color?')];
-    await setVisible(false);
+    await setVisible(page, false);
     await expect.poll(() => page.title(), { timeout: 50_000 }).toMatch(/^\(2\) Do thing \d · Tasks$/);
     expect(await icon()).toMatch(/\/icon-waiting-/);
     waiting = [];
-    await setVisible(true);
+    await setVisible(page, true);
     await expect.poll(() => page.title(), { timeout: 50_000 }).toMatch(/^Do thing/);
     expect(await icon()).toMatch(/\/icon-(?!waiting)/);
   });

@@ -55,7 +55,7 @@ export async function openPage(context: BrowserContext): Promise<WatchedPage> {
 }
 
 /** A page for each test of a suite, and the server of them all. */
-export interface SuitePage extends WatchedPage {
+interface SuitePage extends WatchedPage {
   readonly context: BrowserContext;
   /** The present server; a test that starts another one puts it here. */
   server: TestServer;
@@ -104,4 +104,15 @@ export function useSuitePage(
     await suite.context.close();
   });
   return suite;
+}
+
+/** Makes a tab look as if it were in front, or behind another one. */
+export function setVisible(tab: Page, visible: boolean): Promise<void> {
+  return tab.evaluate(
+    (state) => {
+      Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    },
+    visible ? 'visible' : 'hidden',
+  );
 }

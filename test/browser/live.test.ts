@@ -5,7 +5,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { insertOrganization, insertTemplate, insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, insertSource, now, type SourceTaskIds } from '../support/source-writer.ts';
-import { describeInBrowser, type Misdeeds, openContext, openPage, startBrowser } from './browser.ts';
+import { describeInBrowser, type Misdeeds, openContext, openPage, setVisible, startBrowser } from './browser.ts';
 
 // What changes in a real database while the page is open.
 
@@ -62,14 +62,6 @@ describeInBrowser('the page, without a reload,', () => {
   }
 
   /** Makes a tab one that cannot be seen, or one that can, as the browser would tell it. */
-  const setVisible = (tab: Page, visible: boolean): Promise<void> =>
-    tab.evaluate(
-      (state) => {
-        Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
-        document.dispatchEvent(new Event('visibilitychange'));
-      },
-      visible ? 'visible' : 'hidden',
-    );
 
   beforeAll(async () => {
     db = await createTestDatabase('mariadb');

@@ -1,23 +1,18 @@
 import { create } from '@bufbuild/protobuf';
-import { timestampDate } from '@bufbuild/protobuf/wkt';
+import { timestampDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Caller } from '../../src/call/caller.ts';
 import type { Database } from '../../src/db/connection.ts';
+import { formatDatetime } from '../../src/db/datetime.ts';
 import { formatUuid } from '../../src/db/uuid.ts';
-import {
-  CountTasksOverTimeRequestSchema,
-  ListTasksRequestSchema,
-  TaskPhase,
-  TaskState,
-  WorkspaceStatus,
-} from '../../src/gen/tasks/v1/tasks_pb.ts';
+import { CountTasksOverTimeRequestSchema, TaskPhase, TaskState, WorkspaceStatus } from '../../src/gen/tasks/v1/tasks_pb.ts';
 import { scopeOf } from '../../src/tasks/scope.ts';
 import { maxTransitions } from '../../src/tasks/store/over-time-query.ts';
 import { createTestDatabase, describeOnEngines, type TestDatabase } from '../support/database.ts';
 import { Dice } from '../support/dice.ts';
 import { measureRead } from '../support/measure-read.ts';
 import { aTask, insertTasks, newId, type TaskInit } from '../support/tasks.ts';
-import { createTasksService, type TestTasksService } from '../support/tasks-service.ts';
+import { createTasksService, listAllTasks, type TestTasksService } from '../support/tasks-service.ts';
 import { callerWith, testCall } from '../support/test-call.ts';
 
 const now = Date.parse('2026-06-02T12:34:56.789Z');
@@ -134,14 +129,14 @@ describeOnEngines('counts over time', (engine) => {
   let seq = 0;
   async function insertTransitions(changes: readonly (Change & Pick<Told, 'row'>)[]): Promise<void> {
     const rows = changes.map(({ row, at, was, became }) => ({
-      ...{ changed_at: datetime(at), seq: ++seq, task_id: row.id, was, became },
+      ...{ changed_at: formatDatetime(timestampFromMs(at)), seq: ++seq, task_id: row.id, was, became },
       ...{ owner_id: row['owner_id'], organization_id: row['organization_id'] },
     }));
     await database.batchInsert('task_transitions', rows as never, 1000);
   }
 
   const knownSince = (at: number | undefined) =>
-    database('projector_state').update({ transitions_since: at === undefined ? null : datetime(at) });
+    database('projector_state').update({ transitions_since: at === undefined ? null : formatDatetime(timestampFromMs(at)) });
 
   const ask = async (caller: Caller, query: string) => {
     const answer = await service.countTasksOverTime(create(CountTasksOverTimeRequestSchema, { query }), testCall(caller));
@@ -158,14 +153,8 @@ describeOnEngines('counts over time', (engine) => {
   };
 
   async function listed(caller: Caller, query: string): Promise<Set<string>> {
-    const ids = new Set<string>();
-    for (let pageToken: string | undefined; pageToken !== ''; ) {
-      const request = create(ListTasksRequestSchema, { query, pageSize: 200, pageToken: pageToken ?? '', orderBy: 'created_at' });
-      const page = await service.listTasks(request, testCall(caller));
-      for (const { id } of page.tasks) ids.add(id);
-      pageToken = page.nextPageToken;
-    }
-    return ids;
+    const tasks = await listAllTasks(service, testCall(caller), { query, orderBy: 'created_at' });
+    return new Set(tasks.map(({ id }) => id));
   }
 
   /** Counts the tasks one by one, at each time, by going through their histories. */
@@ -274,7 +263,7 @@ describeOnEngines('counts over time', (engine) => {
       [site, { templateIds: [template] }, 'PRIMARY', 4 * maxTransitions],
     ] as const) {
       const { plan, steps } = await measureRead(engine, testDatabase.address, (tasks) =>
-        tasks.countOverTime(scopeOf(caller), filter, datetime(first)),
+        tasks.countOverTime(scopeOf(caller), filter, formatDatetime(timestampFromMs(first))),
       );
       const ofTransitions = plan.filter(({ table, type }) => table === 'c' && type === 'range');
       expect(new Set(ofTransitions.map(({ key }) => key))).toEqual(new Set([index]));
@@ -283,8 +272,3 @@ describeOnEngines('counts over time', (engine) => {
     }
   });
 });
-
-/** A time as DATETIME(6) has it, in UTC. */
-function datetime(at: number): string {
-  return new Date(at).toISOString().replace('T', ' ').replace('Z', '000');
-}

@@ -6,8 +6,8 @@ import { createProjector, type Projector, type ProjectorOptions } from '../../sr
 import { retryDeadLetters } from '../../src/projection/rebuild.ts';
 import { verify } from '../../src/projection/verify.ts';
 import { outboxLagMs } from '../../src/schema/outbox.ts';
-import { projectedTables } from '../../src/schema/projected-tables.ts';
 import { createTestDatabase, describeOnOneEngine, type TestDatabase } from '../support/database.ts';
+import { emptyProjectedTables } from '../support/projected-tables.ts';
 import { insertRunningTask } from '../support/source-writer.ts';
 
 // On MariaDB, which has a limit for statements that write. Where there is none, a write that takes too long ends as a lost
@@ -25,9 +25,7 @@ describeOnOneEngine('a row for which the projector waits', (engine) => {
   afterEach(async () => {
     await projector.stop();
     await database.raw('drop trigger if exists poison');
-    const model = ['workspace_tasks', 'workspace_task_trigrams', 'task_events', 'workspace_changes_failed'];
-    for (const table of [...Object.keys(projectedTables), ...model, 'workspace_changes']) await database(table).delete();
-    await database('projector_state').update({ seq: 0, floor_seq: 0 });
+    await emptyProjectedTables(database);
   });
 
   function start(options: Partial<Pick<ProjectorOptions, 'statementTimeoutMs' | 'log'>> = {}): void {

@@ -1,5 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { taskNotFound } from '../../src/call/errors.ts';
+import { formatUuid } from '../../src/db/uuid.ts';
 import {
   AgentLifecycle,
   GetTaskResponseSchema,
@@ -21,12 +22,12 @@ export interface RecordedCommand {
 }
 
 /** The service with a Coder behind it, and tasks of each status that the commands make a difference of. */
-export interface ServiceForCoderCli extends TestServer {
+interface ServiceForCoderCli extends TestServer {
   readonly coder: StandInCoder;
 }
 
 const someId = '5f0b2e26-6b0f-4f0e-8a0a-0b6a3b1c5d7e';
-const userId = testCaller.userId.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+const userId = formatUuid(testCaller.userId);
 const ids = { organizationId: someId, ownerId: userId, templateId: someId, templateVersionId: someId, workspaceId: someId };
 
 const agent = {

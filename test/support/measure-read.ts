@@ -4,7 +4,7 @@ import { createTaskRepository, type TaskRepository } from '../../src/tasks/store
 import type { Engine } from './engines.ts';
 
 /** How a statement reads one of its tables: a row of EXPLAIN. */
-export interface PlanStep {
+interface PlanStep {
   readonly table: string | null;
   readonly type: string | null;
   readonly key: string | null;

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 /** A request as Coder got it. */
-export interface RequestToCoder {
+interface RequestToCoder {
   readonly method: string | undefined;
   readonly url: string | undefined;
   readonly headers: IncomingHttpHeaders;
@@ -14,7 +14,7 @@ export interface RequestToCoder {
 }
 
 /** The handshake of a WebSocket as Coder got it, with its connection. */
-export interface HandshakeWithCoder {
+interface HandshakeWithCoder {
   readonly url: string | undefined;
   readonly headers: IncomingHttpHeaders;
   readonly socket: Duplex;

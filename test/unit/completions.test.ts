@@ -1,4 +1,4 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addTaskCommands } from '../../packages/cli/src/add-task-commands.ts';
 import { completionScript, type Shell, shells } from '../../packages/cli/src/completion-scripts.ts';
 import { completionsOf } from '../../packages/cli/src/completions.ts';
+import { openTerminal } from '../support/terminal.ts';
 import { until } from '../support/test-server.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -98,20 +99,12 @@ describe('a shell', () => {
   });
 
   test('bash completes what is typed at a terminal', async () => {
-    const shell = spawn('script', ['--quiet', '--return', '--command', 'bash --norc --noprofile -i', '/dev/null'], {
-      env,
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    let out = '';
-    shell.stdout.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-    });
-    const ended = new Promise((resolve) => shell.once('close', resolve));
-    await until('the shell', () => out.includes('ready> '));
-    shell.stdin.write('eval "$(tasks completion bash)"\ntasks compl\tz\t\nexit\n');
-    await ended;
-    expect(out).toContain('tasks completion zsh');
-    expect(out).toContain('compdef _tasks tasks');
+    const shell = openTerminal('bash --norc --noprofile -i', env);
+    await until('the shell', () => shell.out.includes('ready> '));
+    shell.type('eval "$(tasks completion bash)"\ntasks compl\tz\t\nexit\n');
+    await shell.ended;
+    expect(shell.out).toContain('tasks completion zsh');
+    expect(shell.out).toContain('compdef _tasks tasks');
   });
 
   const has = (shell: Shell) => spawnSync(shell, ['--version']).status === 0;

@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -20,6 +20,7 @@ import { CommandError } from '../../src/commands/command-error.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { createCertificates } from '../../src/transport/certificates.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { openTerminal } from '../support/terminal.ts';
 import { goodToken, startTestServer, type TestServer, until } from '../support/test-server.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -148,21 +149,12 @@ describe('login', () => {
   test('a prompt at a terminal does not show the token', async () => {
     const { file, env } = newHome();
     const command = `"${process.execPath}" ${program} login ${server.web}`;
-    const shell = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
-      cwd: root,
-      env: { ...env, TERM: 'xterm' },
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    let out = '';
-    shell.stdout.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-    });
-    const ended = new Promise((resolve) => shell.once('close', resolve));
-    await until('the prompt', () => out.includes(`Session token for http://${server.web}: `));
-    shell.stdin.write(`${goodToken}\r`);
-    expect(await ended).toBe(0);
-    expect(out).toContain('signed in to');
-    expect(out).not.toContain(goodToken.slice(0, 10));
+    const shell = openTerminal(command, { ...env, TERM: 'xterm' });
+    await until('the prompt', () => shell.out.includes(`Session token for http://${server.web}: `));
+    shell.type(`${goodToken}\r`);
+    expect(await shell.ended).toBe(0);
+    expect(shell.out).toContain('signed in to');
+    expect(shell.out).not.toContain(goodToken.slice(0, 10));
     expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ token: goodToken });
   });
 

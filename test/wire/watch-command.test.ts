@@ -9,7 +9,7 @@ import { insertUser } from '../support/people.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { insertRunningTask, insertStatus, type SourceTaskIds } from '../support/source-writer.ts';
 import { newId } from '../support/tasks.ts';
-import { runAtTerminal } from '../support/terminal.ts';
+import { openTerminal, runAtTerminal } from '../support/terminal.ts';
 import { until } from '../support/test-server.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -113,17 +113,9 @@ describe('watch', () => {
     const command = `stty rows 24 cols 80; ${watch} & until [ -e "$GO" ]; do sleep 0.1; done; ${resize}; wait`;
     const folder = mkdtempSync(path.join(tmpdir(), 'watch-'));
     const go = path.join(folder, 'go');
-    const shell = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
-      cwd: root,
-      env: { PATH: process.env['PATH'] ?? '', ...env, TERM: 'xterm', GO: go },
-      stdio: ['ignore', 'pipe', 'ignore'], // it says so when it is ended
-    });
-    let out = '';
-    shell.stdout.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-    });
+    const shell = openTerminal(command, { ...env, TERM: 'xterm', GO: go });
     const screens = () =>
-      out
+      shell.out
         .split('\u001b[2J\u001b[H')
         .slice(1)
         .map((screen) => screen.trimEnd().split('\r\n'));
